@@ -114,7 +114,7 @@ class PreferenceModule(LightningModule, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides what is trained, by the command line's names, as it was before training."""
+        """Every setting that decides what is trained, as it was before training, by its command-line name."""
         if self._recorded is None:
             self._recorded = self._sections.settings(type(self).__name__, self.arguments())
         return self._recorded
@@ -125,14 +125,14 @@ class PreferenceModule(LightningModule, ABC):
 
     @property
     def metrics_before(self) -> dict[str, float]:
-        """Metrics of the checkpoint that this run goes on from."""
+        """Metrics of the checkpoint that this run resumed from; empty without one."""
         return self._resumption.metrics_before
 
     def check_names(self) -> None:
-        """Refuse names of trained weights that the model has not.
+        """Refuse names in `policy.lora`, `freeze` or `train_only` that match no weight of the model.
 
-        Once: a large model's shape takes seconds. The command line asks before data are read, `configure_model` for
-        everybody else.
+        Checked once, because building the shape of a large model takes seconds. The command line calls this before
+        data are read; `configure_model` calls it for users of the Python API.
         """
         if not self._names_are_checked:
             check_trained_names(self.policy)
@@ -204,13 +204,13 @@ class PreferenceModule(LightningModule, ABC):
         self._get_ready()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
-        """After a resume, the first batch draws what it would have drawn: nothing else uses these states between."""
+        """Restore the random states of a checkpoint right before the first batch, so that nothing else uses them."""
         self._resumption.restore_random_states(self.global_rank, self.trainer)
         # Lightning asks a schedule where an epoch begins, but not where a run goes on inside one.
         self.trainer.accumulate_grad_batches = rows_of_a_step(self.trainer, self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
-        """A step begins with its first row, after a resume too; validation or epoch's end that was due come first."""
+        """Start at the first row of a step; after a resume first run the validation or epoch end that was due."""
         draw_apart(self.global_rank)
         self._step_mean = StepMean()
         self._first_pairs.watch(self.views, self.trainer)
@@ -233,7 +233,7 @@ class PreferenceModule(LightningModule, ABC):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
-        """Free a step's gradients; look once at what the untrained policy made of the first pairs."""
+        """Free a step's gradients; check the metrics that callbacks monitor; report on the first pairs once."""
         if ends_step(self.trainer):  # Lightning holds them until the next backward begins
             for optimizer in self.trainer.optimizers:
                 optimizer.zero_grad()
@@ -243,11 +243,11 @@ class PreferenceModule(LightningModule, ABC):
         self._first_pairs.look(self.trainer)
 
     def on_train_end(self) -> None:
-        """A short run has few pairs; what they say is said."""
+        """Report on the first pairs of a run that was too short to report earlier."""
         self._first_pairs.end(self.trainer)
 
     def on_after_backward(self) -> None:
-        """With the step's last gradient, make all of them the mean over the step's examples."""
+        """After a step's last backward pass, rescale the gradient to the mean over all examples of the step."""
         self._step_mean.correct_gradients(self.trainer, self.model)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
@@ -259,12 +259,12 @@ class PreferenceModule(LightningModule, ABC):
         return self._evaluate(batch, is_repeated(self.trainer.test_dataloaders, batch_idx))
 
     def on_validation_epoch_end(self) -> None:
-        """Log what one process would, however rows are spread."""
+        """Log means over the validation examples of all ranks, each example counted once."""
         self._log_evaluated("val")
         self._resumption.note_validation(self.trainer)
 
     def on_test_epoch_end(self) -> None:
-        """Log what one process would, however rows are spread."""
+        """Log means over the test examples of all ranks, each example counted once."""
         self._log_evaluated("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -280,14 +280,14 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add random states and what the run was; leave frozen weights out, unless sharded or random."""
+        """Add random states and a record of the run; leave out frozen weights, unless they are sharded or random."""
         self._resumption.save(checkpoint, self.trainer, type(self).__name__)
         checkpoint["first_pairs"] = self._first_pairs.state()
         if not self.policy.trains_everything and self.policy.weights != "random" and not is_sharded(self.model):
             leave_frozen_out(checkpoint, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
+        """Take the run's state, and check that no trained weight is missing, since Lightning loads non-strictly."""
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
             remember_best(self._trainer, checkpoint)
@@ -298,13 +298,13 @@ class PreferenceModule(LightningModule, ABC):
 
     @property
     def steps_taken(self) -> int:
-        """Optimizer steps that its weights have taken; in `validate` and `test` those of their checkpoint."""
+        """Optimizer steps that the weights have been trained for; in `validate` and `test` those of the checkpoint."""
         return self._resumption.num_steps(self.trainer)
 
     # Scoring.
 
     def _per_example(self, batch: PreferenceBatch) -> Metrics:
-        """Losses, with their graph and times the pairs' own weights, and metrics. Shape of each: (B,)."""
+        """Losses (with gradients, multiplied by the pairs' own weights) and metrics. Shape of each: (B,)."""
         policy = score(self.model, batch.policy, router_loss=self.optimization.router_loss != 0)
         if batch.margins is not None:
             policy = dataclasses.replace(policy, margins=batch.margins)
@@ -330,7 +330,7 @@ class PreferenceModule(LightningModule, ABC):
         log_means(self, stage, means)
 
     def _find_path(self) -> None:
-        """Packed rows, or one sequence at a time; found out and said once."""
+        """Find out once how the model can be scored: in packed rows, or one sequence at a time."""
         if self._full_precision is not None:
             self._full_precision.restore(self.model)
         if self.scoring is None:

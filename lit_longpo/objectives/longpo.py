@@ -141,7 +141,7 @@ class LongPO(PreferenceModule):
         }
 
     def _nll(self, policy: Scores, answer_nll: Tensor) -> Tensor:
-        """What Eq. 14 adds to the preference term. Shape: (B,)."""
+        """The NLL term of Eq. 14. Shape: (B,)."""
         if self.nll == "sequence":
             return policy.sequence_nll("long")
         return answer_nll if self.nll == "answer" else torch.zeros_like(answer_nll)

@@ -99,7 +99,7 @@ class PairwiseModule(PreferenceModule):
         self._settings = [name for name, value in {"context": context, **module}.items() if value is not None]
 
     def arguments(self) -> Iterator[tuple[str, Any]]:
-        """The algorithm's are this objective's own."""
+        """The algorithm's arguments, as if they were the objective's own."""
         for name, value in super().arguments():
             if name != "algorithm":
                 yield name.removeprefix("algorithm."), value

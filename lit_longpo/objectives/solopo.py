@@ -118,7 +118,7 @@ class SoLoPO(PreferenceModule):
         check_weight("SoLoPO.alpha", self.alpha, "null takes what the base's paper tuned")
 
     def arguments(self) -> Iterator[tuple[str, Any]]:
-        """The algorithm is the base, with its arguments below it."""
+        """The objective's own arguments; those of the base algorithm are called `base` and `base.<name>`."""
         for name, value in super().arguments():
             if name == "algorithm":
                 yield "base", value.removesuffix("Algorithm")

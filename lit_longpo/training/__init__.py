@@ -1,1 +1,1 @@
-"""What surrounds a loss in a run: what is refused first, means over steps and ranks, what a checkpoint keeps."""
+"""What surrounds the loss in a run: checks before it starts, means over steps and ranks, and resuming."""

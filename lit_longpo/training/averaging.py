@@ -19,7 +19,7 @@ Reduce = Callable[..., Tensor]  # `Strategy.reduce`
 
 
 class ExampleMeans:
-    """Sums over examples, and their number: every example counts the same, in rows of any size.
+    """Means over examples, each with the same weight whatever the size of the row that holds it.
 
     Ranks that share a row all hold its examples, in the sum as in the count, so nothing counts twice.
     """
@@ -37,7 +37,7 @@ class ExampleMeans:
 
         Args:
             values: per-example values. Shape of each: (B,).
-            counted: False where another rank has the row too; what this rank has computed is left out.
+            counted: False if another rank has the same row; then this rank's values are left out.
             sources: which examples are of each source, the same sources for every row; their means are given too.
                 Shape of each: (B,).
         """

@@ -1,4 +1,4 @@
-"""Callbacks of Lightning's that would keep or stop at the wrong place, or that find nothing to work on."""
+"""Refuses Lightning callbacks that would save the wrong weights, stop at the wrong step, or do nothing here."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ _WRITES_HALF_STEPS = (
 
 
 def check_callbacks(callbacks: list[Callback], strategy: object = None, trained: str = "float32") -> None:
-    """Refuse what would choose the wrong weights without a word, or end in an error late.
+    """Refuse callbacks that would silently choose the wrong weights, or fail only late in the run.
 
     Args:
         callbacks: of a trainer that is about to fit.
@@ -58,7 +58,7 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
         trained: precision of the trained weights.
 
     Raises:
-        InputError: naming the first.
+        InputError: naming the first such callback.
     """
     for callback in callbacks:
         problem = next(_problems(callback, strategy, trained), None)
@@ -68,7 +68,7 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
 
 
 def _check_saved_average(callbacks: list[Callback]) -> None:
-    """Lightning 2.6 asks no callback for what it keeps where weights alone are saved: they are those of training."""
+    """Refuse `save_weights_only` beside averaging: Lightning 2.6 then saves the trained weights, not the average."""
     average = next((type(each).__name__ for each in callbacks if isinstance(each, WeightAveraging)), None)
     if average and any(isinstance(each, ModelCheckpoint) and each.save_weights_only for each in callbacks):
         raise InputError(
@@ -79,13 +79,15 @@ def _check_saved_average(callbacks: list[Callback]) -> None:
 
 
 def check_beside(trainer: Trainer) -> None:
-    """Refuse callbacks and plugins that do not go with other settings; Lightning says so when all is loaded, or never.
+    """Refuse callbacks and plugins that conflict with other settings.
+
+    Lightning reports these conflicts only after everything is loaded, or not at all.
 
     Args:
         trainer: about to fit.
 
     Raises:
-        InputError: naming the first.
+        InputError: naming the first conflict.
     """
     if isinstance(getattr(trainer, "precision_plugin", None), BitsandbytesPrecision):
         raise InputError(
@@ -113,14 +115,14 @@ def check_beside(trainer: Trainer) -> None:
 
 
 def check_averages(callbacks: list[Callback], checkpoint: Mapping[str, Any]) -> None:
-    """Refuse to go on from an average: beside it lie the weights that the optimizer's states belong to.
+    """Refuse to resume training from averaged weights: the optimizer's states belong to the unaveraged ones.
 
     Args:
-        callbacks: of a trainer that is about to go on.
-        checkpoint: that it goes on from.
+        callbacks: of the trainer that is about to resume.
+        checkpoint: the checkpoint it resumes from.
 
     Raises:
-        InputError: nobody puts those weights back.
+        InputError: the checkpoint holds an average, and no averaging callback would restore the trained weights.
     """
     if "current_model_state" in checkpoint and not any(isinstance(each, WeightAveraging) for each in callbacks):
         raise InputError(
@@ -146,7 +148,7 @@ def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[st
 
 
 def _at_an_error(callback: Callback) -> Iterator[str]:
-    """What an error leaves is no place to go on from; SIGTERM and Ctrl-C have a checkpoint between two steps."""
+    """Problems of callbacks that save when an exception is raised: such a checkpoint lies inside a step."""
     expected = "expected checkpoints between two steps from `trainer.callbacks`, got"
     instead = "`every_n_train_steps` of a ModelCheckpoint says how many steps an error costs"
     if isinstance(callback, OnExceptionCheckpoint):
@@ -156,7 +158,7 @@ def _at_an_error(callback: Callback) -> Iterator[str]:
 
 
 def _not_averaged(name: str, strategy: object) -> Iterator[str]:
-    """It copies the objective, which is split, or averages what is empty; DeepSpeed's folders leave the average out."""
+    """Problems of averaging under strategies that split weights: it would average slices, or lose the average."""
     splits = "DeepSpeed" if is_deepspeed(strategy) else split_by(strategy)
     if splits:
         yield (
@@ -166,7 +168,11 @@ def _not_averaged(name: str, strategy: object) -> Iterator[str]:
 
 
 def _averaged_late_or_not_at_all(callback: WeightAveraging, trained: str) -> Iterator[str]:
-    """Until its first update an average is what training began with, and is validated and stored (Lightning#21724)."""
+    """Problems of averages that start late or never move.
+
+    Until its first update an average equals the initial weights, and Lightning validates and stores those
+    (Lightning#21724). In half precision an update is rounded away.
+    """
     name = type(callback).__name__
     if not callback.should_update(step_idx=0):
         yield (
@@ -183,7 +189,7 @@ def _averaged_late_or_not_at_all(callback: WeightAveraging, trained: str) -> Ite
 
 
 def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:
-    """Lightning's default is "min", whatever is watched: the worst would be called the best."""
+    """Problem of a `mode` that contradicts the metric. Lightning's default is "min", also for accuracies."""
     last = monitor.rpartition("/")[2]
     scored = monitor.startswith("benchmark/") and _SCORES.match(monitor) and not _NO_SCORES.search(monitor)
     better = {"max": last in _BETTER_ABOVE or bool(scored), "min": last in _BETTER_BELOW}
@@ -196,7 +202,10 @@ def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:
 
 
 def _too_early(callback: ModelCheckpoint, monitor: str) -> Iterator[str]:
-    """Between validations Lightning 2.6 calls weights by the value of an earlier validation, and so the best one."""
+    """Problem of saving between validations by a validation metric.
+
+    Lightning 2.6 would name and rank such weights by the value of an earlier validation.
+    """
     intervals: dict[str, Any] = {
         "every_n_train_steps": callback._every_n_train_steps,
         "train_time_interval": callback._train_time_interval,

@@ -1,4 +1,4 @@
-"""How hard are preference pairs for a model that was not trained on them? Shares and histograms of margins. Pure."""
+"""How hard preference pairs are for a model that was not trained on them: shares and histograms of margins."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Difficulty:
 
     @property
     def median_margin(self) -> float:
-        """The higher one of two in the middle."""
+        """The median; of an even number of margins the higher one of the two in the middle."""
         return median_high(self.margins)
 
     @property

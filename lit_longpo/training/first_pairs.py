@@ -1,4 +1,8 @@
-"""When a run looks at its first pairs: before step 1, or from its first rows until enough were seen."""
+"""Decides when a run measures its first pairs with the untrained policy, and when it reports on them.
+
+They are scored before step 1 if the data module can name the first rows; otherwise they are collected while the first
+rows are trained on.
+"""
 
 from collections.abc import Callable
 from itertools import islice
@@ -16,19 +20,19 @@ from lit_longpo.training.row_checks import of_data
 
 
 class FirstPairs:
-    """Those of the untrained policy, in training only."""
+    """Collects what the untrained policy makes of a run's first pairs, and reports it once (`PreferenceSignal`)."""
 
     def __init__(self) -> None:
         self._signal: PreferenceSignal | None = None
-        self._seen: dict[str, Any] | None = None  # of a checkpoint, or when it was said
-        self._asked = False  # before step 1: no pair will follow
+        self._seen: dict[str, Any] | None = None  # from a checkpoint, or kept after the report
+        self._asked = False  # pairs were scored before step 1, so no more will follow
 
     def begin(self, views: Views) -> None:
-        """A validation comes before training, and its pairs are the first."""
+        """Start collecting in the sanity check, the validation that Lightning runs before training."""
         self._signal = PreferenceSignal.of(views)
 
     def watch(self, views: Views, trainer: Trainer) -> None:
-        """Training begins or goes on; a resumed run knows what was seen before."""
+        """Start collecting where training starts, or continue with what the checkpoint has seen."""
         if trainer.global_step and not self._seen:
             self._signal = None
             return
@@ -40,9 +44,9 @@ class FirstPairs:
             self.look(trainer)
 
     def ask(self, score: Callable[[PreferenceBatch], dict[str, Tensor]], model: nn.Module, trainer: Trainer) -> None:
-        """What the untrained policy makes of the rows that training begins with, while it is untrained.
+        """Score the rows that training begins with before step 1, while the policy is untrained.
 
-        A data module that cannot name its rows is watched while they are trained on.
+        Does nothing if the data module cannot name its first rows; then they are collected during training.
 
         Args:
             score: per-example metrics of a row.
@@ -62,24 +66,24 @@ class FirstPairs:
         self.look(trainer)
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
-        """Per-example metrics of a row, after so many optimizer steps. Shape of each: (B,)."""
+        """Collect the per-example metrics of a row. Shape of each: (B,). `step`: optimizer steps taken before it."""
         if self._signal is not None:
             self._signal.add(values, step)
 
     def look(self, trainer: Trainer) -> None:
-        """Between two rows, look once at what the untrained policy made of the first pairs."""
+        """Report once enough pairs are there; called between two rows."""
         if self._signal is not None and self._signal.look(trainer, last=self._asked):
             self._seen, self._signal = self.state(), None
 
     def end(self, trainer: Trainer) -> None:
-        """A short run has few pairs; what they say is said."""
+        """Report at the end of a run that had too few pairs to report earlier."""
         if self._signal is not None:
             self._signal.look(trainer, last=True)
 
     def state(self) -> dict[str, Any] | None:
-        """What a checkpoint keeps of it."""
+        """What a checkpoint keeps: the pairs seen so far; `None` if there are none."""
         return self._seen if self._signal is None else {**self._signal.state(), "asked": self._asked}
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Take what `state` has put into a checkpoint."""
+        """Restore what `state` returned."""
         self._seen = state

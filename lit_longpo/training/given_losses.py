@@ -1,4 +1,4 @@
-"""What an objective's `loss` has to give: a loss and metrics of every example."""
+"""Checks what an objective's `loss` returns: one loss per example, and metrics of the same shape."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,18 +11,18 @@ from lit_longpo.errors import InputTypeError
 
 
 def given_losses(objective: str, given: Any, policy: Scores) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Losses and metrics, if they are some: whatever broadcasts would be trained, too.
+    """Losses and metrics as returned, checked: a scalar or (B, M) would broadcast, and train something else.
 
     Args:
-        objective: its name.
+        objective: name of the objective's class.
         given: what its `loss` returned.
-        policy: what it was asked with.
+        policy: the scores that `loss` was called with.
 
     Returns:
         Losses and metrics. Shape of each: (B,).
 
     Raises:
-        InputTypeError: they are none of every example, have no gradient, or a metric takes the loss's place.
+        InputTypeError: a shape is not (B,), the losses have no gradient, or a metric is called "loss".
     """
     told = f"expected {objective}.loss to return losses and a dictionary of metrics, each of shape (B,)"
     if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)):

@@ -1,4 +1,4 @@
-"""Metrics that callbacks watch to keep or stop: are they ever there? Asked before hours have gone by."""
+"""Checks early whether the metrics that callbacks monitor will ever be logged."""
 
 import difflib
 import math
@@ -21,7 +21,7 @@ _LATE = 1_000_000  # an epoch, for schedules of accumulation
 
 
 def watched(callbacks: Iterable[Callback]) -> Iterator[tuple[str, str]]:
-    """Names of callbacks that keep or stop by a metric, and of the metric.
+    """(callback's class name, monitored metric) of every ModelCheckpoint and EarlyStopping with a `monitor`.
 
     Args:
         callbacks: of a trainer.
@@ -32,9 +32,9 @@ def watched(callbacks: Iterable[Callback]) -> Iterator[tuple[str, str]]:
 
 
 def check_validated(trainer: Trainer) -> None:
-    """Refuse to keep or stop by what only a validation gives, in a run without one.
+    """Refuse to monitor a validation metric in a run that never validates.
 
-    Lightning keeps nothing then, and EarlyStopping ends the run with an error behind its first epoch.
+    Lightning would save nothing, and EarlyStopping would end the run with an error after its first epoch.
 
     Args:
         trainer: about to fit; its data are set up.
@@ -78,11 +78,11 @@ def _no_validation(trainer: Trainer) -> str | None:
 
 
 def _rows_until_validation(trainer: Trainer, rows: int) -> tuple[int, float]:
-    """Rows before the first validation, and of the run.
+    """The number of rows before the first validation, and in the whole run.
 
     Args:
         trainer: about to fit.
-        rows: of the data of an epoch.
+        rows: in one epoch of the data.
     """
     interval, rows = getattr(trainer, "val_check_interval", None), rows_of_an_epoch(trainer, rows)
     if interval is None:  # after a time
@@ -95,15 +95,15 @@ def _rows_until_validation(trainer: Trainer, rows: int) -> tuple[int, float]:
 
 
 def check_known(trainer: Trainer) -> None:
-    """Refuse a misspelt metric after the first step: Lightning says so behind the first validation, or the last step.
+    """Refuse a misspelt metric right after the first step, where Lightning would wait for a validation or the end.
 
-    Names that are like none are somebody's own.
+    A name that resembles no metric of the run is taken for a metric that somebody else's callback logs.
 
     Args:
-        trainer: whose metrics of the training are there.
+        trainer: it has logged the training metrics of one step.
 
     Raises:
-        InputError: naming the metric that is meant.
+        InputError: naming the metric that was probably meant.
     """
     trained = [name.removeprefix("train/") for name in trainer.callback_metrics if name.startswith("train/")]
     known = {f"{stage}/{name}" for stage in ("train", "val") for name in trained}
@@ -119,7 +119,10 @@ def check_known(trainer: Trainer) -> None:
 
 
 def _meant(monitor: str, known: Iterable[str]) -> str | None:
-    """The metric that a name is like: `eval_loss` of transformers is `val/loss`; with one more word it is another."""
+    """The known metric that a name resembles, for example `val/loss` for transformers' `eval_loss`.
+
+    Only metrics with as many words are compared, because one more word makes it another metric.
+    """
     stage, _, rest = monitor.replace("_", "/", 1).partition("/")
     stages = {"train": "train", "val": "val", "eval": "val", "valid": "val", "validation": "val"}
     asked = f"{stages[stage]}/{rest}" if stage in stages else f"val/{monitor}"

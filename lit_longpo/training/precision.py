@@ -1,4 +1,4 @@
-"""Policy, reference and strategy have to agree on one precision, in which training moves the weights as it should."""
+"""Checks that policy, reference and strategy agree on one precision, and that it can hold small weight updates."""
 
 from lit_longpo.policy import LoRA
 
@@ -47,7 +47,7 @@ def precision_problem(
 
 
 def _half_states(dtype: str, precision: str, *, trains_weights: bool) -> str | None:
-    """Adam's squares of gradients below 2e-4 are zero in fp16: its steps become a hundred times too large."""
+    """The problem of training in fp16, where Adam's squares of gradients below 2e-4 are zero; `None` if none."""
     if precision == "16-mixed" and dtype != "float32" and trains_weights:
         return (
             f"expected `policy.dtype: float32` beside `trainer.precision: 16-mixed`, got {dtype}, whose gradients no "

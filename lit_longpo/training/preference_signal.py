@@ -1,4 +1,4 @@
-"""Does the untrained policy get any pair wrong? If it does not, the pairs have little to teach it."""
+"""Warns if the untrained policy already ranks nearly all pairs right: they have little left to teach it."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -27,18 +27,19 @@ _BUILD = (
 
 
 class PreferenceSignal:
-    """Watches the first pairs of a run, those of the validation before training first, and reports once.
+    """Collects the margins of a run's first pairs and reports on them once.
 
-    Values stay on the device until enough pairs are there, so that nothing waits for it but once. Each process looks
-    at its own pairs; the first one reports.
+    Values stay on the device until there are enough pairs, so that the host waits for the device only once. Each
+    process collects its own pairs; the first process reports.
 
     Args:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
-        context: in which the objective compares both answers, for the report.
-        compares: whether it does.
+        context: the context in which the objective compares both answers; the report names it.
+        compares: whether the objective compares two answers at all.
 
     Attributes:
-        folder: the run's, for its `data_report.json`; asking a trainer for it is a broadcast, and only one reports.
+        folder: the run's folder, for `data_report.json`. Set from outside, because asking a trainer for it is a
+            broadcast and only one process reports.
     """
 
     def __init__(self, *, by_log_probs: bool, context: Context = "long", compares: bool = True) -> None:
@@ -50,17 +51,17 @@ class PreferenceSignal:
 
     @classmethod
     def of(cls, views: Views) -> "PreferenceSignal":
-        """For an objective's views."""
+        """The signal that fits an objective's views."""
         contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
         context = (contexts or ["long"])[0]
         return cls(by_log_probs=bool(views.reference), context=context, compares=bool(contexts))
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
-        """Per-example metrics of a row; those of an objective without rejected answers say nothing.
+        """Collect the margins of a row; metrics of objectives without rejected answers are ignored.
 
         Args:
-            values: what the objective returned for the row. Shape of each: (B,).
-            step: optimizer steps before it.
+            values: per-example metrics that the objective returned for the row. Shape of each: (B,).
+            step: optimizer steps taken before the row.
         """
         needed = ("logps/chosen", "logps/rejected") if self.by_log_probs else ("rewards/margins",)
         if not values.keys() >= set(needed):
@@ -71,11 +72,14 @@ class PreferenceSignal:
         self._steps = step
 
     def look(self, trainer: Trainer, *, last: bool = False) -> bool:
-        """Once there are enough pairs, with one wait for the device, say what was seen; whether it was time.
+        """Report if there are enough pairs; waits for the device then.
 
         Args:
-            trainer: whose reports and loggers are told.
-            last: no pair will follow.
+            trainer: its loggers and reports receive the numbers.
+            last: no pair will follow, so a few are enough.
+
+        Returns:
+            Whether this is finished and need not be called again.
         """
         if self._num_pairs < (_FEWEST if last else NUM_PAIRS):
             return last
@@ -89,28 +93,28 @@ class PreferenceSignal:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What was seen so far, for a checkpoint; waits for the device."""
+        """The margins seen so far, for a checkpoint; waits for the device."""
         margins = [margin for part in self._margins for margin in part.float().tolist()]
         return {"margins": margins, "steps": self._steps, "told": sorted(self._told)}
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """What was seen before a resume, which the policy is no longer untrained for.
+        """Restore what `state` returned; after a resume the policy is no longer untrained and cannot be asked again.
 
         Args:
-            state: of the checkpoint.
+            state: from the checkpoint.
         """
         self._margins = [torch.tensor(state["margins"])]
         self._num_pairs, self._steps = len(state["margins"]), state["steps"]
         self._told = set(state.get("told", ()))
 
     def difficulty(self) -> Difficulty:
-        """How hard the pairs so far are; waits for the device."""
+        """How hard the pairs seen so far are; waits for the device."""
         unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
         measure = f"{unit}, {self.context} context"
         return Difficulty(tuple(self.state()["margins"]), measure)
 
     def _log(self, difficulty: Difficulty, loggers: Iterable[Logger]) -> None:
-        """Once to every logger: a run that goes on where it was logged has the numbers."""
+        """Log the numbers to every logger that has not received them, in an earlier start of the run either."""
         numbers = {"ranked_right": difficulty.ranked_right, "median_margin": difficulty.median_margin}
         for logger in loggers:
             if (place := place_of(logger)) in self._told:
@@ -131,7 +135,7 @@ def _advice(difficulty: Difficulty) -> str:
 
 
 def _report(difficulty: Difficulty, steps: int, folder: str | None) -> None:
-    """Into `data_report.json` where there is one."""
+    """Add the numbers to `data_report.json` if the run has one."""
     found = {**difficulty.as_json(), "within_steps": steps}
     if folder is not None and (report := Path(folder) / "data_report.json").exists():
         known = stored_object(report, "delete it: the next run writes it anew")

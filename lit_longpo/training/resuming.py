@@ -1,4 +1,4 @@
-"""What a checkpoint of an objective holds beside the trainer's part, and what a run that goes on takes from it."""
+"""What an objective adds to Lightning's checkpoint, and what a resumed run restores from it."""
 
 import logging
 from dataclasses import dataclass, field
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Resumption:
-    """Where a run stands that goes on, until it has gone on.
+    """The state that a resumed run takes from its checkpoint, until training continues.
 
     Args:
-        random_states: of a checkpoint, until training goes on.
-        validated: rows before the last validation.
-        validation_is_due: after a checkpoint that was saved before it.
-        metrics_before: of the checkpoint that this run goes on from.
-        left_out: rows before it whose step had not ended: their gradients are lost.
-        taken: steps, epochs and rows before it.
-        schedule_steps: over which the learning rate went until then.
-        loaded_step: optimizer steps of the weights that were read, until they are trained.
+        random_states: one per rank; `None` without a checkpoint, and once training has continued.
+        validated: number of rows trained on before the last validation.
+        validation_is_due: whether the checkpoint was saved after a row that a validation follows, and before it ran.
+        metrics_before: metrics that the checkpoint recorded.
+        left_out: rows that the checkpoint counts but whose optimizer step had not ended; their gradients are lost.
+        taken: steps, epochs and rows before the checkpoint.
+        schedule_steps: number of steps that the learning-rate schedule was built for.
+        loaded_step: optimizer steps that the loaded weights have taken; `None` once they are trained further.
     """
 
     random_states: list[dict[str, Any]] | None = None
@@ -56,7 +56,7 @@ class Resumption:
     loaded_step: int | None = None
 
     def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
-        """Add random states and what the run was."""
+        """Add random states, and a record of the run, to a checkpoint."""
         reopen_epoch(checkpoint)
         record_due_validation(checkpoint, trainer, self.validated)
         checkpoint["random_states"] = gather_random_states()
@@ -78,7 +78,7 @@ class Resumption:
         return trainer.global_step if fitting or self.loaded_step is None else self.loaded_step
 
     def restore_metrics(self, trainer: Trainer) -> None:
-        """What callbacks watch has the values that it had: an epoch may end next (Lightning#18595)."""
+        """Give monitored metrics their values of before, since an epoch may end next (Lightning#18595)."""
         if self.random_states is not None:
             values = {
                 name: torch.tensor(value, device=trainer.strategy.root_device)
@@ -87,7 +87,7 @@ class Resumption:
             trainer.callback_metrics.update(values)
 
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
-        """The first batch draws what it would have drawn, nothing else uses these states between; steps count on."""
+        """Restore this rank's random state right before the first batch, so that nothing else uses it."""
         self.loaded_step = None
         if self.random_states is not None:
             self._say_left_out(trainer)
@@ -96,7 +96,7 @@ class Resumption:
             self.random_states = None
 
     def _say_left_out(self, trainer: Trainer) -> None:
-        """Checkpoints of Lightning's own trainer, of before, or of somebody's callback may be such."""
+        """Warn of a checkpoint saved inside an optimizer step, as older versions and foreign callbacks write them."""
         if self.left_out and trainer.is_global_zero:
             log.warning(
                 "the checkpoint was saved between the rows of one optimizer step: its %d rows before that change no "
@@ -105,7 +105,7 @@ class Resumption:
             )
 
     def settle_schedule(self, trainer: Trainer, optimization: Optimization) -> None:
-        """Let the learning rate end where the training does, whatever made other steps of what lies behind it."""
+        """Stretch the learning-rate schedule so that it ends where this run's training ends."""
         schedule = next((config.scheduler for config in trainer.lr_scheduler_configs), None)
         planned = steps_of(schedule)
         if self.random_states is None or planned is None or not optimization.depends_on_length:
@@ -120,14 +120,14 @@ class Resumption:
             )
 
     def validate_if_due(self, trainer: Trainer) -> None:
-        """A validation that was due comes first."""
+        """Run the validation that the checkpoint was saved before."""
         if self.validation_is_due:
             self.validation_is_due = False
             log_from(trainer, max(0, trainer.global_step - ends_step(trainer)))
             validate_now(trainer)
 
     def note_validation(self, trainer: Trainer) -> None:
-        """A validation is over."""
+        """Remember at which row a validation has run."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.validated = rows_so_far(trainer)
 
@@ -138,10 +138,11 @@ def trained_names(module: LightningModule) -> set[str]:
 
 
 def leave_frozen_out(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Keep of a checkpoint's weights those that are trained; the others are read from the policy's source again.
+    """Drop frozen weights from a checkpoint; a resumed run reads them from the policy's source again.
 
     Args:
-        checkpoint: about to be written; one of Lightning's `WeightAveraging` stays whole, which loads all or nothing.
+        checkpoint: about to be written. One of Lightning's `WeightAveraging` is left as it is: that callback loads
+            strictly.
         module: the objective.
     """
     if "state_dict" in checkpoint and "averaging_state" not in checkpoint:
@@ -150,14 +151,14 @@ def leave_frozen_out(checkpoint: dict[str, Any], module: LightningModule) -> Non
 
 
 def check_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Refuse a part that lacks what is trained: it is loaded non-strictly.
+    """Refuse a checkpoint that lacks trained weights, since it is loaded non-strictly.
 
     Args:
-        checkpoint: of any strategy; those that shard load weights apart.
+        checkpoint: about to be loaded. Strategies that shard weights keep them elsewhere; then nothing is checked.
         module: the objective.
 
     Raises:
-        InputError: naming a tensor.
+        InputError: naming one of the missing tensors.
     """
     if "state_dict" not in checkpoint:
         return

@@ -1,4 +1,4 @@
-"""Rows that nobody could train a policy on, or that reach beyond what it was made for."""
+"""Checks of the training rows against trainer and model: are there any, and do they fit the model's window?"""
 
 import logging
 from typing import Any
@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 
 
 def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
-    """Refuse rows that nobody could train this policy on.
+    """Refuse data and trainer settings that this policy cannot be trained with.
 
     Args:
-        trainer: whose data they are.
-        policy: that is not loaded yet.
+        trainer: about to fit; its data are set up.
+        policy: not loaded yet.
 
     Raises:
-        ValueError: there are none, they reach beyond the model's window, or are filled by what it does not bear.
+        ValueError: there are no rows, they reach beyond the model's window, or they only keep their budget by sharing
+            prompts, which this model cannot.
     """
     _check_clock(trainer)
     _check_training_rows(trainer)
@@ -37,10 +38,10 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
 
 
 def _check_clock(trainer: Trainer) -> None:
-    """Processes whose clocks disagree about a validation would wait for each other for ever.
+    """Refuse validation by time on several processes: their clocks disagree, and they would wait for each other.
 
     Raises:
-        InputError: several validate after a time.
+        InputError: `trainer.val_check_interval` is a time, and there are several processes.
     """
     seconds = getattr(trainer, "_val_check_time_interval", None)
     if seconds is not None and trainer.world_size > 1:
@@ -87,7 +88,7 @@ def _check_training_rows(trainer: Trainer) -> None:
 
 
 def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None:
-    """Rows of a validation that is to have a share of them; `None` if it has all, or nobody knows."""
+    """Validation rows left by a fractional `trainer.limit_val_batches`; `None` if it is no fraction, or not known."""
     share = trainer.limit_val_batches
     if not isinstance(share, float) or not 0.0 < share < 1.0 or not is_overridden("val_dataloader", data):
         return None
@@ -96,12 +97,12 @@ def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None
 
 
 def of_data(trainer: Trainer, name: str, otherwise: Any) -> Any:
-    """What a trainer's data module says of itself.
+    """An attribute of the trainer's data module.
 
     Args:
         trainer: its data are set up.
         name: of an attribute that `PairDataModule` has.
-        otherwise: without a data module, and of one that does not have it.
+        otherwise: returned if there is no data module, or if it is somebody's own and lacks the attribute.
     """
     return getattr(getattr(trainer, "datamodule", None), name, otherwise)
 
@@ -122,7 +123,9 @@ def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None)
 
 
 def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
-    """Refuse data beyond the model's window, but for synthesised positions, whose target the user has stated.
+    """Refuse sequences longer than the model's window.
+
+    Synthesised positions may exceed it: the user has stated how far they reach.
 
     Args:
         trainer: about to fit; its data are set up.
@@ -135,7 +138,7 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
 
 
 def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
-    """Say once if sequences reach beyond what the model was made for, where that is no error.
+    """Warn once if sequences reach beyond the positions the model was trained on, where `check_reach` allows it.
 
     Args:
         trainer: whose data they are.

@@ -1,4 +1,4 @@
-"""Scalars of a training: means over examples, and the learning rate, as Lightning hands them to loggers."""
+"""Logs a training's scalars through Lightning: means over examples, and the learning rate."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _ON_THE_BAR = {"loss", "rewards/margins"}
 
 
 def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) -> None:
-    """Log what all ranks agree on already; `sync_dist` keeps Lightning from warning that they might not.
+    """Log means that are the same on all ranks; `sync_dist` only keeps Lightning from warning that they might differ.
 
     Args:
         module: the objective, in one of its hooks.
@@ -25,7 +25,7 @@ def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) 
 
 
 def log_learning_rate(module: LightningModule) -> None:
-    """Log the step's; all parameters share one. A number would wait for the GPU on its way there.
+    """Log the step's learning rate, which all parameters share; as a tensor, so that logging waits for no GPU.
 
     Args:
         module: the objective, in one of its hooks.

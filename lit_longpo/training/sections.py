@@ -1,4 +1,4 @@
-"""The sections of a configuration that decide what is trained: how they are recorded, what none of them may say."""
+"""The sections of a configuration that decide what is trained: how they are recorded, which conflicts are refused."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ class Sections:
     views: Views
 
     def settings(self, objective: str, arguments: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        """What decides what is trained, by the command line's names.
+        """Every setting that decides what is trained, by its command-line name.
 
         Args:
             objective: name of its class.
@@ -61,7 +61,7 @@ class Sections:
         return settings | self.optimization.settings
 
     def check(self, strategy: object, precision: str, *, fits: bool = True) -> None:
-        """Refuse what would make another policy or reference than the configuration says.
+        """Refuse settings under which policy or reference would differ from what the configuration says.
 
         Args:
             strategy: of the trainer; `None` without one.
@@ -85,7 +85,7 @@ class Sections:
             raise InputError(problem)
 
     def kept_whole(self, model: nn.Module, strategy: object, precision: str) -> FullPrecision:
-        """What a half-precision model keeps in fp32, to be put back where the trainer's precision casts it.
+        """The tensors that a half-precision model keeps in fp32, to be restored after a strategy has cast them.
 
         Args:
             model: the policy as it was loaded.
@@ -93,7 +93,7 @@ class Sections:
             precision: of the trainer.
 
         Raises:
-            InputError: it can not be put back: it is trained, or split.
+            InputError: such a tensor cannot be restored, because it is trained or split.
         """
         kept = [name for name, p in kept_parameters(model) if p.requires_grad or splits_parameters(strategy)]
         if kept and (precision in CASTS or is_deepspeed(strategy)):
@@ -106,7 +106,7 @@ class Sections:
 
 
 def _files(policy: PolicyConfig) -> str | None:
-    """What the files hold that a model is read from, those of adapters too; `None` if they are on a hub."""
+    """Hash of the files that a model and its adapters are read from; `None` if they are on a hub."""
     adapters = policy.files.adapters()
     folders = [policy.files.folder, None if adapters is None else adapters.path]
     return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None

@@ -1,4 +1,4 @@
-"""What is found out about a policy before and after it is loaded: chance, packed rows, an optimizer's precision."""
+"""Checks and messages at the start of a fit: before the policy is loaded, and once it is."""
 
 import logging
 
@@ -31,13 +31,13 @@ _POINTS = 10  # of a short run's curve
 
 
 def check_draws(policy: PolicyConfig) -> None:
-    """Refuse, before it is loaded, a policy whose log-probabilities are drawn by chance in training.
+    """Refuse, before it is loaded, a policy whose log-probabilities are random in training.
 
     Args:
         policy: to be trained.
 
     Raises:
-        InputError: saying what draws.
+        InputError: saying what in the model draws random numbers.
     """
     if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
         raise InputError(problem)
@@ -65,15 +65,16 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
 
 
 def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
-    """Packed rows, or one sequence at a time; said once.
+    """How the policy is scored, in packed rows or one sequence at a time; logs which, and what it costs.
 
     Args:
         model: the policy.
-        views: of the objective.
-        trainer: that runs it.
+        views: the objective's, from which the cost follows.
+        trainer: its data are set up.
 
     Raises:
-        UnsupportedModelError: positions leap, or rows are filled by sharing, and the model does not bear that.
+        UnsupportedModelError: the data have synthesised positions, or rows filled by sharing prompts, and the model
+            cannot be scored on such rows.
     """
     found = plan_scoring(model)
     if found.path == "packed":
@@ -93,11 +94,11 @@ def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
 
 
 def say_steps(trainer: Trainer, steps: int) -> None:
-    """Warn where a run has fewer steps than somebody wants, or so few that nothing is learnt.
+    """Warn if a run ends before `trainer.max_steps`, or has so few steps that nothing is learnt.
 
     Args:
         trainer: about to fit.
-        steps: that its optimizer will take.
+        steps: number of steps its optimizer will take.
     """
     if not trainer.is_global_zero:
         return
@@ -112,7 +113,7 @@ def say_steps(trainer: Trainer, steps: int) -> None:
 
 
 def say_unkept(trainer: Trainer) -> None:
-    """Warn where the weights of the last step will be in no checkpoint, as only the best ones are kept."""
+    """Warn if no checkpoint will hold the weights of the last step, because only the best ones are kept."""
     keepers = [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]
     if not keepers or not all(map(_keeps_best_alone, keepers)) or keeps_nothing(trainer) or not trainer.is_global_zero:
         return
@@ -128,12 +129,12 @@ def _keeps_best_alone(keeper: ModelCheckpoint) -> bool:
 
 
 def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:
-    """Log a run more often whose curve would have no point, or a single one.
+    """Log a short run more often if its curve would have no point, or a single one.
 
     Args:
         trainer: about to fit.
-        steps: that its optimizer will take; -1 if nobody knows.
-        typed: whether somebody has typed how often it is logged; then that is so, and said.
+        steps: number of steps its optimizer will take; -1 if not known.
+        typed: whether the user has typed `log_every_n_steps`; then it is kept, and the log says what would help.
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning's connector sets it
     if not 0 < steps < 2 * every or not trainer.loggers or keeps_nothing(trainer):
@@ -151,7 +152,7 @@ def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:
 
 
 def _say_few_steps(trainer: Trainer, steps: int) -> None:
-    """Warn where the data make so few steps that nothing is learnt; not where somebody wants no more."""
+    """Warn if the data give so few steps that nothing is learnt, unless the user has asked for so few."""
     wanted = steps == trainer.max_steps or isinstance(trainer.limit_train_batches, int)
     if wanted or not 0 <= steps < _FEW_STEPS:
         return
