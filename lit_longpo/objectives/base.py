@@ -49,14 +49,14 @@ from lit_longpo.strategies import (
 )
 from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.training.callback_checks import check_averages
+from lit_longpo.training.checked_losses import checked_losses
 from lit_longpo.training.first_pairs import FirstPairs
-from lit_longpo.training.given_losses import given_losses
 from lit_longpo.training.monitors import check_known
 from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen_out
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, found_path, log_short_run, say_precision, say_steps, say_unkept
+from lit_longpo.training.start import check_fit, find_scoring_path, log_short_run, say_precision, say_steps, say_unkept
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -186,7 +186,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
-        self._find_path()
+        self._find_scoring_path()
         config = base_model(self.model).config
         if self._resumption.random_states is None:  # a run that goes on has been let in before
             check_reach(self.trainer, config)
@@ -195,13 +195,13 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
-        self._get_ready()
+        self._prepare_scoring()
         if self.trainer.sanity_checking:
             self._first_pairs.begin(self.views)
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
-        self._get_ready()
+        self._prepare_scoring()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
         """Restore the random states of a checkpoint right before the first batch, so that nothing else uses them."""
@@ -309,7 +309,7 @@ class PreferenceModule(LightningModule, ABC):
         if batch.margins is not None:
             policy = dataclasses.replace(policy, margins=batch.margins)
         reference = None if batch.reference is None else self.reference.scores(self.model, batch.reference)
-        losses, metrics = given_losses(type(self).__name__, self.loss(policy, reference), policy)
+        losses, metrics = checked_losses(type(self).__name__, self.loss(policy, reference), policy)
         losses = losses if batch.weights is None else losses * batch.weights
         if policy.router_loss is not None:
             config = base_model(self.model).config
@@ -329,15 +329,15 @@ class PreferenceModule(LightningModule, ABC):
         self._evaluated = ExampleMeans()
         log_means(self, stage, means)
 
-    def _find_path(self) -> None:
+    def _find_scoring_path(self) -> None:
         """Find out once how the model can be scored: in packed rows, or one sequence at a time."""
         if self._full_precision is not None:
             self._full_precision.restore(self.model)
         if self.scoring is None:
-            self.scoring = found_path(self.model, self.views, self.trainer)
+            self.scoring = find_scoring_path(self.model, self.views, self.trainer)
 
-    def _get_ready(self) -> None:
-        self._find_path()
+    def _prepare_scoring(self) -> None:
+        self._find_scoring_path()
         self._prepare_reference()
 
     def _prepare_reference(self) -> None:

@@ -16,7 +16,7 @@ from lit_longpo.batch import PreferenceBatch, Views
 from lit_longpo.engine import eval_mode
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.training.preference_signal import NUM_PAIRS, PreferenceSignal
-from lit_longpo.training.row_checks import of_data
+from lit_longpo.training.row_checks import data_attribute
 
 
 class FirstPairs:
@@ -53,7 +53,7 @@ class FirstPairs:
             model: the policy.
             trainer: about to train from step 0.
         """
-        first_rows = of_data(trainer, "first_rows", None)
+        first_rows = data_attribute(trainer, "first_rows", None)
         if first_rows is None or trainer.global_step or keeps_nothing(trainer):
             return
         if self._signal is None or not self._signal.compares:

@@ -96,7 +96,7 @@ def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None
     return share * loaded if loaded else None
 
 
-def of_data(trainer: Trainer, name: str, otherwise: Any) -> Any:
+def data_attribute(trainer: Trainer, name: str, otherwise: Any) -> Any:
     """An attribute of the trainer's data module.
 
     Args:
@@ -118,7 +118,7 @@ def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None)
     Raises:
         InputError: saying what to type.
     """
-    if cause is not None and of_data(trainer, "fills_by_sharing", False):
+    if cause is not None and data_attribute(trainer, "fills_by_sharing", False):
         raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
 
 
@@ -134,7 +134,7 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
     Raises:
         InputError: saying what to type.
     """
-    check_window(of_data(trainer, "true_reach", 0), config)
+    check_window(data_attribute(trainer, "true_reach", 0), config)
 
 
 def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
@@ -144,6 +144,6 @@ def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
         trainer: whose data they are.
         config: of the policy.
     """
-    problem = window_problem(of_data(trainer, "reach", 0), config)
+    problem = window_problem(data_attribute(trainer, "reach", 0), config)
     if problem is not None and trainer.is_global_zero:
         log.warning(problem)

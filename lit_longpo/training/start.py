@@ -22,7 +22,7 @@ from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
 from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
-from lit_longpo.training.row_checks import check_rows, check_sharing, of_data
+from lit_longpo.training.row_checks import check_rows, check_sharing, data_attribute
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     check_validated(trainer)
 
 
-def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
+def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
     """How the policy is scored, in packed rows or one sequence at a time; logs which, and what it costs.
 
     Args:
@@ -81,7 +81,7 @@ def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
         log.info("packed rows agree with separate rows (relative error %.1e)", found.error)
     elif trainer.is_global_zero:
         log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
-    if found.no_leaps and of_data(trainer, "leaps", False):
+    if found.no_leaps and data_attribute(trainer, "leaps", False):
         raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
     check_sharing(trainer, base_model(model).config, found.no_sharing)
     return found

@@ -10,7 +10,7 @@ from lit_longpo.batch import Scores
 from lit_longpo.errors import InputTypeError
 
 
-def given_losses(objective: str, given: Any, policy: Scores) -> tuple[Tensor, Mapping[str, Tensor]]:
+def checked_losses(objective: str, given: Any, policy: Scores) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Losses and metrics as returned, checked: a scalar or (B, M) would broadcast, and train something else.
 
     Args:

@@ -5,7 +5,7 @@ import torch
 
 from lit_longpo.batch import Scores, Slot
 from lit_longpo.errors import InputTypeError
-from lit_longpo.training.given_losses import given_losses
+from lit_longpo.training.checked_losses import checked_losses
 
 SUMS = torch.tensor([-1.0, -2.0, -3.0, -4.0], requires_grad=True)
 SLOTS = tuple(Slot(n, "long", role, 0) for n in range(2) for role in ("chosen", "rejected"))
@@ -14,10 +14,10 @@ CHOSEN, REJECTED = SCORES.log_probs("long", "chosen"), SCORES.log_probs("long", 
 
 
 def test_one_of_every_example_passes():
-    losses, metrics = given_losses("Own", (-CHOSEN, {"nll": -CHOSEN.detach()}), SCORES)
+    losses, metrics = checked_losses("Own", (-CHOSEN, {"nll": -CHOSEN.detach()}), SCORES)
     assert losses.tolist() == metrics["nll"].tolist() == [1.0, 3.0]
     with torch.no_grad():
-        given_losses("Own", (-CHOSEN.detach(), {}), SCORES)
+        checked_losses("Own", (-CHOSEN.detach(), {}), SCORES)
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_one_of_every_example_passes():
 )
 def test_anything_else_is_one_line(given, said):
     with pytest.raises(InputTypeError, match=r"expected Own\.loss to return losses and a dictionary .*" + said):
-        given_losses("Own", given, SCORES)
+        checked_losses("Own", given, SCORES)
