@@ -291,8 +291,24 @@ def _sent(send: Callable[[], Any]) -> Any:
         reply = send()
     except json.JSONDecodeError as error:
         return Failure(f"expected JSON in the server's reply, got {error.doc!r:.200}")
-    if isinstance(reply, Failure):
+    except UnicodeDecodeError as error:
+        return Failure(f"expected JSON in UTF-8 in the server's reply, got {error.object!r:.200}")
+    if isinstance(reply, Failure) or has_choice(reply):
         return reply
-    if not getattr(reply, "choices", None):
-        return Failure(f"expected one choice in the server's reply, got {reply!r:.200}")
-    return reply
+    told = getattr(reply, "error", None) or reply
+    return Failure(f"expected one choice with its text in the server's reply, got {told!r:.200}")
+
+
+def has_choice(reply: Any) -> bool:
+    """Whether a reply has a choice with a message or a text.
+
+    Args:
+        reply: of a server; what stands behind some sends others where it fails, with code 200.
+    """
+    choices = getattr(reply, "choices", None)
+    choice: Any = choices[0] if isinstance(choices, list) and choices else None
+    said = choice.message if hasattr(choice, "message") else choice
+    content = getattr(said, "text" if said is choice else "content", 0)
+    if isinstance(content, list):
+        return all(isinstance(part, dict) for part in content)
+    return content is None or isinstance(content, str)  # nothing beside a refusal, or thoughts that were cut off

@@ -47,7 +47,7 @@ class Served:
         extras: fields beside OpenAI's are "taken", "ignored" or "refused".
         card: more fields of the model in the list of models.
         listed: names in that list; `None` is its own, a code is what the list's address answers.
-        fault: what to do in place of the n-th question's answer: a code with headers, "hang", "garbage", "die", or
+        fault: what to do in place of the n-th question's answer: a code with headers, "hang", "die", bytes to send, or
             fields of the reply's choice to be replaced; `None` answers.
     """
 
@@ -159,8 +159,8 @@ def serve(served: Served) -> Iterator[Served]:
         def _faulty(self, fault: Any, body: dict[str, Any]) -> None:
             if fault == "hang":
                 served.over.wait(20)
-            elif fault == "garbage":
-                self._send(200, b'{"choices": [{"te')
+            elif isinstance(fault, bytes):
+                self._send(200, fault)
             elif fault == "die":
                 self.close_connection = True
             elif isinstance(fault, tuple):

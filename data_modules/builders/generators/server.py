@@ -18,6 +18,7 @@ from lit_longpo.servers import (
     Failure,
     Server,
     broke_off,
+    has_choice,
     keeps_thoughts_apart,
     num_read,
     num_written,
@@ -158,7 +159,7 @@ class ServerGenerator(TextGenerator):
 
     def _behind_thoughts(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
         """The reply; if a stop text ended it in its thoughts, another one that no text has ended."""
-        if not request.decoding.stop or not getattr(reply, "choices", None):
+        if not request.decoding.stop or not has_choice(reply):
             return reply
         if not _ends_in_thoughts(reply.choices[0], opened=self._opens_thoughts):
             return reply

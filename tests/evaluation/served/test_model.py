@@ -186,7 +186,7 @@ def test_a_reply_in_parts_is_its_text(longbench, server):
 def test_a_server_that_fails_is_asked_again(longbench, server, local):
     """Codes 500 and 429, garbage and a cut connection, each once; then the answer."""
     wait = {"Retry-After": "0.01"}
-    faults = {2: (500, wait), 3: (429, wait), 4: "garbage", 5: "die"}
+    faults = {2: (500, wait), 3: (429, wait), 4: b'{"choices": [{"te', 5: "die"}
     server.fault = lambda number, body: faults.get(number)
     assert texts(run(longbench, server, max_retries=4)) == texts(local)
     assert len(questions(server)) == len(texts(local)) + len(faults)

@@ -169,6 +169,35 @@ def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
     assert error or reply.finished == finished
 
 
+@needs_client
+@pytest.mark.parametrize("stop", [(), (". ",)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices": null, "error": {"message": "over capacity"}}',
+        b'{"choices": [null]}',
+        b'{"choices": "Oslo"}',
+        b'{"choices": {"message": {"content": "Oslo"}}}',
+        b'{"choices": [{"message": null, "finish_reason": "stop"}]}',
+        b'{"choices": [{"text": "Oslo", "finish_reason": "stop"}]}',
+        b'{"choices": [{"message": {"content": {"text": "Oslo"}}, "finish_reason": "stop"}]}',
+        b'{"choices": [{"message": {"content": ["Oslo"]}, "finish_reason": "stop"}]}',
+        b'{"choices": [{"message": {"content": "\xe9"}, "finish_reason": "stop"}]}',  # Latin-1
+    ],
+)
+def test_a_reply_without_a_message_is_asked_for_again_and_fails_alone(body, stop, tmp_path):
+    """Gateways send such on errors, with code 200 (garak#1525, dify#15114): they ended the build in a traceback."""
+    model = ascii_model(tmp_path / "model")
+    with serve(Served(model, fault=lambda number, _: body if number < 2 else None)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=1, concurrency=1)
+        generator.open(PolicyConfig())
+        failed, answered = generator.answer([requests(2, Decoding(max_new_tokens=2, stop=stop))])
+        generator.close()
+    assert failed.error.startswith(("expected one choice with its text in", "expected JSON in UTF-8 in"))
+    assert ("over capacity" in failed.error) == (b"over capacity" in body)
+    assert (answered.error, bool(answered.text)) == ("", True)
+
+
 ENDED_IN_THOUGHTS = [
     {"content": "<think>a"},
     {"content": "<think>a</think>In<think>b"},
