@@ -20,6 +20,8 @@ _JOINED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\u
 JOINED = re.compile(_JOINED)
 _VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign before them is drawn; marks by category
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")  # 1,000
+_DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
 
 
 @lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
@@ -27,9 +29,14 @@ def normalise(text: str) -> str:
     """Lower case, letters and digits only, single spaces; the form in which answers are compared.
 
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
+    A number is one word however it is written: 1,000 is 1000, 2.50 is 2.5, and neither 2 nor 5 is in it.
     """
     folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    return " ".join("".join(char if _is_spoken(char) else " " for char in folded).split())
+    whole = _GROUPED.sub(lambda found: found[0].replace(",", ""), folded)
+    parts = _DECIMAL.split(whole)
+    parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
+    parts[1::2] = (number.rstrip("0").rstrip(".") for number in parts[1::2])
+    return " ".join("".join(parts).split())
 
 
 def _is_spoken(char: str) -> bool:

@@ -13,6 +13,8 @@ from data_modules.qa_sets.matching import mentions, normalise, words_of
         ("in the US.", "US", True),
         ("no one", "no", False),
         ("Oslo's port", "Oslo", True),
+        ("It seats 1,000.", "1000", True),
+        ("about 3.5 m", "5 m", False),
         ("\u9ec4\u8749\u662f\u704c\u6728", "\u704c\u6728", True),
     ],
 )

@@ -30,6 +30,28 @@ def test_gold_answers_are_looked_for_as_whole_words(text, answers, expected):
     assert ContainsGold().score(text, answers) == expected
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "is_right"),
+    [
+        ("1,000", "It seats 1000 people.", True),
+        ("12,345,678", "12345678", True),
+        ("1000", "1,000", True),
+        ("5", "$5.00.", True),
+        ("3.5 million", "about 3.50 million", True),
+        ("2020", "on 12.5.2020", True),
+        ("1", "rooms 1,2 and 3", True),
+        ("4", "4.Second, the mill", True),
+        ("5 million", "3.5 million", False),
+        ("2", "2.5", False),
+        ("000", "1,000", False),
+        ("35", "3.5", False),
+    ],
+)
+def test_a_number_is_one_word_however_it_is_written(gold, answer, is_right):
+    """Right answers were rejected, and wrong ones chosen, where the gold answer is a number."""
+    assert ContainsGold().score(answer, [gold]) == is_right
+
+
 def test_only_the_conclusion_counts_if_asked_for():
     text = "Paris or London? Answer: London"
     assert ContainsGold("Answer:").score(text, ["Paris"]) == 0.0
@@ -37,6 +59,7 @@ def test_only_the_conclusion_counts_if_asked_for():
 
 
 def test_token_f1():
+    assert TokenF1().score("3.5", ["3.6"]) == 0.0
     assert TokenF1().score("the red fox", ["red fox"]) == pytest.approx(0.8)
     assert TokenF1().score("", ["red fox"]) == 0.0
     assert TokenF1().score("\u5317\u4eac\u5e02\u3002", ["\u5317\u4eac"]) == pytest.approx(0.8)
