@@ -4,7 +4,7 @@ import logging
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,37 @@ def claim_version(logger: Any) -> bool:
             return True
 
 
+def claim_versions(loggers: Sequence[Any]) -> list[Any]:
+    """Claim a number for every logger of a run; those whose runs lie in one folder share it.
+
+    Lightning 2.6 lets each count the others' folders: the events of `version_0` are in `version_1`, which another run
+    takes at the same time.
+
+    Args:
+        loggers: of any kind.
+
+    Returns:
+        Those whose folder is new.
+    """
+    claimed = list[Any]()
+    for logger in loggers:
+        beside = next((each for each in claimed if _numbers_alike(each, logger)), None)
+        if beside is not None:
+            logger._version = beside._version
+        if beside is not None or claim_version(logger):
+            claimed.append(logger)
+    return claimed
+
+
+def _numbers_alike(claimed: Any, logger: Any) -> bool:
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # seconds, for commands without a trainer
+
+    numbering = (CSVLogger, TensorBoardLogger)
+    if not (isinstance(claimed, numbering) and isinstance(logger, numbering) and logger._version is None):
+        return False
+    return Path(claimed.root_dir) == Path(logger.root_dir)
+
+
 def folder_of_run(trainer: Any) -> Path:
     """Where a run writes: the first logger's folder, or the root folder. A collective call, as it broadcasts.
 
@@ -59,16 +90,17 @@ def folder_of_logger(logger: Any, root: str) -> str:
     return str(Path(logger.save_dir or root) / str(logger.name) / version)
 
 
-def release_version(logger: Any) -> None:
-    """Take back `claim_version`: remove the folder of a run that was refused, if nothing was done in it.
+def release_versions(loggers: Sequence[Any]) -> None:
+    """Take back `claim_versions`: remove the folders of a run that was refused, if nothing was done in them.
 
     Args:
-        logger: that made a new folder.
+        loggers: that made new folders.
     """
-    folder = Path(logger.log_dir)
-    if all(any(path.match(name) for name in _FIRST_FILES) for path in folder.iterdir()):
-        shutil.rmtree(folder)
-        logger._version = logger._experiment = None  # another `fit` of the same trainer takes a number of its own
+    for logger in loggers:
+        folder = Path(logger.log_dir)
+        if all(any(path.match(name) for name in _FIRST_FILES) for path in folder.glob("*")):
+            shutil.rmtree(folder, ignore_errors=not folder.exists())  # another logger's, too
+            logger._version = logger._experiment = None  # another `fit` of the same trainer takes a number of its own
 
 
 def keeps_nothing(trainer: Any) -> bool:
@@ -99,18 +131,18 @@ def results_folder(folder: Path, trainer: Any) -> Iterator[Path]:
 
 
 @contextmanager
-def released_if_refused(logger: Any, begun: Callable[[], bool]) -> Iterator[None]:
+def released_if_refused(loggers: Sequence[Any], begun: Callable[[], bool]) -> Iterator[None]:
     """Keep the numbers of runs to those that trained: a new folder goes if its run is refused before the first row.
 
     Args:
-        logger: that made a new folder (`claim_version`).
+        loggers: that made new folders (`claim_versions`).
         begun: whether a row has been trained on.
     """
     try:
         yield
     except Exception as error:
         if message_for_user(error) is not None and not begun():
-            release_version(logger)
+            release_versions(loggers)
         raise
 
 

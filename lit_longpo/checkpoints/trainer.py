@@ -31,7 +31,7 @@ from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers.csv_rows import EarlierRows
-from lit_longpo.run_folder import claim_version, folder_of_logger, keeps_nothing, only_owner, released_if_refused
+from lit_longpo.run_folder import claim_versions, folder_of_logger, keeps_nothing, only_owner, released_if_refused
 from lit_longpo.strategies.lifeline import TrainerLifeline
 
 log = logging.getLogger(__name__)
@@ -255,9 +255,9 @@ class ResumableTrainer(Trainer):
         logger = next(iter(self.loggers), None)
         with ExitStack() as stack:
             if _is_first_process() and not keeps_nothing(self):
-                numbered = claim_version(logger)
-                if numbered:
-                    stack.enter_context(released_if_refused(logger, self._has_begun))
+                claimed = claim_versions(self.loggers)
+                numbered = logger is not None and logger in claimed
+                stack.enter_context(released_if_refused(claimed, self._has_begun))
                 folder = self.default_root_dir if logger is None else logger.log_dir
                 # Without a folder it has an identity of its own, and its files lie in one that is named by that.
                 if folder is not None:

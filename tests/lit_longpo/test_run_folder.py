@@ -14,7 +14,7 @@ from support.tracked_runs import Tracked
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, read_record
 from lit_longpo.errors import BusyError, InputError
-from lit_longpo.run_folder import claim_version, has_owner, only_owner, released_if_refused
+from lit_longpo.run_folder import claim_version, claim_versions, has_owner, only_owner, released_if_refused
 
 SMALL = (
     *("--config", CONFIGS / "sft.yaml", "--data.num_train", 16, "--data.num_val", 0, "--data.long_words", "[32,48]"),
@@ -52,6 +52,27 @@ def test_a_number_that_another_run_took_meanwhile_is_passed_over(kind, tmp_path)
     assert [logger.version for logger in loggers] == [0, 1]
 
 
+@pytest.mark.parametrize("kinds", [(CSVLogger, TensorBoardLogger), (TensorBoardLogger, CSVLogger)])
+def test_all_loggers_of_a_run_have_its_number(kinds, tmp_path):
+    """Beside each other they took two numbers: the events of one run lay in the folder of the next one."""
+
+    def start():
+        trainer = ResumableTrainer(logger=[kind(tmp_path) for kind in kinds], default_root_dir=tmp_path,
+                                   accelerator="cpu", enable_progress_bar=False)  # fmt: skip
+        with trainer._owned_folder():
+            for logger in trainer.loggers:
+                logger.experiment.log_metrics({"loss": 1.0}, 0) if isinstance(logger, CSVLogger) else logger.experiment
+                logger.save()
+        return {Path(logger.log_dir).name for logger in trainer.loggers}
+
+    assert [start(), start()] == [{"version_0"}, {"version_1"}]
+    for folder in (tmp_path / "lightning_logs").iterdir():
+        assert len(list(folder.glob("events.out.tfevents*"))) == len(list(folder.glob("metrics.csv"))) == 1
+    apart = [kinds[0](tmp_path, name="a"), kinds[1](tmp_path, name="b", version="mine"), kinds[1](tmp_path, name="b")]
+    assert claim_versions(apart) == [apart[0], apart[2]]
+    assert [logger.version for logger in apart] == [0, "mine", 0]
+
+
 def test_where_there_are_no_locks_that_is_said_and_nothing_is_known_of_owners(tmp_path, monkeypatch, caplog):
     """Lustre and NFS, as some clusters mount them."""
 
@@ -87,20 +108,21 @@ def test_a_folder_that_was_named_has_one_owner(tmp_path):
     ],
 )
 def test_a_new_folder_goes_if_the_run_is_refused_before_it_does_anything(error, begun, file, stays, tmp_path):
-    logger = TensorBoardLogger(tmp_path)
-    assert claim_version(logger)
+    logger, second = TensorBoardLogger(tmp_path), CSVLogger(tmp_path)
+    assert claim_versions([logger, second]) == [logger, second]
     folder = tmp_path / "lightning_logs/version_0"
 
     def fail():
-        _ = logger.experiment
+        _ = logger.experiment, second.experiment
         (folder / file).touch()
         raise error
 
-    with pytest.raises(type(error)), released_if_refused(logger, lambda: begun):
+    with pytest.raises(type(error)), released_if_refused([logger, second], lambda: begun):
         fail()
     assert folder.exists() == stays
-    assert claim_version(logger) != stays  # the same trainer's next `fit` takes a number again
-    assert logger.log_dir == str(folder)
+    # The same trainer's next `fit` takes a number again.
+    assert claim_versions([logger, second]) == ([] if stays else [logger, second])
+    assert logger.log_dir == second.log_dir == str(folder)
 
 
 @pytest.mark.parametrize("save_dir", ["elsewhere", None], ids=["local", "server"])
