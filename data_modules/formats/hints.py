@@ -32,7 +32,7 @@ _OTHER_NAMES = {
     ),
     "system": ("system_prompt", "system_message"),
 }
-_LISTS = ("answers", "completions", "responses", "generations")
+_LISTS = ("answers", "completions", "responses", "generations", "output")  # the last is Alpaca's, ranked
 
 
 def mapping_of(record: Mapping[str, object]) -> dict[str, str]:
@@ -41,6 +41,7 @@ def mapping_of(record: Mapping[str, object]) -> dict[str, str]:
     if "loser" not in said:
         said.discard("winner")  # which of two it is, not its text
     found = {ours: _first((ours, *theirs), said) for ours, theirs in _OTHER_NAMES.items()}
+    found["chosen"] = None if _is_texts(record.get(found["chosen"] or "")) else found["chosen"]
     context = None if "prompt_short" in record else _first(_CONTEXTS, record)
     if context is not None and found["prompt"] not in (None, context):
         found = {"long_context": context, "question": found.pop("prompt"), **found}
@@ -68,6 +69,10 @@ def without_a_choice(record: Mapping[str, object]) -> str | None:
     if "winner" in record:
         return "the better answer as `chosen` and the other one as `rejected`, not which one it is in 'winner'"
     return None
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def typed(mapping: dict[str, str]) -> str:

@@ -150,6 +150,12 @@ class Tokenising:
         self._check_positions(split, report.positions)
         if warning := report.tokens.check(split):
             log.warning(warning)
+        if report.weighted:
+            log.info(
+                f"{split}: {report.weighted} of {report.lengths.examples} records have a `weight`, which multiplies "
+                "their loss, or a `margin`, which it subtracts inside the sigmoid; take these columns out if they mean "
+                "something else (a reward model's difference)"
+            )
         if len(lengths):
             log.info("%s: %s", split, _length_summary(lengths))
 

@@ -165,6 +165,10 @@ REFUSED: dict[str, tuple[object, str]] = {
         {"prompt": LONG, "answers": [{"answer": "nine", "rank": 1}], "turns": 1},
         r"record: expected the best answer as `chosen` and others as `rejected` \(a list\), not all of them in 'ans",
     ),
+    "LLaMA-Factory's ranks": (
+        {"instruction": LONG, "input": "", "output": ["nine", "two"]},
+        r"record: expected the best answer as `chosen` .* not all of them in 'output'",
+    ),
     "a winner": (
         {"conversation_a": talk(LONG, "nine"), "conversation_b": talk(LONG, "two"), "winner": "model_a"},
         r"record: expected the better answer as `chosen`",

@@ -67,6 +67,17 @@ def test_a_report_comes_back_from_json():
     assert SplitReport.of(asdict(report)) == report
 
 
+@pytest.mark.parametrize("own", [{}, {"weight": 2.0}, {"margin": 3.2}])
+def test_numbers_of_records_that_change_the_loss_are_said(own, caplog):
+    """Published data calls a reward model's difference `margin`, which TRL's DPO passes over."""
+    tokenising, report = replace(BASE, views=replace(SOLOPO_DPO, margins=True)), SplitReport()
+    list(tokenising.examples([replace(pair(0), **own), pair(1)], report))
+    with caplog.at_level(logging.INFO):
+        tokenising.say("train", report, np.array([3]))
+    said = [line for line in caplog.messages if line.startswith("train: 1 of 2 records have a `weight`")]
+    assert len(said) == bool(own)
+
+
 @pytest.mark.parametrize("end", ["", " <eos>", " word9"])
 def test_an_end_that_the_chat_template_does_not_write_or_writes_as_text_is_said(end, caplog):
     template = "{% for m in messages %}word70 {{ m['content'] }}END {% endfor %}".replace("END", end)
