@@ -98,6 +98,14 @@ class Benchmark(ReportRules, ABC):
         """What is not official about this copy, in words: nothing."""
         return ()
 
+    def drawn_with(self, task: str) -> str:
+        """What seeds the choice and the order of a task's examples; tasks of one such name draw the same contexts.
+
+        Args:
+            task: whose examples are asked in part, by `limit` or `max_minutes`.
+        """
+        return task
+
     def official_length(self, window: int) -> int | None:
         """Tokens that the official run cuts longer prompts of a model with this window to; `None` if it does not say.
 

@@ -138,6 +138,10 @@ class LVEval(WithAnswerMetric):
         """A hash of the configuration file."""
         return dict(hashes(self.folder, ("config.py", "config/config.json")))
 
+    def drawn_with(self, task: str) -> str:
+        """Its data set: the same questions at every level, as they are compared."""
+        return dataset_name(task)
+
     def official_length(self, window: int) -> int:
         """The window without 500 tokens, as is advised; of windows below 4096 nothing is said."""
         return max(window, 4096) - 500

@@ -131,7 +131,7 @@ class NeedleBenchmark(Benchmark):
         They are made once: a haystack lays a whole context for a question, and every run asks for all of them.
         """
         if task not in self._made:
-            cells = itertools.product(self.lengths, self.depths, range(self.num_examples))
+            cells = itertools.product(self.lengths, map(float, self.depths), range(self.num_examples))
             self._made[task] = tuple(self._example(task, *cell) for cell in cells)
         yield from self._made[task]
 

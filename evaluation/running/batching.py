@@ -131,17 +131,19 @@ def shareable_length(first: Sequence[int], second: Sequence[int]) -> int:
     return int(different[0]) if len(different) else size
 
 
-def shuffled(examples: Sequence[Example], seed: str) -> list[Example]:
+def shuffled(examples: Sequence[Example], seed: str, *, alike: bool = False) -> list[Example]:
     """The examples in a random order, those about the same context side by side.
 
     Args:
         examples: to be asked; whoever has the same ones and the same seed gets the same order.
         seed: of the order.
+        alike: whether others about the same contexts, in other texts, are to come in the same order.
     """
     groups = dict[str, list[Example]]()
     for example in examples:
-        groups.setdefault(example.fields.get("context", example.id), []).append(example)
-    order = list(groups.values())
+        key = example.context_key if alike else example.fields.get("context", example.id)
+        groups.setdefault(key, []).append(example)
+    order = [groups[key] for key in (sorted(groups) if alike else groups)]
     random.Random(seed).shuffle(order)
     return [example for group in order for example in group]
 

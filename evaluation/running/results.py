@@ -45,7 +45,12 @@ class TaskScores:
 
 
 def subset(
-    examples: Iterable[Example], task: str, settings: RunSettings, *, whole_contexts: bool = False
+    examples: Iterable[Example],
+    task: str,
+    settings: RunSettings,
+    *,
+    drawn_with: str | None = None,
+    whole_contexts: bool = False,
 ) -> tuple[list[Example], int]:
     """The examples to answer, in the official order, and how many there are in all.
 
@@ -53,17 +58,19 @@ def subset(
         examples: of the task.
         task: its name.
         settings: how many, and the seed that chooses them.
+        drawn_with: name of the tasks that choose the same contexts; `None` means its own.
         whole_contexts: choose contexts with all of their examples, as many as the limit holds; of the first context
             as many examples as the limit, if it has more.
     """
     every = list(each_id_once(examples, task))
     if settings.limit is None or settings.limit >= len(every):
         return every, len(every)
+    seed, alike = f"{settings.seed}-{drawn_with or task}", drawn_with not in (None, task)
     groups = dict[str, list[int]]()
     for number, example in enumerate(every):
-        groups.setdefault(example.context_key if whole_contexts else str(number), []).append(number)
-    order = list(groups.values())
-    random.Random(f"{settings.seed}-{task}").shuffle(order)
+        groups.setdefault(example.context_key if whole_contexts or alike else str(number), []).append(number)
+    order = [groups[key] for key in (sorted(groups) if alike else groups)]
+    random.Random(seed).shuffle(order)
     chosen = list[int]()
     for group in order:
         if chosen and len(chosen) + len(group) > settings.limit:

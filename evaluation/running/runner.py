@@ -108,8 +108,9 @@ class Runner:
         return report
 
     def _task(self, task: str, end: float | None) -> TaskScores:
-        every, together = self.benchmark.examples(task), self.benchmark.whole_contexts
-        examples, num_examples = subset(every, task, self.settings, whole_contexts=together)
+        every, drawn_with = self.benchmark.examples(task), self.benchmark.drawn_with(task)
+        together = self.benchmark.whole_contexts
+        examples, num_examples = subset(every, task, self.settings, drawn_with=drawn_with, whole_contexts=together)
         self.responses.remember(task, gather(self.responses.of_task(task))[0])
         left = self._left(examples)
         known = len(examples) - len(left)
@@ -149,7 +150,8 @@ class Runner:
 
     def _until(self, end: float, task: str, call: int, examples: Sequence[Example]) -> None:
         """In a random order; prompts are built a few rounds at a time, and never once the time is over."""
-        asked = self._asked(shuffled(examples, f"{self.settings.seed}-{task}"))
+        drawn_with = self.benchmark.drawn_with(task)
+        asked = self._asked(shuffled(examples, f"{self.settings.seed}-{drawn_with}", alike=drawn_with != task))
         with bar(task, len(examples)) as advance:
             while not _over(end) and (part := self.answerer.portion(asked, self.settings.batching)):
                 with closing(self._answered(task, call, part, self.settings.seed)) as rounds:

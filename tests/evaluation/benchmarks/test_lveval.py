@@ -9,11 +9,17 @@ from support import reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
 from support.reports import rows_of, summary, table_of
+from support.tiny_models import tiny_model
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.lveval import LVEval, load_config
 from evaluation.benchmarks.official_files import OfficialFileError, parse_literals
 from evaluation.metrics.lveval import LEVELS
+from evaluation.running.batching import shuffled
+from evaluation.running.responses import Responses
+from evaluation.running.results import subset
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
@@ -46,6 +52,39 @@ def folder(tmp_path):
     for task in ("factrecall_en_16k", "factrecall_en_32k", "loogle_SD_mixup_16k"):
         (tmp_path / "data" / f"{task}.jsonl").write_text(json.dumps(RECORD) + "\n")
     return tmp_path
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_part_of_the_questions_is_the_same_at_every_level(folder, seed):
+    """Each level was asked questions of its own draw, so that levels differed by their questions, too."""
+    rows = [RECORD | {"input": f"Who founded {number}?"} for number in range(30)]
+    for level, order in (("16k", rows), ("32k", rows[::-1])):
+        text = "".join(json.dumps(row | {"context": f"{level} {row['input']}"}) + "\n" for row in order)
+        (folder / "data" / f"loogle_SD_mixup_{level}.jsonl").write_text(text)
+    bench, settings = LVEval(folder), RunSettings(limit=8, seed=seed)
+    asked, ordered = [], []
+    for level in ("16k", "32k"):
+        task = f"loogle_SD_mixup_{level}"
+        drawn_with = bench.drawn_with(task)
+        chosen, _ = subset(bench.examples(task), task, settings, drawn_with=drawn_with)
+        asked.append({example.question for example in chosen})
+        in_order = shuffled(list(bench.examples(task)), f"{seed}-{drawn_with}", alike=True)
+        ordered.append([example.question for example in in_order])
+    assert len(asked[0]) == 8
+    assert asked[0] == asked[1]
+    assert ordered[0] == ordered[1] != sorted(ordered[0])
+
+
+def test_a_limited_run_asks_the_same_questions_at_every_level(folder):
+    rows = [RECORD | {"input": f"Who founded {number}?"} for number in range(9)]
+    for level in ("16k", "32k"):
+        (folder / "data" / f"loogle_SD_mixup_{level}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+    bench = LVEval(folder, datasets=["loogle_SD_mixup"])
+    found = Runner(bench, model, chat, RunSettings(limit=3, max_length=64), Responses()).run()
+    short, long = ({row.question for row in found.predictions if row.task.endswith(level)} for level in LEVELS[:2])
+    assert short == long
+    assert len(short) == 3
 
 
 def test_the_configuration_is_read_and_not_executed(folder):

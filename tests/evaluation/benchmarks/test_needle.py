@@ -252,6 +252,18 @@ def test_answers_of_another_limit_hay_or_grid_are_not_taken(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize("task", EVERY)
+def test_whole_numbers_are_depths_too(task):
+    """The question of depth 0 was another than that of 0.0, and no context could be made for it."""
+    whole, parts = (NeedleBenchmark(lengths=(700,), depths=depths, tasks=(task,)) for depths in ((0, 1), (0.0, 1.0)))
+    for one, other in zip(whole.examples(task), parts.examples(task), strict=True):
+        assert one == other
+        made = [
+            grid.context(example, lambda text: len(text.split())) for grid, example in ((whole, one), (parts, other))
+        ]
+        assert made[0] == made[1]
+
+
 def test_the_runner_asks_and_scores_it_like_any_benchmark():
     """Contexts are made when a prompt is; the embedded model finds what it was trained to find."""
     from data_modules import WorldHaystack
