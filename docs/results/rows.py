@@ -84,7 +84,7 @@ def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool, sc
     one, two = (score(_of_seeds(item, seeds), lengths) for item in (row, other))
     keys = [key for key in one if key in two]
     gaps = tuple(one[key] - two[key] for key in keys)
-    return estimate(ClusteredScores(gaps, tuple(group if shared else "" for _, group, _ in keys)))
+    return estimate(ClusteredScores(gaps, tuple(group if shared else "" for _, group, _ in keys), least=-1.0))
 
 
 def _of_seeds(row: Row, seeds: set[int]) -> Row:

@@ -145,7 +145,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         tuple(_rows(first.name, pairs)),
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
-        tuple(_differing(first, second)),
+        (*_differing(first, second), *_other_texts(pairs)),
         method(_differences(pairs)),
     )
 
@@ -260,7 +260,7 @@ def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> PairedScores
 def _differences(pairs: Sequence[Pair]) -> ClusteredScores:
     """Second minus first, by context: an id is one question, so either report may know what it is about."""
     gaps = tuple(other.score - one.score for one, other in pairs)
-    return ClusteredScores(gaps, tuple(one.context or other.context for one, other in pairs))
+    return ClusteredScores(gaps, tuple(one.context or other.context for one, other in pairs), least=-1.0)
 
 
 def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
@@ -273,6 +273,13 @@ def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
         for side, others in ((first, second), (second, first))
     ]
     return said if alone == ["none", "none"] else [*said, f"deviations of one only: {alone[0]} and {alone[1]}"]
+
+
+def _other_texts(pairs: Sequence[Pair]) -> list[str]:
+    """Questions of one id whose contexts are others, as in two files of the same questions at two lengths."""
+    named = [(one.context, other.context) for one, other in pairs if one.context and other.context]
+    others = sum(one != other for one, other in named)
+    return [f"the contexts of {others:,} of {len(named):,} questions"] if others else []
 
 
 def _described(report: BenchmarkReport) -> str:

@@ -1,12 +1,12 @@
 """Means and their bootstrap intervals. Seeded: the same scores always give the same interval.
 
 Questions about one context stand or fall together, so that contexts are drawn, with all of their questions. Where
-every question has a context of its own this is the plain bootstrap over questions.
+every question has a context of its own this is the plain bootstrap over questions. Where all contexts have the same
+score nothing can be drawn: the interval then says how many contexts may have another score though none was seen.
 """
 
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_ROUNDING = 1e-9
+_FEW = 20  # contexts, below which these intervals hold the mean less often than they say
 _BLOCK = 2_000_000  # drawn indices in memory at once
 _REMEMBERED = 512  # draws of so many means: tables and figures of a report ask for the same ones; 8 MB
 
@@ -27,10 +29,12 @@ class ClusteredScores:
     Args:
         scores: 0 to 1, or differences of such. Shape: (num_scores,)
         contexts: what each was asked about; an empty one stands for a context of its own. Shape: (num_scores,)
+        least: the worst score that there can be, 0, or -1 for differences; the best is 1.
     """
 
     scores: tuple[float, ...]
     contexts: tuple[str, ...] = ()
+    least: float = 0.0
 
     @classmethod
     def of(cls, scores: "ClusteredScores | Sequence[float]") -> "ClusteredScores":
@@ -52,15 +56,16 @@ class ClusteredScores:
         """All contexts, where each score names one; else none."""
         return frozenset(self.contexts) if all(self.contexts or ("",)) else frozenset()
 
-    def by_context(self) -> "ClusteredScores":
-        """In the order of the contexts' names."""
-        order = sorted(range(len(self)), key=self.contexts.__getitem__)
-        return ClusteredScores(tuple(self.scores[n] for n in order), tuple(self.contexts[n] for n in order))
-
     @property
     def num_contexts(self) -> int:
         """Number of different contexts."""
         return max(self.clusters, default=-1) + 1
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where the mean may be if all n contexts have the same: Clopper and Pearson's bounds of a share that is 1."""
+        share, seen = ((1 - CONFIDENCE) / 2) ** (1 / self.num_contexts), fmean(self.scores)
+        return share * seen + (1 - share) * self.least, share * seen + (1 - share)
 
 
 def method(sample: ClusteredScores) -> str:
@@ -77,9 +82,17 @@ def method(sample: ClusteredScores) -> str:
         over = "examples"
     return (
         f"{CONFIDENCE:.0%} intervals: percentile bootstrap over {over}; {RESAMPLES:,} resamples, seeded; a mean of "
-        "tasks resamples within each task, those about the same contexts together. They say how much the figures "
-        "depend on which examples were asked, nothing else."
+        "tasks resamples within each task, those about the same contexts together. Where all have one score, the "
+        "interval says where the mean may be though no other was seen (Clopper-Pearson). They say how much the figures "
+        f"depend on which examples were asked, nothing else.{_of_few(sample)}"
     )
+
+
+def _of_few(sample: ClusteredScores) -> str:
+    """In simulations, intervals over 5 contexts of 4 questions held the mean 84 times in 100, over 10 of them 93."""
+    if len(sample) == 0 or sample.num_contexts >= _FEW:
+        return ""
+    return f" Over fewer than {_FEW} contexts they are too narrow: of 5, about 84 % hold the mean."
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,8 @@ class Estimate:
 
     Args:
         mean: of the scores.
-        low: lower end; NaN where one score, or one context, leaves nothing to resample.
+        low: lower end; NaN where one score, or one context, leaves nothing to resample, or most draws hold nothing of
+            a small group.
         high: upper end, likewise.
         num: scores.
     """
@@ -114,8 +128,8 @@ def estimate_mean_of(
 ) -> Estimate:
     """Mean of the groups' means, whatever their sizes.
 
-    Groups about the same contexts have these drawn once for all of them: the questions of LV-Eval's levels are no
-    others at each. Of groups that share some contexts only, each is drawn for itself.
+    Groups that share contexts have these drawn once for all of them: the questions of LV-Eval's levels are no others
+    at each, and a limited run may have asked some of them at one level only.
 
     Args:
         groups: scores by name; at least one group, none empty.
@@ -127,20 +141,39 @@ def estimate_mean_of(
     num = sum(map(len, samples.values()))
     if any(sample.num_contexts < 2 for sample in samples.values()):
         return Estimate(mean, float("nan"), float("nan"), num)
-    draws = shares @ np.array([resampled_means(sample, name) for name, sample in _together(samples)])
+    draws = shares @ np.array(_drawn_together(samples))
+    draws = draws[~np.isnan(draws)]  # others hold no context of a small group
+    if len(draws) < RESAMPLES / 2:
+        return Estimate(mean, float("nan"), float("nan"), num)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    if np.ptp(draws) < _ROUNDING:
+        low, high = shares @ [sample.bounds for sample in samples.values()]
     return Estimate(mean, float(low), float(high), num)
 
 
-def _together(samples: Mapping[str, ClusteredScores]) -> Iterator[tuple[str, ClusteredScores]]:
-    """The samples, each with what seeds its draws: those about the same contexts in one order, by the first's name."""
-    first, times = dict[frozenset[str], str](), Counter(sample.named_contexts for sample in samples.values())
+def _drawn_together(samples: Mapping[str, ClusteredScores]) -> list[NDArray[np.float64]]:
+    """Means of each group; the contexts of those that share some are drawn for all of them, by the first one's name."""
+    drawn = dict[str, NDArray[np.float64]]()
+    for names in _sharing(samples):
+        every = sorted(frozenset().union(*(samples[name].named_contexts for name in names)))
+        pool, shared = {context: number for number, context in enumerate(every)}, len(names) > 1
+        for name in names:
+            sample = samples[name]
+            clusters = tuple(pool[context] for context in sample.contexts) if shared else sample.clusters
+            drawn[name] = _draws(sample.scores, clusters, len(pool) if shared else 0, names[0])
+    return [drawn[name] for name in samples]
+
+
+def _sharing(samples: Mapping[str, ClusteredScores]) -> list[list[str]]:
+    """Names of groups that share contexts, perhaps through others."""
+    found = list[tuple[list[str], frozenset[str]]]()
     for name, sample in samples.items():
         contexts = sample.named_contexts
-        if contexts and times[contexts] > 1:
-            yield first.setdefault(contexts, name), sample.by_context()
-        else:
-            yield name, sample
+        sharing = [part for part in found if part[1] & contexts]
+        found = [part for part in found if part not in sharing]
+        names = [member for members, _ in sharing for member in members]
+        found.append(([*names, name], contexts.union(*(others for _, others in sharing))))
+    return [names for names, _ in found]
 
 
 def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -> NDArray[np.float64]:
@@ -153,18 +186,20 @@ def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -
         name: seeds the draws.
     """
     sample = ClusteredScores.of(scores)
-    return _draws(sample.scores, sample.clusters, name)
+    return _draws(sample.scores, sample.clusters, 0, name)
 
 
 @lru_cache(_REMEMBERED)
-def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], name: str) -> NDArray[np.float64]:
-    sums, sizes = np.bincount(clusters, weights=scores), np.bincount(clusters)
+def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], num: int, name: str) -> NDArray[np.float64]:
+    """Means over what is drawn of at least `num` contexts; NaN where none of them has a score here."""
+    sums, sizes = np.bincount(clusters, weights=scores, minlength=num), np.bincount(clusters, minlength=num)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     rows = max(1, _BLOCK // len(sums))
     blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     chosen = (generator.integers(len(sums), size=(block, len(sums))) for block in blocks)
     # A drawn context brings all of its scores, so the mean is over as many as came along.
-    means = np.concatenate([sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in chosen])
+    with np.errstate(invalid="ignore"):
+        means = np.concatenate([sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in chosen])
     means.flags.writeable = False
     return means
 

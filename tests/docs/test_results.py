@@ -54,13 +54,14 @@ def test_difference_is_paired_and_draws_contexts():
     assert (found.mean, found.low, found.high, found.num) == (0.5, 0.0, 1.0, 4)
 
 
-def test_same_gain_in_every_context_has_no_width():
+def test_same_gain_in_every_context_says_how_far_others_may_differ():
     rows = rows_of(
         {"a": outcome("a", 0, {"8": {"x": "01", "y": "01"}}), "b": outcome("b", 0, {"8": {"x": "11", "y": "11"}})}
     )
     shared = difference(rows["b"], rows["a"], ["8"], shared=True)
     alone = difference(rows["b"], rows["a"], ["8"], shared=False)
-    assert (shared.low, shared.mean, shared.high) == (0.5, 0.5, 0.5)
+    share = 0.025**0.5  # of two contexts
+    assert (shared.low, shared.mean, shared.high) == pytest.approx((1.5 * share - 1, 0.5, 1 - share / 2))
     assert alone.low < 0.5 < alone.high  # as if four contexts were drawn
 
 
@@ -92,7 +93,7 @@ def test_table_says_means_differences_and_costs(tmp_path):
 
 @pytest.mark.parametrize(
     ("kept", "said"),
-    [((1, 2), "+75.0 [75.0, 75.0]"), ((2,), "+100.0 [100.0, 100.0] (seed 2)")],
+    [((1, 2), "+75.0 [-72.3, 96.0]"), ((2,), "+100.0 [-68.4, 100.0] (seed 2)")],
 )
 def test_table_compares_f1_over_the_seeds_that_kept_it(kept, said, tmp_path):
     """Sub-EM is the same everywhere: longer answers would have raised it, and lowered F1."""
@@ -116,7 +117,7 @@ def test_table_says_gains_over_short_sft_at_every_length_and_beyond_the_trained_
         )
     text = markdown(SUITES["smollm2"], tmp_path)
     assert "| points less sft-short | alone | 1,024 | 2,048 | 4,096 | 2,048 and 4,096 |" in text
-    none, half = "+0.0 [0.0, 0.0]", "+50.0 [50.0, 50.0]"
+    none, half = "+0.0 [-84.2, 84.2]", "+50.0 [-76.3, 92.1]"  # two contexts, both alike
     assert f"| orpo-long-1024 | {none} | {none} | {half} | {half} | {half} |" in text
 
 

@@ -30,16 +30,33 @@ def test_differences_are_paired_by_id_whatever_the_order():
 
 
 def test_pairing_sees_what_separate_intervals_would_hide():
-    """Scores vary widely, the gain is the same everywhere: no doubt is left."""
+    """Scores vary widely, the gain is nearly the same everywhere: no doubt is left."""
     scores = [number / 40 for number in range(30)]
-    (row,) = compare(report(scores), report([score + 0.01 for score in scores])).rows
-    assert row.difference.low == pytest.approx(0.01)
-    assert row.difference.high == pytest.approx(0.01)
+    gains = [0.0099, 0.0101] * 15
+    (row,) = compare(report(scores), report([score + gain for score, gain in zip(scores, gains, strict=True)])).rows
+    assert row.difference.low == pytest.approx(0.01, abs=1e-4)
+    assert row.difference.high == pytest.approx(0.01, abs=1e-4)
+
+
+def test_answers_that_are_all_the_same_leave_room_for_a_difference():
+    """Ten questions without one are no proof that there is none: it was 0.00 to 0.00."""
+    (row,) = compare(report([1.0, 0.0] * 5), report([1.0, 0.0] * 5)).rows
+    assert (row.difference.low, row.difference.mean, row.difference.high) == pytest.approx(
+        (0.025**0.1 - 1, 0, 1 - 0.025**0.1)
+    )
 
 
 def about(context, found):
     """The same report, its predictions about contexts that the function names."""
     return replace(found, predictions=tuple(replace(item, context=context(item)) for item in found.predictions))
+
+
+def test_questions_about_other_texts_are_said():
+    """One file padded to two lengths has the same ids, questions and answers: it was `differs: nothing else`."""
+    short, long = (about(lambda item, name=name: f"{name}{item.id}", report([0.5] * 3)) for name in ("a", "b"))
+    assert compare(short, long).differing == ("the contexts of 3 of 3 questions",)
+    assert not compare(short, short).differing
+    assert not compare(report([0.5] * 3), long).differing  # stored before contexts were
 
 
 def test_questions_of_one_context_are_no_independent_evidence():

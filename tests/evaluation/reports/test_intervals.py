@@ -15,7 +15,8 @@ some_scores = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 @settings(max_examples=30, deadline=None)
 def test_intervals_hold_the_mean_of_draws_and_stay_within_the_scores(scores):
     found = estimate(scores)
-    assert min(scores) - 1e-9 <= found.low <= found.high <= max(scores) + 1e-9
+    least, most = (min(scores), max(scores)) if np.ptp(scores) > 1e-6 else (0, 1)
+    assert least - 1e-9 <= found.low <= found.high <= most + 1e-9
     assert found.mean == pytest.approx(np.mean(scores))
     assert found == estimate(scores)
 
@@ -98,6 +99,87 @@ def test_tasks_about_the_same_contexts_are_drawn_together():
     assert apart.high - apart.low == pytest.approx((alone.high - alone.low) / math.sqrt(5), rel=0.15)
 
 
+def test_groups_that_share_some_contexts_have_those_drawn_together():
+    """A limited run asks other contexts at each level: of intervals that drew each level for itself 90 % held the mean.
+
+    Against the spread of the mean over many samples of contexts, each level of 40 of 60.
+    """
+    generator = np.random.default_rng(3)
+
+    def sample() -> dict[str, ClusteredScores]:
+        right = generator.beta(0.3, 0.3, size=60)
+        asked = [generator.permutation(60)[:40] for _ in range(3)]
+        scores = [tuple(np.float64(generator.random(40) < right[numbers])) for numbers in asked]
+        names = [tuple(f"c{number}" for number in numbers) for numbers in asked]
+        return {f"level{n}": ClusteredScores(scores[n], names[n]) for n in range(3)}
+
+    samples = [sample() for _ in range(200)]
+    means = [np.mean([np.mean(level.scores) for level in levels.values()]) for levels in samples]
+    widths = [found.high - found.low for found in map(estimate_mean_of, samples)]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(means), rel=0.1)
+
+
+def test_groups_that_share_contexts_through_a_third_one_are_drawn_together():
+    """The draws by a loop over the contexts of all three."""
+    groups = {
+        "one": ClusteredScores((0.0, 1.0, 1.0, 0.5), ("b", "a", "a", "c")),
+        "other": ClusteredScores((1.0, 0.0, 0.25), ("e", "d", "f")),
+        "third": ClusteredScores((0.5, 0.0, 0.75, 1.0), ("c", "d", "g", "a")),
+    }
+    scores = {
+        name: {c: [s for s, own in zip(group.scores, group.contexts, strict=True) if own == c] for c in "abcdefg"}
+        for name, group in groups.items()
+    }
+    generator = np.random.default_rng(zlib.crc32(b"one"))
+    expected = []
+    for drawn in generator.integers(7, size=(RESAMPLES, 7)):
+        found = [[score for number in drawn for score in scores[name]["abcdefg"[number]]] for name in groups]
+        if all(found):
+            expected.append(np.mean([np.mean(scores) for scores in found]))
+    found = estimate_mean_of(groups)
+    assert 0 < RESAMPLES - len(expected) < RESAMPLES / 10  # some draw nothing of a group
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+
+
+@pytest.mark.parametrize("num", [2, 5, 10, 55])
+def test_answers_that_are_all_right_leave_room_for_wrong_ones(num):
+    """Ten of ten were said to be 100.00 to 100.00; at Clopper and Pearson's bound so many are 2.5 times in 100."""
+    right, wrong = estimate([1.0] * num), estimate([0.0] * num)
+    assert (right.low**num, right.high) == pytest.approx((0.025, 1.0))
+    assert (wrong.low, (1 - wrong.high) ** num) == pytest.approx((0.0, 0.025))
+
+
+def test_groups_of_which_draws_seldom_hold_anything_have_no_interval():
+    """Sixty groups of two contexts each, in a ring: hardly a draw holds some of all of them."""
+    parts = {f"t{n}": ClusteredScores((1.0, 0.0), (f"{n}", f"{(n + 1) % 60}")) for n in range(60)}
+    assert math.isnan(estimate_mean_of(parts).low)
+
+
+def test_contexts_not_questions_are_what_is_all_right():
+    """Forty right answers about two contexts."""
+    found = estimate(ClusteredScores((1.0,) * 40, ("a", "b") * 20))
+    assert (found.low, found.high) == pytest.approx((math.sqrt(0.025), 1.0))
+
+
+def test_no_difference_may_be_one_in_either_direction():
+    found = estimate(ClusteredScores((0.0,) * 10, least=-1.0))
+    assert (found.low, found.high) == pytest.approx((0.025**0.1 - 1, 1 - 0.025**0.1))
+
+
+def test_tasks_that_are_all_right_have_the_mean_of_their_bounds():
+    found = estimate_mean_of({"a": [1.0] * 4, "b": [0.5] * 9})
+    one, other = 0.025 ** (1 / 4), 0.025 ** (1 / 9)
+    assert (found.low, found.high) == pytest.approx(((one + other / 2) / 2, (1 + 1 - other / 2) / 2))
+
+
+@pytest.mark.parametrize(("num", "share"), [(10, 0.9), (10, 1e-3), (30, 0.98)])
+def test_intervals_of_nearly_all_right_answers_hold_the_true_share(num, share):
+    """69 of 100 did for ten questions of which nine in ten are right."""
+    generator = np.random.default_rng(5)
+    found = [estimate(tuple(np.float64(generator.random(num) < share)), str(n)) for n in range(200)]
+    assert np.mean([item.low <= share <= item.high for item in found]) >= 0.95
+
+
 def test_one_context_has_no_interval():
     assert math.isnan(estimate(ClusteredScores((0.0, 1.0), ("a", "a"))).low)
 
@@ -105,4 +187,6 @@ def test_one_context_has_no_interval():
 def test_the_method_says_what_is_drawn():
     assert "over 2 contexts, each drawn with all" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "b")))
     assert "over examples;" in method(ClusteredScores((0.0, 1.0), ("a", "b")))
+    assert "too narrow" in method(ClusteredScores((0.0, 1.0)))
+    assert "too narrow" not in method(ClusteredScores((0.0, 1.0) * 10))
     assert "do not say which of them share a context" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "")))
