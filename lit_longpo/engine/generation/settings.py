@@ -13,7 +13,9 @@ from lit_longpo.engine.decoder import base_model
 # Generation settings that have a say without sampling, and the values at which they have none.
 _NEUTRAL: dict[str, Any] = {
     "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,  # of the prompt's tokens, in decoders, too
     "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
     "bad_words_ids": None,
     "suppress_tokens": None,
     "begin_suppress_tokens": None,

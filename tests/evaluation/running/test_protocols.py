@@ -19,7 +19,10 @@ CHAT = WITH_BOS.removeprefix("<bos>")  # as ChatML, which leaves <bos> to the to
 OPENED = {"add_generation_prompt": True}
 OWN = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 4, "eos_token_id": [1, 40]}
 AT_ONCE = {"eos_token_id": [1], "sequence_bias": [[[1], 10.0]]}  # the end, unless something keeps it back
-OTHERS = [{"min_new_tokens": 4, **AT_ONCE}, {"min_length": 158, **AT_ONCE}, {"guidance_scale": 1.5}]
+OTHERS = [
+    *({"min_new_tokens": 4, **AT_ONCE}, {"min_length": 158, **AT_ONCE}, {"guidance_scale": 1.5}),
+    *({"encoder_repetition_penalty": 1.5}, {"encoder_no_repeat_ngram_size": 1}),
+]
 
 
 @pytest.fixture(scope="module")
