@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
+from lit_longpo.checkpoints.loops.averages import take_averages_back
 from lit_longpo.checkpoints.loops.early_stops import decide_behind_least_length
 from lit_longpo.checkpoints.loops.last_steps import keep_last_steps
 from lit_longpo.checkpoints.loops.loop_parts import check_parts
@@ -245,6 +246,7 @@ class ResumableTrainer(Trainer):
             return
         name = keeper.CHECKPOINT_NAME_LAST if keeper.save_last is True else "stopped"
         keeper.last_model_path = os.path.join(keeper.dirpath, name + keeper.FILE_EXTENSION)
+        take_averages_back(self)
         began = time.monotonic()
         self.save_checkpoint(keeper.last_model_path)
         log.warning("%s written in %.1f s", keeper.last_model_path, time.monotonic() - began)
