@@ -14,7 +14,7 @@ _AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too
 _ITEM = re.compile(
     rf"^\s*(?:[(\uff08]?\d{{1,2}}\s*{_AFTER}|[-*\u2022\u30fb]|[Qq](?:uestion)?\s*\d{{0,2}}\s*{_AFTER})\s*(\S.*)$"
 )
-_SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
+_SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.builders import bench, drive
 
 from data_modules.builders.recipes.base import DroppedError
-from data_modules.builders.recipes.questions import SelfInstruct, parse_questions
+from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_questions
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,9 @@ def test_headings_are_no_questions_and_repeated_numbers_go():
 @given(st.text())
 def test_any_reply_can_be_read(text):
     assert all(question.strip() for question in parse_questions(text))
+
+
+def test_a_decimal_point_ends_no_sentence():
+    """What stood before it was asked for as the sentence's last word: "It is 3", of a mill 3.5 metres high."""
+    found, _ = drive(Cloze().steps("The old mill stands 3.5 metres high.", "chunk0", bench()), str)
+    assert (found.text, found.answers) == ("Complete: The old mill stands 3.5 metres", ("high",))
