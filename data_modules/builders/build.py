@@ -224,7 +224,7 @@ class Build:
         pair = yield from self.recipe.steps(item, bench)
         if self.decontamination and not isinstance(item, QARecord):
             for turn in pair.all_turns:
-                self.decontamination.check(turn.question, (turn.chosen,), bench.counts)
+                self.decontamination.check(self.recipe.asked(turn.question), (bench.said(turn.chosen),), bench.counts)
         verdicts = list[tuple[str, Verdict]]()
         for verifier in self.verifiers:
             verdicts.append((type(verifier).__name__, (yield from verifier.steps(pair, bench))))

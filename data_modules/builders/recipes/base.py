@@ -93,6 +93,12 @@ class Recipe(ABC):
     """Turns one record into one pair; a subclass is a dataclass whose fields are its settings."""
 
     accepts: tuple[type[Any], ...] = (QARecord, Document)
+    instruction = RequestTemplate("{question}")
+
+    def asked(self, question: str) -> str:
+        """What is asked in a pair's question, without the words of `instruction` around it."""
+        before, after = (self.instruction.user.split("{question}")[place] for place in (0, -1))
+        return question.removeprefix(before).removesuffix(after)
 
     @abstractmethod
     def steps(self, item: Any, bench: Workbench) -> Steps[PreferencePair]:

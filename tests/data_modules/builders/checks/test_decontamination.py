@@ -7,8 +7,14 @@ import pytest
 from support.builders import Scripted, world_build
 
 from data_modules.builders.checks.decontamination import Decontamination
+from data_modules.builders.generators.requests import RequestTemplate
 from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.longpo import LongPORecipe
+from data_modules.builders.recipes.questions import Cloze
+from data_modules.builders.sources.chunking import Chunking
+from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
+from data_modules.records import read_pairs
 
 
 def test_evaluation_questions_are_kept_out(tmp_path):
@@ -39,6 +45,29 @@ def test_evaluation_questions_are_kept_out(tmp_path):
     assert report.reasons["the question overlaps with an evaluation file"] == 1
     assert report.candidates["short answers that also occur in an evaluation file (kept)"] == 1
     assert not any(name.startswith("r0/") for name in generator.asked)  # nothing was paid for it
+
+
+def test_questions_about_documents_are_kept_out_whatever_the_recipe_writes_around_them(tmp_path):
+    """The words of the instruction were n-grams of the question: of those less than half were the evaluation's."""
+    names = ("Ada", "Ben", "Cleo", "Dan")
+    text = "\n\n".join(f"{name} keeps the old lamp of room {name} and lights it at dusk every day." for name in names)
+    (tmp_path / "book.txt").write_text(text)
+    around = "Answer the question with the text above, in one short sentence, and say nothing else: {question} Think!"
+    recipe = LongPORecipe(
+        Chunking(30), 4, 4, Cloze(), RequestTemplate(around), filters=[], max_new_tokens=4, long_tokens=1000
+    )
+    options = {"source": DocumentFiles(str(tmp_path / "book.txt")), "recipe": recipe, "verifiers": ()}
+    by_name = {"generator": Scripted("by name")}
+    world_build(tmp_path / "free", **options, **by_name).run()
+    [pair] = read_pairs(tmp_path / "free" / "pairs.jsonl")
+    before, after = around.split("{question}")
+    asked = [turn.question.removeprefix(before).removesuffix(after) for turn in pair.all_turns]
+    assert all(question.startswith("Complete: ") for question in asked)
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"question": asked[-1], "answer": "north"}) + "\n")
+    report = world_build(
+        tmp_path / "kept", **options, **by_name, decontamination=Decontamination((str(tmp_path / "eval.jsonl"),))
+    ).run()
+    assert report.reasons == {"the question overlaps with an evaluation file": 1}
 
 
 def test_one_chinese_name_does_not_make_an_english_question_one_of_letters(tmp_path):
