@@ -35,6 +35,15 @@ from lit_longpo.servers import (
 log = logging.getLogger(__name__)
 
 _SENT = ("repetition_penalty",)  # of the settings that `generate` knows, those that servers know, too
+_STILL_THINKING = (
+    "some answers are empty, as the model was still thinking when its tokens were over; they score so: type "
+    "--server.extra_body '{chat_template_kwargs: {enable_thinking: false}}', or raise the answers' tokens"
+)
+_LOST = (
+    "some answers are empty though the model ended them itself and wrote tokens: the server took all of them for "
+    "thoughts, or lost them; they score so: serve it without a reasoning parser, or type --server_way completions"
+)
+_END_OF_TURN = 2  # tokens
 _PORTION = 4  # times the questions under way, between two looks at the clock
 
 
@@ -204,20 +213,17 @@ class ServedModel(Answerer):
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
-        if text == "" and _only_thought(choice):
-            self._tell_thoughts()
+        if text == "" and choice.finish_reason in ENDED and _wrote_something(reply):
+            self._tell_once(_LOST)
+        elif text == "" and _only_thought(choice):
+            self._tell_once(_STILL_THINKING)
         return None if text is None else whole_characters(text)
 
-    def _tell_thoughts(self) -> None:
-        """Once; how many there are stands in the report's column of empty responses."""
-        if not self._told:
-            log.warning(
-                "%s: some answers are empty, as the model was still thinking when its tokens were over; they score so: "
-                "type --server.extra_body '{chat_template_kwargs: {enable_thinking: false}}', or raise the answers' "
-                "tokens",
-                self.connection.server.shown,
-            )
-        self._told.append("thoughts")
+    def _tell_once(self, what: str) -> None:
+        """How many there are stands in the report's column of empty responses."""
+        if what not in self._told:
+            log.warning("%s: %s", self.connection.server.shown, what)
+            self._told.append(what)
 
     def _check_whole(self, reply: Any, prompt: Prompt) -> None:
         """Refuse what a server has cut without a word."""
@@ -233,6 +239,12 @@ class ServedModel(Answerer):
                 f"expected {self.connection.server.shown} to write up to {prompt.max_new_tokens:,} tokens, got an "
                 f"answer cut at {written:,}; raise the server's window or its own limit, or lower --max_length"
             )
+
+
+def _wrote_something(reply: Any) -> bool:
+    """Whether a chat server that gives no text has thoughts, or counts more tokens than the end of the turn has."""
+    choice = reply.choices[0]
+    return hasattr(choice, "message") and (keeps_thoughts_apart(choice) or (num_written(reply) or 0) > _END_OF_TURN)
 
 
 def _only_thought(choice: Any) -> bool:

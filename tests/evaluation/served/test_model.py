@@ -156,6 +156,25 @@ def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, c
     assert caplog.text.count("still thinking when its tokens were over") == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "written", "said"),
+    [
+        ({"reasoning": "The answer is Oslo."}, 6, 1),  # vllm#48645: without </think> all of it is taken for thoughts
+        ({}, 9, 1),  # vllm#45736, vllm#41902: gpt-oss's parser loses what it does not understand
+        ({}, 1, 0),  # the end of the turn at once
+    ],
+)
+def test_answers_that_a_server_loses_are_said(message, written, said, longbench, server, caplog):
+    """They came as answers without a text, and were wrong ones in silence."""
+    reply = {"message": {"role": "assistant", "content": None, **message}, "finish_reason": "stop"}
+    lost = {"choice": reply, "usage": {"completion_tokens": written}}
+    server.fault = lambda number, body: lost if body["max_tokens"] == NUM_NEW else None
+    report = run(longbench, server, way="chat")
+    assert {item.prediction for item in report.predictions} == {""}
+    assert caplog.text.count("took all of them for thoughts, or lost them") == said
+    assert "still thinking" not in caplog.text
+
+
 @pytest.mark.parametrize("way", ["chat", "completions"])
 def test_a_chat_server_may_keep_thoughts_apart(server, way):
     """With `--reasoning-parser` the content is the answer alone, with no sign that the prompt opened thoughts."""
