@@ -195,4 +195,7 @@ def _parts(prompt: object, where: str) -> dict[str, str]:
 def _example(row: Row, task: str, length: str, number: int) -> Example:
     fields = {"context": row.text("input"), "question": row.text("question")}
     name, answer = f"{task}/{length}-{number}", (row.text("target"),)
-    return Example(name, task, _tokens(length), fields["question"], answer, fields, {"length": length})
+    # The official files have the same questions in the same rows at every length (`babilong_evals` in the repository).
+    about = f"{task}/{number}/{fields['question'].strip()}/{answer[0]}"
+    groups = {"length": length}
+    return Example(name, task, _tokens(length), fields["question"], answer, fields, groups, context=about)

@@ -39,6 +39,25 @@ def test_the_prompt_is_the_official_template_filled_in(tmp_path):
         bench.prompt(first, FORMAT, 50)
 
 
+def test_a_question_is_one_context_at_all_lengths(tmp_path):
+    """Intervals over all lengths took each for a question of its own, and were as much too narrow."""
+    babilong(tmp_path)
+    asked = {"Where is Mary?": "kitchen", "Where is John?": "office", "Where is Ann?": "kitchen"}
+    for length, noise in (("0k", ""), ("1k", "Noise. ")):
+        rows = [{"input": f"{noise}{at}", "question": q, "target": at} for q, at in asked.items()]
+        (tmp_path / "data" / "qa1" / f"{length}.json").write_text(json.dumps(rows))
+    short, long = (
+        [item.context_key for item in made(tmp_path).examples("qa1") if item.groups["length"] == length]
+        for length in ("0k", "1k")
+    )
+    assert short == long
+    assert len(set(short)) == 3
+    others = json.dumps([{"input": "b", "question": "Where is Mary?", "target": "garden"}])
+    (tmp_path / "data" / "qa1" / "1k.json").write_text(others)
+    first, *_, last = made(tmp_path).examples("qa1")
+    assert first.context_key != last.context_key
+
+
 def test_shards_are_one_length_and_two_layouts_are_refused(tmp_path):
     babilong(tmp_path)
     row = {"input": "a", "question": "b", "target": "office"}
