@@ -62,8 +62,9 @@ def _ended_by(exception: BaseException) -> str:
     status = exception.code if isinstance(exception, SystemExit) else None
     if isinstance(exception, KeyboardInterrupt) or status == 128 + signal.SIGINT:
         return "interrupted"
-    by_signal = isinstance(exception, SIGTERMException) or status == 128 + signal.SIGTERM
-    return "stopped by SIGTERM" if by_signal else "stopped by an error"
+    if isinstance(exception, SIGTERMException) or status == 128 + signal.SIGTERM:  # what else ended it says its status
+        return f"stopped by {signal.Signals(int(status or 0) % 128 or signal.SIGTERM).name}"
+    return "stopped by an error"
 
 
 def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """SIGTERM and Ctrl-C: a training ends the step that it is in, writes a checkpoint, and says by its status why it ended.
 
 Lightning 2.6 exits with status 0 and without a checkpoint, and broadcasts from inside its handler, which comes between
-the collective calls of a step.
+the collective calls of a step. At the signal by which SLURM is to begin a job again (SIGUSR1) it writes a checkpoint
+there, in which the row that is being trained on counts as trained: such a run stops like the others, and is requeued.
 """
 
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +19,10 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_longpo.errors import error_text
+
+log = logging.getLogger(__name__)
 
 _ASKING = (signal.SIGTERM, signal.SIGINT)
 _DIED = 128  # what a shell adds to the signal that ended a program
@@ -52,6 +58,11 @@ class StopSignals(_SignalConnector):
         """The status to exit with."""
         return _DIED + (self._asked or signal.SIGTERM)
 
+    @property
+    def requeues(self) -> bool:
+        """Whether SLURM is to begin this job again."""
+        return self._asked is not None and self._asked not in _ASKING
+
     def register_signal_handlers(self) -> None:
         """Lightning's, and ours over them until the run is over."""
         super().register_signal_handlers()
@@ -86,6 +97,11 @@ class StopSignals(_SignalConnector):
         self._asked = signum
         _say(signum, "stopping after this step, with a checkpoint; once more stops at once")
 
+    def _slurm_sigusr_handler_fn(self, signum: int, frame: FrameType | None) -> None:
+        if self.trainer.is_global_zero and not self.trainer._has_begun():  # type: ignore[attr-defined]
+            requeue_job()
+        self._ask(signum, frame)
+
     def _end_others(self, signum: int) -> None:
         """Those that this process has started. Not at the first signal, which they may have had themselves."""
         if signum == signal.SIGTERM and self.trainer.strategy.launcher is not None:
@@ -113,6 +129,17 @@ class StopSignals(_SignalConnector):
         if asked.item():
             self._asked, self._agreed = int(asked.item()), True
             raise SIGTERMException(self.status)
+
+
+def requeue_job() -> None:
+    """Have SLURM begin this job again; on the first process, when all is written."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    command = ["scontrol", "requeue", job]
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("SLURM does not begin this job again (%s); type: %s", error_text(error), " ".join(command))
 
 
 def is_over(trainer: Trainer) -> bool:

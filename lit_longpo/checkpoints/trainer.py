@@ -26,7 +26,7 @@ from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom, first_keeper
-from lit_longpo.checkpoints.signals import ended_by_status, is_over
+from lit_longpo.checkpoints.signals import ended_by_status, is_over, requeue_job
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.errors import InputError, StorageError, UserError
@@ -240,16 +240,25 @@ class ResumableTrainer(Trainer):
 
     def _save_stopped(self) -> None:
         """A checkpoint of a training that was asked to stop, beside those of `ModelCheckpoint`; on every rank."""
-        keeper = first_keeper(self)
-        if keeper is None or not keeper.dirpath or keeps_nothing(self):
+        requeues = getattr(self._signal_connector, "requeues", False)
+        path = self._checkpoint_connector.hpc_save_path(self.default_root_dir) if requeues else self._stopped_path()
+        if path is None or keeps_nothing(self):
             log.warning("stopped without a checkpoint: the trainer has no ModelCheckpoint")
             return
-        name = keeper.CHECKPOINT_NAME_LAST if keeper.save_last is True else "stopped"
-        keeper.last_model_path = os.path.join(keeper.dirpath, name + keeper.FILE_EXTENSION)
         take_averages_back(self)
         began = time.monotonic()
-        self.save_checkpoint(keeper.last_model_path)
-        log.warning("%s written in %.1f s", keeper.last_model_path, time.monotonic() - began)
+        self.save_checkpoint(path)
+        log.warning("%s written in %.1f s", path, time.monotonic() - began)
+        if requeues and self.is_global_zero:
+            requeue_job()
+
+    def _stopped_path(self) -> str | None:
+        keeper = first_keeper(self)
+        if keeper is None or not keeper.dirpath:
+            return None
+        name = keeper.CHECKPOINT_NAME_LAST if keeper.save_last is True else "stopped"
+        keeper.last_model_path = os.path.join(keeper.dirpath, name + keeper.FILE_EXTENSION)
+        return keeper.last_model_path
 
     @contextmanager
     def _owned_folder(self) -> Iterator[None]:

@@ -114,6 +114,44 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     assert signal.getsignal(signum) is before
 
 
+def slurm(monkeypatch, folder, status=0):
+    """The environment of a job, and what is asked of SLURM in a file."""
+    asked = folder / "asked.txt"
+    (folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexit {status}\n')
+    (folder / "scontrol").chmod(0o755)
+    job = {"NTASKS": "1", "JOB_ID": "77", "JOB_NAME": "mine", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return asked
+
+
+def test_a_job_that_slurm_begins_again_goes_on_as_if_it_had_not_been(policy_folder, tmp_path, monkeypatch, caplog):
+    """Lightning 2.6 stores where the signal comes; the row of that moment counts as trained, and changes no weight."""
+    caplog.set_level(logging.INFO, "lit_longpo")
+    whole, _, _ = train(tmp_path / "whole", policy_folder)
+    asked = slurm(monkeypatch, tmp_path)
+    stopped, code, trainer = train(tmp_path / "run", policy_folder, Signal("in a step", signal.SIGUSR1))
+    assert (code, trainer.global_step) == (128 + signal.SIGUSR1, 3)
+    assert "stopped by SIGUSR1 at step 3" in caplog.text
+    assert asked.read_text() == "requeue 77\n"
+    assert [path.name for path in (tmp_path / "run").glob("*.ckpt")] == ["hpc_ckpt_1.ckpt"]
+    resumed, code, _ = train(tmp_path / "run", policy_folder)  # the same command
+    assert code is None
+    assert_goes_on(whole, stopped, resumed)
+
+
+def test_before_the_first_step_a_job_is_begun_again_too(tmp_path, monkeypatch, caplog):
+    asked = slurm(monkeypatch, tmp_path, status=1)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    signals = StopSignals(SimpleNamespace(is_global_zero=True, _has_begun=lambda: False))
+    with pytest.raises(SystemExit):
+        signals._slurm_sigusr_handler_fn(signal.SIGUSR1, None)
+    assert asked.read_text() == "requeue 5_3\n"
+    assert "type: scontrol requeue 5_3" in caplog.text
+
+
 def test_a_second_signal_does_not_wait(policy_folder, tmp_path):
     twice = Signal("in a step", signal.SIGTERM, signal.SIGTERM)
     losses, code, trainer = train(tmp_path, policy_folder, twice, limit_val_batches=0)
