@@ -1,10 +1,10 @@
 """Answers that no pair should be made of; every filter names its reason, and reasons are counted."""
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data_modules.builders.recipes.base import Workbench
 from data_modules.qa_sets.matching import has_words, ngrams, normalise, words_of
 from lit_longpo.ranges import MOST, check_numbers
 
@@ -18,6 +18,7 @@ _REFUSALS = (
     "the text does not mention", "the passage does not mention", "is not mentioned in the text",
     "is not mentioned in the context", "cannot be determined from the", "please provide the",
 )  # fmt: skip
+_THOUGHTS_ALONE = "thoughts without an answer"
 
 
 class AnswerFilter(ABC):
@@ -122,11 +123,10 @@ def default_filters() -> list[AnswerFilter]:
     return [TooShort(), Refusal(), Repetition(), Copy()]
 
 
-def first_reason(filters: Sequence[AnswerFilter], answer: str, context: str, counts: Counter[str]) -> str | None:
-    """The first filter's reason against an answer, counted; `None` if all let it pass."""
-    for each in filters:
-        reason = each.reason(answer, context)
-        if reason is not None:
-            counts[reason] += 1
-            return reason
-    return None
+def first_reason(filters: Sequence[AnswerFilter], reply: str, context: str, bench: Workbench) -> str | None:
+    """The first filter's reason against what a reply says behind its thoughts, counted; `None` if all let it pass."""
+    answer = bench.said(reply)
+    reasons = (each.reason(answer, context) for each in filters)
+    reason = _THOUGHTS_ALONE if reply and not answer else next((reason for reason in reasons if reason), None)
+    bench.counts.update([reason] if reason else [])
+    return reason

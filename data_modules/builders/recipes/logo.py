@@ -137,7 +137,7 @@ class LOGORecipe(Recipe):
         answers = list[str]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
-            usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench.counts) is None]
+            usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench) is None]
             different = [a for a in usable if a.text not in answers[:1]]
             if not different:
                 role = "chosen" if number == 0 else "rejected"

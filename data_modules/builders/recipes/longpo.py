@@ -116,8 +116,8 @@ class LongPORecipe(Recipe):
             bench.counts["turns whose answers are the same"] += 1
             return False
         reasons = [
-            first_reason(self.filters, chosen, chunk, bench.counts),
-            first_reason(self.filters, rejected, document, bench.counts),
+            first_reason(self.filters, chosen, chunk, bench),
+            first_reason(self.filters, rejected, document, bench),
         ]
         return not any(reasons)
 

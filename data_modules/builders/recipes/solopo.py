@@ -115,7 +115,7 @@ class SoLoPORecipe(Recipe):
         """Different answers that no filter refuses; cut-off answers are counted but stay in."""
         bench.count_cut_off(replies)
         texts = [reply.text for reply in replies]
-        return sorted({text for text in texts if first_reason(self.filters, text, context, bench.counts) is None})
+        return sorted({text for text in texts if first_reason(self.filters, text, context, bench) is None})
 
     def _choose(self, texts: list[str], replies: list[Completion], item: QARecord, bench: Workbench) -> tuple[str, str]:
         """One of the best and one of the worst answers, drawn by seed.

@@ -1,10 +1,9 @@
 """Answers that no pair is made of."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import bench
 
 from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort, default_filters, first_reason
 
@@ -29,9 +28,25 @@ CHINESE = "".join(chr(0x4E00 + number) for number in range(50))  # no spaces bet
     ],
 )
 def test_filters_name_their_reason(answer, reason):
-    counts = Counter()
-    assert first_reason(default_filters(), answer, f"{CONTEXT} {CHINESE}", counts) == reason
-    assert counts == ({reason: 1} if reason else {})
+    assert first_reason(default_filters(), answer, f"{CONTEXT} {CHINESE}", own := bench()) == reason
+    assert own.counts == ({reason: 1} if reason else {})
+
+
+@pytest.mark.parametrize(
+    ("opened", "reply", "reason"),
+    [
+        (False, "<think>I cannot answer. Or can I?</think>In Oslo.", None),
+        (False, f"<think>{' '.join(f'token{n}' for n in range(50))}</think>In Oslo.", None),
+        (False, "<think>Oslo?</think>I am sorry, but no.", "refusal"),
+        (False, "<think>Let us see, it may be", "thoughts without an answer"),
+        (False, "<think>Oslo.</think>\n", "thoughts without an answer"),
+        (True, "Let us see, it may be", "thoughts without an answer"),
+        (True, "I cannot answer.</think>In Oslo.", None),
+    ],
+)
+def test_filters_read_what_is_said_behind_thoughts(opened, reply, reason):
+    """LongPO and LOGO chose thoughts that were cut off; doubts in thoughts were refusals, quotations in them copies."""
+    assert first_reason(default_filters(), reply, CONTEXT, bench(opened=opened)) == reason
 
 
 def test_words_that_a_script_joins_are_counted_by_characters():

@@ -93,3 +93,14 @@ def test_cut_off_answers_are_counted():
     _, _ = drive(longpo(long_tokens=1000).steps(DOCUMENT, own := bench()), answer)
     assert own.counts["answers cut off at max_new_tokens"] == 6
     assert own.counts[CHOSEN_CUT_OFF] == 3
+
+
+def test_longpo_chooses_no_thoughts_without_an_answer():
+    """Cut off in its thoughts, an answer was chosen; of those that end them the thoughts stay."""
+
+    def answer(request):
+        return "Let me see, Person" if request.id.split("/")[2] == "chosen" else "It is he?</think>Person1"
+
+    with pytest.raises(DroppedError, match="fewer than 1 usable"):
+        drive(longpo(long_tokens=1000).steps(DOCUMENT, own := bench(opened=True)), answer)
+    assert own.counts["thoughts without an answer"] == 3

@@ -34,12 +34,14 @@ def test_solopo_takes_a_right_and_a_wrong_sample():
 
 
 def test_thoughts_that_the_prompt_opened_are_not_judged():
-    """Cut off, they were right where they named the gold answer."""
+    """Cut off, they were right where they named the gold answer; they are no wrong answer either."""
     texts = ["Oslo or", "Rome</think>In Oslo.", "Oslo or Rome?", "Oslo?</think>In Rome."]
     pair, _ = drive(solopo().steps(RECORD, bench(opened=True)), sample(texts))
     assert pair.chosen == "Rome</think>In Oslo."
-    gold, _ = drive(solopo(without_right="gold").steps(RECORD, bench(opened=True)), sample(["Oslo or"] * 4))
-    assert (gold.chosen, gold.rejected) == ("Oslo", ("Oslo or",))
+    assert pair.rejected == ("Oslo?</think>In Rome.",)
+    with pytest.raises(DroppedError, match="no sample is wrong"):
+        drive(solopo(without_right="gold").steps(RECORD, own := bench(opened=True)), sample(["Oslo or"] * 4))
+    assert own.counts["thoughts without an answer"] == 4
 
 
 @pytest.mark.parametrize(
