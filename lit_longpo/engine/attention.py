@@ -73,7 +73,7 @@ class MissingTableError(UnsupportedModelError):
 
 
 class MissingKernelError(UnsupportedModelError):
-    """The attention backend that was asked for does not run here; another way to score would not be what was asked."""
+    """The attention backend that was asked for does not run here; the error is final, no other backend is tried."""
 
 
 def prefix_shared_attention(
@@ -135,7 +135,7 @@ def _attend(
     window: int | None,
     extra: dict[Extra, Any],
 ) -> Tensor:
-    """With these heads, by the first way that serves them. Shape: (1, T, H, D)."""
+    """Attention of these heads by the first backend that can compute it correctly. Shape: (1, T, H, D)."""
     name = next(iter(extra), None)
     word, portable = _PORTABLE[name]
     kernel = _varlen_kernel(query, backend, name)
@@ -152,7 +152,7 @@ def _attend(
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether the model attends through one of our names."""
+    """Whether the model uses one of the prefix-shared attentions (`ATTENTION_NAMES`)."""
     return str(model.config._attn_implementation).startswith(PREFIX_SHARED)
 
 
@@ -186,10 +186,10 @@ def _varlen_kernel(query: Tensor, backend: Backend, extra: Extra | None) -> Varl
 
 
 def _is_off(kernel: VarlenKernel, error: str | None, backend: Backend, instead: str) -> bool:
-    """Whether a kernel's gradients are wrong; said once.
+    """Whether a kernel's gradients are wrong; warns once.
 
     Raises:
-        MissingKernelError: they are, "flash" was asked for, and there is no other kernel.
+        MissingKernelError: they are wrong, "flash" was asked for, and there is no other flash kernel.
     """
     if error is None:
         return False
@@ -220,7 +220,7 @@ def register() -> None:
 
 
 def exact_attention(model: PreTrainedModel | type[PreTrainedModel], config: PretrainedConfig | None = None) -> str:
-    """Which of transformers' own attentions is the model's; transformers 5.10 drops a soft-cap under "sdpa".
+    """The transformers attention that computes the model exactly: "eager" with a soft-cap, as 5.10 drops it in "sdpa".
 
     Args:
         model: the model or its class.
@@ -258,7 +258,7 @@ def checked_table(
     table: SegmentTable | None,
     kwargs: dict[str, Any],
 ) -> SegmentTable:
-    """A layer's table, if its call of attention is one that a packed row can honour.
+    """The segment table of an attention call, once everything else it asks for is known to fit a packed row.
 
     Raises:
         UnsupportedModelError: it is not.

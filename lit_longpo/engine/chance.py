@@ -1,10 +1,10 @@
-"""Does a model give in training what it gives as a reference? Found by computing, whatever its settings are called.
+"""Finds out by computing whether a model in training mode gives the log-probabilities that it gives in eval mode.
 
-Dropout that is known by name is off before a model is built (`policy/weights/dropout.py`). What is left shows in the
-probe's row (`support.py`), which a model in training scores in training mode: there it is compared with plain forwards
-in eval mode anyway, and generators of random numbers that have moved say that something was drawn. Some models draw
-what changes nothing (OPT, which layers to leave out at a rate of 0), so other numbers are tried then. Adapters keep
-the dropout that they were given (`policy.lora.dropout`); it is off meanwhile.
+Dropout that configurations name is switched off before a model is built (`policy/weights/dropout.py`). To find
+randomness that no setting names, the start-up probe (`support.py`) scores its row in training mode and compares it
+with plain forwards in eval mode. If a random generator has moved meanwhile, something was drawn; since some models draw
+numbers without any effect (OPT draws which layers to skip, at a rate of 0), other seeds are then tried. Adapters keep
+the dropout that the user gave them (`policy.lora.dropout`); it is off during the check.
 """
 
 import random
@@ -23,12 +23,12 @@ _SEEDS = range(1, 9)  # one in ten layers left out by chance may be none, once o
 
 
 class ChanceError(InputError):
-    """A model's log-probabilities are others in training."""
+    """A model's log-probabilities in training mode differ from those in eval mode."""
 
 
 @contextmanager
 def without_adapters_dropout(model: nn.Module) -> Iterator[None]:
-    """Inside the block the dropout of adapters in a model that is trained is off; afterwards it is on again."""
+    """Inside the block the adapters of a model in training mode drop nothing; afterwards the model trains again."""
     for layer in model.modules():
         if hasattr(layer, "base_layer"):
             for name, part in layer.named_children():
@@ -41,14 +41,14 @@ def without_adapters_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
-    """What a model gives in the mode that it is in, if training does not go by chance; random states stay as they were.
+    """Log-probabilities of a model in its present mode; random states are the same afterwards.
 
     Args:
         model: perhaps PEFT-wrapped.
-        score: gives log-probabilities of it.
+        score: computes the log-probabilities.
 
     Raises:
-        ChanceError: other random numbers give other values.
+        ChanceError: the model is in training mode, and other random numbers give other values.
     """
     if not model.training:
         return score()
@@ -66,7 +66,7 @@ def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
 
 
 def mode_error(model: nn.Module) -> ChanceError:
-    """What is said of a model whose log-probabilities are right in eval mode only."""
+    """The error about a model whose log-probabilities are right in eval mode only."""
     return ChanceError(
         f"expected a model that gives the same log-probabilities in training as without, got "
         f"{type(base_model(model)).__name__}, which computes something else in training mode; set `policy.source` to "
@@ -75,7 +75,7 @@ def mode_error(model: nn.Module) -> ChanceError:
 
 
 def _chance_matters(score: Callable[[], Tensor]) -> bool:
-    """Whether other numbers give other values; on GPUs, others by more than the same numbers do."""
+    """Whether other random numbers give other values; on GPUs by more than a repetition with the same numbers does."""
     first, again = (_seeded(0, score) for _ in range(2))
     unsteady = (first - again).abs().max()
     return any(bool((_seeded(seed, score) - first).abs().max() > 2 * unsteady) for seed in _SEEDS)

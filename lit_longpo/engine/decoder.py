@@ -54,7 +54,7 @@ def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
 
 
 def accepted(decoder: nn.Module, **keywords: Any) -> dict[str, Any]:
-    """Those keywords that a decoder's forward has a parameter for (Mamba's has no positions)."""
+    """The given keywords for which a decoder's forward has a parameter; Mamba's, for example, takes no positions."""
     parameters = inspect.signature(decoder.forward).parameters
     return {name: value for name, value in keywords.items() if name in parameters}
 

@@ -36,7 +36,7 @@ class TiledHead(nn.Linear):
 
 
 def tiled_head(model: PreTrainedModel) -> TiledHead:
-    """The model's plain linear head, turned into a `TiledHead` where it stands; parameters and ties stay.
+    """The model's linear head, turned in place into a `TiledHead`; parameters and weight tying stay as they are.
 
     Raises:
         UnsupportedModelError: there is none, or an adapter sits on it (its share would be lost).

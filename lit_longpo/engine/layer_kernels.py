@@ -1,4 +1,4 @@
-"""Other code for norms and MLPs, with the same values: Liger's kernels, or torch's compiler.
+"""Computes norms and MLPs with Liger's kernels or torch's compiler, with the same values.
 
 Off unless asked for (`policy.layer_kernels`): which of them is faster is a matter of GPU, shape and row, to be measured
 (`benchmarks.gpu --parts kernels`). Modules are those that are tiled (`tiled_layers.py`), and stay what they are: only
@@ -57,7 +57,7 @@ def check_layer_kernels(kind: LayerKernels | None) -> None:
 
 
 def use_layer_kernels(model: PreTrainedModel, kind: LayerKernels | None) -> None:
-    """Let the model's norms and MLPs be computed by other code from now on.
+    """From now on compute the model's norms and MLPs with these kernels.
 
     Args:
         model: without adapters and tiles, which may be added later.

@@ -21,7 +21,7 @@ _OWN_TABLE = re.compile(r"_ATTENTION_CLASSES\[config\._attn_implementation\]")
 
 
 def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
-    """The kind of every layer, as far as the configuration says."""
+    """The kind of every layer (`layer_types`); empty if the configuration does not say."""
     return tuple(getattr(config, "layer_types", None) or ())
 
 
@@ -54,7 +54,7 @@ def dropout_problem(config: PretrainedConfig) -> str | None:
 
 
 def doubts(config: PretrainedConfig) -> str | None:
-    """Why packed rows are ruled out or have to be tried before they are trusted; `None` if nothing speaks against them.
+    """Why packed rows are ruled out, or only trusted after the probe; `None` if there is no such reason.
 
     Args:
         config: the whole one; it names the model's class.
@@ -69,7 +69,7 @@ def doubts(config: PretrainedConfig) -> str | None:
 
 
 def attention_at_start(config: PretrainedConfig | None, packed_name: str) -> str:
-    """The attention to load a model with: that of packed rows, or transformers' own where these are in doubt.
+    """The attention to load a model with: that of packed rows, or transformers' own if packed rows are in doubt.
 
     Args:
         config: the model's; `None` if it is not known, which raises no doubts.
@@ -82,7 +82,7 @@ def attention_at_start(config: PretrainedConfig | None, packed_name: str) -> str
 
 
 def takes_our_attention(model: type[PreTrainedModel] | PreTrainedModel) -> bool:
-    """Whether attention is looked up by its name among all that are registered (GIT has a table of its own)."""
+    """Whether the model looks its attention up in transformers' registry (GIT has a table of its own)."""
     return model._can_set_attn_implementation() and not _OWN_TABLE.search(_source(sys.modules[model.__module__]))
 
 

@@ -1,4 +1,4 @@
-"""Prompts whose positions leap (LOGO's synthesised ones): refused for models that cannot be scored at them."""
+"""Refuses prompts with leaps in their positions (LOGO's synthesised ones) for models that cannot be scored at them."""
 
 from transformers import PreTrainedModel
 
@@ -9,15 +9,15 @@ _PROBLEM = "_no_leaps_because"
 
 
 def refuse_leaps(model: PreTrainedModel, cause: str | None) -> None:
-    """Refuse rows with such positions from now on, saying why; `None` allows them."""
+    """From now on refuse rows with such positions for this cause; `None` allows them."""
     setattr(model, _PROBLEM, cause)
 
 
 def check_leaps(model: PreTrainedModel, row: PackedBatch) -> None:
-    """Whether a row's positions are ones that a model can be scored at.
+    """Refuse a row whose positions leap, for a model that cannot be scored at them.
 
     Raises:
-        UnsupportedModelError: they are not.
+        UnsupportedModelError: saying why.
     """
     cause = getattr(model, _PROBLEM, None)
     if row.leaps and cause is not None:
@@ -25,7 +25,7 @@ def check_leaps(model: PreTrainedModel, row: PackedBatch) -> None:
 
 
 def leap_message(model: PreTrainedModel, cause: str) -> str:
-    """What a user is told."""
+    """The error message about such rows."""
     return (
         f"expected true positions for {type(model).__name__}, got synthesised ones: {cause}; type "
         "--data.init_args.positions null"

@@ -76,7 +76,7 @@ def token_log_probs(
 
 
 def projected_twice(scored: int, vocabulary: int) -> int:
-    """How many tokens' logits backward computes once more: those of all tiles but the last; of all under a soft-cap.
+    """The number of tokens whose logits backward recomputes: of all tiles but the last; of all tiles with a soft-cap.
 
     Args:
         scored: N.
@@ -87,7 +87,7 @@ def projected_twice(scored: int, vocabulary: int) -> int:
 
 
 def _tile_rows(scored: int, vocabulary: int, tile_bytes: int) -> int:
-    """Of as few tiles as fit, about equally long: the last one takes the memory of the others."""
+    """Rows of a tile, for as few tiles as fit, of about equal length: the last one is kept in the others' memory."""
     most = max(1, tile_bytes // (4 * vocabulary))
     return math.ceil(max(scored, 1) / math.ceil(max(scored, 1) / most))
 

@@ -1,4 +1,4 @@
-"""A model asked rather than trained."""
+"""Eval mode as a context manager."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model drops nothing and keeps no gradients; afterwards it is in the mode that it was in.
+    """Inside the block the model is in eval mode and no gradients are kept; afterwards it has its mode of before.
 
     Args:
-        model: as a whole: its parts follow it.
+        model: the whole model; all of its modules get the mode of the outermost one afterwards.
     """
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Groups -> one row and its segment table. Pure and host side; no model, no kernel.
+"""Packs groups into one row and its segment table: pure functions on the host, without model or kernel.
 
 Layout of one group with k responses (| marks piece borders):
 
@@ -48,13 +48,13 @@ class _Row:
         return piece
 
     def score(self, response: Response, place: "_Place", owner: int, mask: Sequence[bool] | None = None) -> None:
-        """Tokens under the mask: each is predicted by the one before, the first by the prompt's last."""
+        """Score the tokens under the mask: each is predicted by the token before it, the first by the prompt's last."""
         for offset, (token, scored) in enumerate(zip(response.token_ids, mask or response.mask, strict=True)):
             if scored:
                 self._score(place.rows[offset - 1] if offset else place.prompt[-1].rows[-1], token, owner)
 
     def score_rest(self, group: Group, place: "_Place", owner: int) -> None:
-        """What else counts in the first response's sequence; nothing predicts the prompt's first token."""
+        """Score the rest of the first response's sequence: prompt and template tokens, but for the first of all."""
         length, response = len(group.prompt_ids), group.responses[0]
         mask = group.sequence_mask or (True,) * (length + len(response.token_ids))
         rows = itertools.chain.from_iterable(piece.rows for piece in place.prompt)
@@ -98,7 +98,7 @@ class _Place:
 
 @dataclass
 class _Slots:
-    """Sums wanted so far, and what each depends on."""
+    """The slots whose sums are wanted so far, with the hashes of what each sum depends on."""
 
     numbers: dict[Slot, int] = field(default_factory=dict)
     digests: list[list[str]] = field(default_factory=list)
@@ -165,7 +165,7 @@ def pack(groups: Sequence[Group], *, shared_from: int | None = None) -> PackedBa
 
 
 def _score(row: _Row, slots: _Slots, group: Group, places: Sequence[_Place], example: int) -> None:
-    """What is wanted of a group that has its place in the row."""
+    """Add the scored tokens of a group that has been laid out."""
     for response, place in zip(group.responses, places, strict=True):
         slot = Slot(example, group.context, response.role, response.index)
         row.score(response, place, slots.add(slot, group, fingerprint(group, response)))
@@ -201,7 +201,7 @@ class _Layout:
             self._lay_out(node, (), 0)
 
     def sharing(self, scored: Sequence[int]) -> Sharing | None:
-        """Whose the segments are; `None` if no two groups share a piece.
+        """Which groups own which segments; `None` if no two groups share a piece.
 
         Args:
             scored: tokens of each group.

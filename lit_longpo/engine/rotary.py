@@ -47,7 +47,10 @@ def _rotary_name(decoder: nn.Module) -> str | None:
 
 
 def hidden_angles(decoder: nn.Module) -> str | None:
-    """Why a decoder cannot be scored: its angles depend on the length, and it is not known where they are computed."""
+    """Why a decoder cannot be scored at all: length-dependent angles are computed in a place we do not know.
+
+    `None` if that is not so.
+    """
     if rotary_embedding(decoder) is not None or not any(map(depends_on_length, decoder.modules())):
         return None
     return (

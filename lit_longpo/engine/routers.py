@@ -32,7 +32,7 @@ from lit_longpo.errors import InputError
 
 
 def check_routers(config: PretrainedConfig) -> None:
-    """Refuse a model without such a loss; needs no weights.
+    """Refuse a model without a load-balancing loss that `balancing_loss` can compute; needs no weights.
 
     Args:
         config: the model's.
@@ -49,7 +49,7 @@ def check_routers(config: PretrainedConfig) -> None:
 
 
 def router_coefficient(setting: float | str, config: PretrainedConfig) -> float:
-    """What the loss is multiplied by: a number, or the model's own for "model"."""
+    """The factor of the load-balancing loss: the given number, or the model's own for "model"."""
     return float(config.get_text_config().router_aux_loss_coef if setting == "model" else setting)
 
 

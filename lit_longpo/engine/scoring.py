@@ -1,4 +1,4 @@
-"""Model + packed row -> scores. The only user of packing tables, attention and log-probs together."""
+"""Scores a packed row with a model: the one place that joins segment table, attention and log-probabilities."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -53,11 +53,11 @@ def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) ->
 
 
 def loss_of_routers(base: PreTrainedModel, logits: Sequence[Tensor], batch: PackedBatch) -> Tensor:
-    """The load-balancing loss of a row, each of its groups' tokens once: shared ones as often as groups hold them.
+    """The load-balancing loss of a row. A token that several groups share counts once for each of them.
 
     Args:
-        base: the model, without adapters around it.
-        logits: as `recorded_logits` has noted them while the row was scored.
+        base: the model without the PEFT wrapper.
+        logits: recorded by `recorded_logits` while the row was scored.
         batch: the row.
 
     Returns:
@@ -75,7 +75,7 @@ def _scores(per_token: Tensor, batch: PackedBatch) -> Scores:
 
 
 def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
-    """Added up one after another in fp64: in fp32 a long sequence's sum would lose what its last tokens add.
+    """Sums per slot, added up in fp64: in fp32 the sum of a long sequence would lose what its last tokens add.
 
     Shape: (N,) -> (slots,).
     """

@@ -1,10 +1,13 @@
-"""How a model is scored: in packed rows, or one sequence at a time, or not at all.
+"""Decides how a model is scored: in packed rows, one sequence at a time, or not at all.
 
-A model that fails in packed rows (`support.py`) is scored one sequence at a time, through its own forward; that is
-compared with its logits too. If these are not what its head's weight makes of its hidden states, they are taken
-themselves (`own_logits.py`). What is left is refused: models whose tokens see later ones. Some models are right at
-true positions only: rows with others are refused (`leaps.py`). Layers that are run in tiles are compared with whole
-ones last.
+1. Packed rows are compared with separate ones (`support.py`).
+2. A model that fails there is scored one sequence at a time, through its own forward. That too is compared with the
+   model's own logits.
+3. If head weight times hidden states does not give these logits, the logits themselves are used (`own_logits.py`).
+4. What still differs is refused: no causal language model is left.
+
+Some models are only right at true positions; rows with synthesised ones are refused for them (`leaps.py`). At the end
+layers that run in tiles are compared with whole ones.
 """
 
 from dataclasses import dataclass, replace
@@ -45,8 +48,8 @@ class ScoringPlan:
     """How a model's rows are scored.
 
     Args:
-        path: "packed"; "sequential" where a packed row would be wrong; "own_logits", sequences too, where the head's
-            weight alone would be.
+        path: "packed"; "sequential" if a packed row would be wrong; "own_logits", also one sequence at a time, if the
+            product with the head's weight would be wrong too.
         error: the probe's largest error on that path, relative to the largest log-probability.
         cause: why not packed; `None` if packed.
         no_leaps: why prompts with synthesised positions are refused; `None` if they are not.
@@ -61,14 +64,14 @@ class ScoringPlan:
 
 
 def plan_scoring(model: nn.Module) -> ScoringPlan:
-    """Score in packed rows where these are exact, else one sequence at a time; the model is set accordingly.
+    """Choose packed rows if they are exact, else one sequence at a time, and set the model up for it.
 
     Args:
         model: as `PolicyConfig.load` gives it, perhaps PEFT-wrapped.
 
     Raises:
-        UnsupportedModelError: naming model class and cause: neither gives the model's own log-probabilities.
-        ChanceError: in training they are others.
+        UnsupportedModelError: no way gives the model's own log-probabilities; names model class and cause.
+        ChanceError: in training mode its log-probabilities differ from those in eval mode.
     """
     base = base_model(model)
     problem = dropout_problem(base.config.get_text_config()) or hidden_angles(decoder_of(base))
@@ -129,7 +132,7 @@ def _error_alone(model: nn.Module) -> float:
 
 
 def _not_a_causal_model(model: nn.Module) -> str:
-    """Why its own log-probabilities are none of its answers, and what to do."""
+    """The error message about a model whose own log-probabilities are not those of a causal language model."""
     base = base_model(model)
     tolerance = TOLERANCE[coarsest_dtype(base)]
     plain, _ = probe_groups(base.config.get_text_config())

@@ -1,8 +1,8 @@
-"""Rows whose groups hold the beginning of their prompts together, for models that would not compute it the same way.
+"""Takes rows apart whose groups share the beginning of their prompts, for models that cannot share it.
 
-What a token becomes depends on what comes before it; where it also depends on how long its sequence is (angles of some
-kinds), or where sequences are run one by one, a row is taken apart first: every group gets a prompt of its own, and
-scored tokens keep their order. It is as long then as it would have been all along.
+Sharing is exact if a token depends on the tokens before it and on nothing else. Some rotary angles also depend on the
+length of the sequence, and some models are run one sequence at a time. For these every group gets a prompt of its own
+again; scored tokens keep their order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,12 +23,12 @@ _ANGLES = "its rotary angles depend on how long a sequence is"
 
 
 def refuse_sharing(model: PreTrainedModel, cause: str | None) -> None:
-    """Take rows apart from now on, saying why; `None` leaves them as they are."""
+    """From now on take this model's rows apart for this cause; `None` leaves them as they are."""
     setattr(model, _PROBLEM, cause)
 
 
 def sharing_problem(model: PreTrainedModel) -> str | None:
-    """Why groups cannot hold tokens together in a model's rows; `None` if they can.
+    """Why groups of a row cannot share tokens under this model; `None` if they can.
 
     Args:
         model: a causal language model.
@@ -42,7 +42,7 @@ def sharing_problem(model: PreTrainedModel) -> str | None:
 
 
 def sharing_rule(config: PretrainedConfig) -> str | None:
-    """Why a model cannot share, as far as its configuration says it; `None` if it may.
+    """Why a model cannot share, judged by its configuration alone; `None` if it says nothing against it.
 
     Args:
         config: with its rotary settings as they are used.
@@ -53,7 +53,7 @@ def sharing_rule(config: PretrainedConfig) -> str | None:
 
 
 def sharing_message(name: str, cause: str) -> str:
-    """What a user is told whose rows are filled with what they share.
+    """The error message for `share_prompts: together`, whose rows only fit because prompts are shared.
 
     Args:
         name: of the model's class.

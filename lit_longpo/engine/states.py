@@ -47,7 +47,7 @@ class _Scan:
     pairs: bool
 
     def wrap(self, function: Function) -> Function:
-        """The function, piece by piece where there is a table."""
+        """The function, run piece by piece if it is given a segment table."""
 
         @wraps(function)
         def by_pieces(*args: Any, segment_table: SegmentTable | None = None, **options: Any) -> Any:
@@ -75,7 +75,7 @@ class _Scan:
 
 
 def _cut(args: Any, options: dict[str, Any], part: slice, length: int) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments of a scan with their tokens cut to a part; what has no tokens stays."""
+    """Arguments of a scan, tensors of the row cut to some of its tokens, everything else unchanged."""
 
     def cut(value: Any) -> Any:
         has_tokens = isinstance(value, Tensor) and value.ndim >= 3 and value.shape[1] == length

@@ -1,10 +1,10 @@
-"""Start-up check: is a packed row exact for this model? Rules from the configuration, then a probe.
+"""Start-up check of whether a packed row is exact for this model: rules from its configuration, then a probe.
 
-Counting attention calls proves nothing (a Mamba branch beside attention passes the count), so two
-tiny groups are scored packed and as separate rows with the model's own logits. One prompt has a jump
-in its positions: transformers would take that for a boundary. In half precision that comparison is too blunt
-for a layer whose state leaks a little, so models with such layers also have to keep responses apart to the bit,
-and every state has to pass through what `states.py` has wrapped.
+The probe scores two tiny groups in one packed row and as separate rows, and compares both with the model's own
+logits. (Counting attention calls would prove nothing: a Mamba branch beside attention passes the count.) One prompt has
+a jump in its positions, which transformers would take for a boundary. In half precision the comparison is too blunt for
+a layer whose state leaks a little. So models with recurrent layers must also keep responses apart to the bit, and every
+state has to pass through the functions that `states.py` wraps.
 
 `scoring_plan.py` says what happens to a model that fails.
 """
@@ -95,12 +95,12 @@ def packing_rule(base: PreTrainedModel) -> str | None:
 
 
 def packing_cause(refused: UnsupportedModelError) -> str:
-    """Why a packed row was refused, for whoever trains the model: attention does not know who has called it."""
+    """The cause of a refused packed row in the user's words; attention itself cannot tell who has called it."""
     return refused.in_a_packed_row if isinstance(refused, MissingTableError) else str(refused)
 
 
 def leaked_states(model: nn.Module) -> str | None:
-    """Whether a state gets from one response to another, however little; `None` if none does."""
+    """How a state leaks from one response into another, however little; `None` if none does."""
     base = base_model(model)
     groups = probe_groups(base.config.get_text_config())
     device = next(base.parameters()).device
@@ -123,7 +123,7 @@ def _reversed(response: Response) -> Response:
 
 
 def coarsest_dtype(model: nn.Module) -> torch.dtype:
-    """The coarser dtype: of the first parameter (the embeddings), and of products with 4-bit weights."""
+    """The dtype with the fewest bits among those of the embeddings and of products with 4-bit weights."""
     said = {getattr(module, "compute_dtype", None) for module in model.modules()}
     dtypes = [next(model.parameters()).dtype, *(dtype for dtype in said if isinstance(dtype, torch.dtype))]
     return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
@@ -131,9 +131,9 @@ def coarsest_dtype(model: nn.Module) -> torch.dtype:
 
 @torch.no_grad()
 def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[float, str]:
-    """Largest relative error of packed against separate rows, and which row it came from.
+    """Largest relative error of the packed row against separate rows, and the response it came from.
 
-    A model in training scores the packed row in training mode, as it will; the others, without it.
+    A model in training mode scores the packed row in that mode, as it will in the run; separate rows use eval mode.
 
     Args:
         model: perhaps PEFT-wrapped.
@@ -159,7 +159,7 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
 
 
 def _worst(packed: Tensor, separate: Tensor, groups: Sequence[Group]) -> tuple[float, str]:
-    """The largest error, relative to the largest log-probability, and of which response."""
+    """The largest error, relative to the largest log-probability, and the response it belongs to."""
     rows = rows_of(groups)
     errors = ((packed - separate).abs() / separate.abs().max()).split([len(one.token_ids) for _, one in rows])
     group, response = rows[max(range(len(rows)), key=lambda number: _or_infinite(errors[number].max()))]
@@ -186,7 +186,7 @@ def check_sharing(model: nn.Module) -> None:
 
 
 def _sharing(group: Group) -> list[Group]:
-    """The group's first two responses, of the first one what follows two tokens, and what follows four of them."""
+    """Three groups whose prompts begin alike: the given one, and two that go on with 2 and 4 tokens of its response."""
     first, second, _ = group.responses
     groups = [replace(group, responses=(second,))]
     for number in (2, 4):
@@ -197,13 +197,13 @@ def _sharing(group: Group) -> list[Group]:
 
 
 def check_tiles(model: nn.Module) -> None:
-    """Compare rows in tiles (`tiled_layers.py`) with whole ones, on a short row; leave them whole if that differs.
+    """Compare layers in tiles (`tiled_layers.py`) with whole ones on a short row; stop tiling if they differ.
 
     Args:
-        model: perhaps PEFT-wrapped, scored by the path that was found.
+        model: perhaps PEFT-wrapped; how it is scored is settled.
 
     Raises:
-        UnsupportedModelError: it does, and tiles of so many tokens were asked for.
+        UnsupportedModelError: they differ, and the user has set a number of tokens for a tile.
     """
     if not tiled_modules(model):
         return
@@ -225,7 +225,7 @@ def check_tiles(model: nn.Module) -> None:
 
 @contextmanager
 def _without_several_outputs(model: nn.Module) -> Iterator[None]:
-    """A forward inside the block shows which modules give more than one tensor (Qwen4's residuals): they stay whole."""
+    """After a forward inside the block, modules that returned more than one tensor (Qwen4's residuals) are untiled."""
     several = list[nn.Module]()
     with ExitStack() as hooks:
         for module in tiled_modules(model):

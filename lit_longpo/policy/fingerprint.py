@@ -1,4 +1,4 @@
-"""What a model's log-probabilities depend on, as a short hash."""
+"""Hashes of everything that a model's log-probabilities depend on."""
 
 import hashlib
 import json

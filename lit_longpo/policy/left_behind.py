@@ -1,7 +1,8 @@
-"""What a fragment says about its own model, where the run is about another one.
+"""Warns of model-specific settings that a configuration keeps when `--policy.source` names another model.
 
-`--policy.source X` on a recipe keeps all else of its `policy`. Some of that is about a run (LoRA, checkpointing); what
-is about a model's files and prompts was written for the model that the fragment names, and is said once.
+`--policy.source X` on a recipe replaces the source and nothing else. Some of the other settings belong to the run
+(LoRA, checkpointing). Those about a model's files and prompts were written for the model that the recipe names; they
+are listed once.
 """
 
 import json
@@ -25,7 +26,7 @@ _AS_USUAL = {"chat": (True,)}  # as without it, for models that have a chat temp
 
 
 def own_dtype(policy: PolicyConfig) -> str:
-    """Precision that the files hold weights in; "float32" for files of 4-bit integers and where none is stated."""
+    """The precision of the weights in the files; "float32" for gguf files, and if none of ours is stated."""
     if policy.gguf_file is not None:  # reading a configuration out of them takes seconds
         return "float32"
     dtype = getattr(policy.original_config().get_text_config(), "dtype", None)
@@ -33,11 +34,11 @@ def own_dtype(policy: PolicyConfig) -> str:
 
 
 def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
-    """What to say about values that were written for another model; `None` if there are none.
+    """A warning about values that were written for another model; `None` if there are none.
 
     Args:
-        values: of the command, not instantiated: with `policy`, and the files in `config`.
-        words: of the command line; what is typed is meant.
+        values: the parsed command, not instantiated: with `policy`, and the files in `config`.
+        words: of the command line; values typed there are meant as they are.
     """
     policy = values.policy.as_dict()
     stated = _stated(values)
@@ -56,7 +57,7 @@ def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
 
 
 def _stated(values: Namespace) -> Mapping[str, Any]:
-    """What is said where a model is named: in a fragment, and in sections of files; the later one wins."""
+    """The settings stated beside the name of a model, in fragments and in sections of files; the last one wins."""
     fragment = values.policy.get("__path__")
     sections = [] if fragment is None else [_read(fragment)]
     sections += [_mapping(_read(path).get("policy")) for path in values.get("config") or ()]

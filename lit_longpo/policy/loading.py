@@ -193,7 +193,7 @@ class PolicyConfig:
         return tokenizer
 
     def new_tokens(self) -> dict[str, int]:
-        """What `added_tokens` adds to the tokenizer at `source`, with its ids."""
+        """The tokens that `added_tokens` and `added_special_tokens` add to the source's tokenizer, with their ids."""
         if not self.added_tokens and not self.added_special_tokens:
             return {}
         return add_tokens(self.files.tokenizer(), self.added_tokens, self.added_special_tokens)
@@ -202,7 +202,7 @@ class PolicyConfig:
         """The tokenizer with this configuration's template.
 
         Args:
-            template: a request's own instead; that it is not the one of the training is no mistake.
+            template: used instead of the configuration's; then no warning compares it with the training's.
         """
         tokenizer = self.tokenizer()
         with read_by_transformers("a tokenizer", self.files.where()):  # whose first text may show what is wrong with it
@@ -272,7 +272,7 @@ class PolicyConfig:
         return start_adapters(self.files, self.adapters, random=self.weights == "random")
 
     def quantization_problem(self) -> str | None:
-        """What to type where weights cannot be quantised as they are read."""
+        """Why weights cannot be quantised as they are read, and what to type; `None` if they can."""
         others = {
             "policy.weights random": self.weights == "random",
             "policy.gguf_file": self.gguf_file is not None,
@@ -281,7 +281,7 @@ class PolicyConfig:
         return None if self.quantized is None else unquantizable(others)
 
     def _quantization_options(self, config: PretrainedConfig | None) -> dict[str, Any]:
-        """What makes `from_pretrained` quantise the weights, if that is wanted."""
+        """The options of `from_pretrained` that quantise the weights, or read quantised files whole."""
         if self.quantized is not None:
             if problem := self.quantization_problem():
                 raise InputError(problem)
@@ -296,7 +296,7 @@ class PolicyConfig:
 
 @cache
 def _warn_of_plain_text(source: str) -> None:
-    """A fragment that was made for a model without a chat template may be left over."""
+    """Warn once of `chat: false` for a model with a chat template: it may be left over from another fragment."""
     log.warning(
         "%s has a chat template, and `policy.template.chat: false` leaves it out; type --policy.template.chat true to "
         "use it",

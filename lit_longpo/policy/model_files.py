@@ -119,7 +119,7 @@ def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Refuse a tokenizer of control tokens alone, which transformers 5 makes of a class where no file has words.
+    """Refuse a tokenizer without a vocabulary, as transformers 5 builds one from its class if the files are missing.
 
     Raises:
         MissingFileError: every text would have no tokens.
@@ -133,7 +133,7 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 
 
 def _require_reader(where: str) -> None:
-    """Ask for the package that reads a tokenizer.model; transformers tries both, and asks for tiktoken whatever it is.
+    """Ask for the package that reads this tokenizer.model; transformers would always ask for tiktoken.
 
     Raises:
         MissingPackageError: the vocabulary is in tokenizer.model alone.
@@ -150,7 +150,7 @@ def _require_reader(where: str) -> None:
 
 
 def _refuse_tekken_alone(where: str) -> None:
-    """Ask for what transformers makes of Mistral's own file, which says nothing of a chat template or an end.
+    """Refuse a folder with tekken.json alone, which names neither chat template nor end token; say how to convert it.
 
     Raises:
         MissingFileError: there is no tokenizer.json.
@@ -171,7 +171,7 @@ def _require_gguf() -> None:
 
 
 def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """By the ids of a gguf file, which transformers 5.17 keeps beside names that it takes from elsewhere."""
+    """Name special tokens by the ids in the gguf file; transformers 5.17 takes the names from elsewhere."""
     for role in ("bos", "eos", "unk", "pad"):
         number = tokenizer.init_kwargs.get(f"{role}_token_id")
         if number is not None:

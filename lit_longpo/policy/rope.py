@@ -141,7 +141,7 @@ class RoPE:
 
 
 def _leave_attention_to(parameters: dict[str, Any], factor: float | None) -> None:
-    """Forget a temperature of attention that YaRN's paper gives for another factor (Olmo 3 spells it out)."""
+    """Drop a stated attention temperature that belongs to another YaRN factor (Olmo 3 states it)."""
     before, stated = parameters.get("factor"), parameters.get("attention_factor")
     if factor is not None and before and stated and math.isclose(stated, 0.1 * math.log(before) + 1, rel_tol=1e-3):
         del parameters["attention_factor"]

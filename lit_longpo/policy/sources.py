@@ -1,4 +1,4 @@
-"""Is there a model where `policy.source` says? Asked before any library tries, which on the hub takes a minute."""
+"""Checks that there is a model at `policy.source` before a library tries to load it, and explains their errors."""
 
 import difflib
 import pickle
@@ -35,8 +35,8 @@ def check_folder(folder: Path, gguf_file: str | None) -> None:
     """Refuse a folder that holds no model.
 
     Args:
-        folder: that is there.
-        gguf_file: of weights that need no other file.
+        folder: an existing folder.
+        gguf_file: name of a gguf file, which needs no other file beside it.
 
     Raises:
         FileNotFoundError: naming what is missing, and a model below it.
@@ -49,18 +49,18 @@ def check_folder(folder: Path, gguf_file: str | None) -> None:
 
 @contextmanager
 def read_by_transformers(what: str, where: str, reader: str = "transformers") -> Iterator[None]:
-    """What transformers, or peft, says over pages about files that it cannot read, in one line.
+    """Inside the block, turn errors of transformers (or peft) about unreadable files into one line for the user.
 
-    Files with values that it does not expect end in any of Python's errors, and those of Rust are not even `Exception`.
+    Files with unexpected values raise any of Python's errors; panics of Rust code are not even an `Exception`.
 
     Args:
-        what: is being read, for example "a tokenizer".
+        what: what is being read, for example "a tokenizer".
         where: folder or hub name.
-        reader: who reads.
+        reader: the library that reads.
 
     Raises:
-        FileNotFoundError: it cannot be read.
-        ImportError: naming the package that it takes.
+        FileNotFoundError: the files cannot be read.
+        ImportError: naming the missing package.
     """
     try:
         yield
@@ -83,7 +83,7 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
 
 
 def _looked_up(error: BaseException) -> str:
-    """The line that did not find a value, which says whose it is: 'su' alone may be any setting's."""
+    """The line of code behind a KeyError, which shows what kind of value was looked up; empty for other errors."""
     if not isinstance(error, KeyError):
         return ""
     *_, last = traceback.extract_tb(error.__traceback__)
@@ -92,14 +92,14 @@ def _looked_up(error: BaseException) -> str:
 
 @cache
 def check_hub_name(name: str, gguf_file: str | None = None) -> None:
-    """Refuse a name that is neither a folder nor a model that this machine has kept or can fetch.
+    """Refuse a name that is neither a folder nor a model in the hub's cache or on the hub.
 
     Args:
-        name: as `policy.source` says.
-        gguf_file: of weights that need no other file.
+        name: as in `policy.source`.
+        gguf_file: name of a gguf file, which needs no other file beside it.
 
     Raises:
-        FileNotFoundError: saying where was looked.
+        FileNotFoundError: saying where it was looked for.
     """
     files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
     if any(_is_kept(name, file) for file in files):
@@ -119,7 +119,7 @@ def _is_kept(name: str, file: str) -> bool:
 
 
 def _cause(name: str) -> str | None:
-    """Why the hub does not give it; `None` if it does."""
+    """Why the hub does not give the model; `None` if it does."""
     if constants.HF_HUB_OFFLINE:
         return "nothing of that name has been downloaded, and HF_HUB_OFFLINE keeps the hub from being asked"
     try:
@@ -142,7 +142,7 @@ def _holds_adapters(folder: Path) -> bool:
 
 
 def _advice(folder: Path) -> str:
-    """What may have been meant."""
+    """What to type instead of a folder without a model."""
     kept = ("*", "snapshots/*")  # the second in the hub's cache
     below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
     if below:
@@ -164,7 +164,7 @@ def _newest_run(folder: Path) -> Path | None:
 
 
 def near_model(path: Path) -> str | None:
-    """A question about folders that are called almost so and hold a model; `None` if there are none."""
+    """A "did you mean" question with similarly named folders that hold a model; `None` if there are none."""
     if not path.absolute().parent.is_dir():
         return None
     names = [folder.name for folder in _models(path.absolute().parent)]
@@ -179,7 +179,7 @@ def _models(folder: Path) -> Iterator[Path]:
 
 
 def check_depth(config: PretrainedConfig, where: str) -> None:
-    """Refuse numbers of layers or experts that no model has: transformers would make modules until memory ends.
+    """Refuse absurd numbers of layers or experts, of which transformers would build modules until memory ends.
 
     Args:
         config: as it was read.
@@ -207,7 +207,7 @@ def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
 
 @contextmanager
 def tensors_alone(where: str) -> Iterator[None]:
-    """Torch's pages about weights that hold more than tensors, in one line.
+    """Inside the block, turn torch's pages about weights that hold more than tensors into one line.
 
     Args:
         where: folder or hub name of the weights.
@@ -227,7 +227,7 @@ def tensors_alone(where: str) -> Iterator[None]:
 
 @contextmanager
 def whole_files(source: str) -> Iterator[None]:
-    """Say which file of the weights is missing or broken.
+    """Inside the block, turn errors about missing or broken weight files into one line that names the file.
 
     Args:
         source: folder or hub name of the weights.

@@ -1,4 +1,4 @@
-"""Names of what is trained, compared with the model's before its weights are read: on the meta device, from its shape.
+"""Compares the names of trained weights with the model's before its weights are read, by building it on "meta".
 
 The same names are compared again with the model that was loaded; what cannot be built without weights waits for that.
 """
@@ -17,7 +17,7 @@ from lit_longpo.policy.weights.freezing import names_with, trained_weights
 
 
 def check_trained_names(policy: PolicyConfig) -> None:
-    """Refuse names that the model has not; nothing is built where none was typed.
+    """Refuse names that match no weight of the model; builds nothing if no names are set.
 
     Args:
         policy: its settings.

@@ -62,7 +62,7 @@ class VarlenPlan:
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor, int, int]:
-        """In the order in which kernels take them."""
+        """Cumulative and maximal lengths of queries and keys, in the order in which kernels take them."""
         return self.query_starts, self.key_starts, self.longest_query, self.longest_key
 
 
@@ -109,7 +109,7 @@ def flash_attention(
 
 
 def alone_segments(table: SegmentTable, device: torch.device) -> tuple[int, ...]:
-    """Segments that torch's attention is faster with, one by one: long prompts, where it takes cuDNN's kernels.
+    """Segments that are faster one by one through torch's attention: long prompts, for which it uses cuDNN.
 
     On an H200 those need 0.55 of flash's time (32,768 tokens, forward and backward), but 30 ms of a CPU for every new
     length.
@@ -130,7 +130,7 @@ def _one_call(
     kernel: VarlenKernel,
     **extra: Any,
 ) -> Tensor:
-    """Every segment of a table, whose queries are all there are. Shape: (1, T, H, D)."""
+    """Attention of all segments of a table in one kernel call. Shape: (1, T, H, D)."""
     plan = varlen_plan(table, query.device)
     reach = (-1 if window is None else window - 1, 0)
     width, missing = value.shape[-1], max(0, query.shape[-1] - value.shape[-1])
@@ -143,7 +143,7 @@ def _one_call(
 
 @lru_cache(maxsize=16)
 def varlen_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
-    """Lengths on the device, once for all layers of a step."""
+    """The cumulative lengths on the device, made once for all layers of a step."""
     queries = [segment.query_length for segment in table.segments]
     keys = list(table.sequence_lengths)
     return VarlenPlan(_starts(queries, device), _starts(keys, device), max(queries), max(keys))

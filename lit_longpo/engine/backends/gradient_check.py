@@ -1,10 +1,10 @@
-"""Does the backward of a flash kernel fit its forward? Asked once, at the start-up probe.
+"""Checks the gradients of a flash kernel once, at the start-up probe.
 
-Of kernels with sinks or a soft-cap, and of those that have another to fall back to (FlashAttention-3).
+Only kernels with sinks or a soft-cap are checked, and those with another kernel to fall back to (FlashAttention-3).
 
-The probe compares log-probabilities, which a wrong backward leaves as they are: training would go wrong without a word.
-So a row of a few tokens goes through the kernel and, in fp32 on the same device, through what attends elsewhere.
-Shape legend: see `attention.py`.
+The probe itself compares log-probabilities, which a wrong backward pass does not change: training would silently go
+wrong. So a row of a few tokens goes through the kernel and, in fp32 on the same device, through the portable backend,
+and their gradients are compared. Shape legend: see `attention.py`.
 """
 
 import math
@@ -36,7 +36,7 @@ def gradient_error(
     extra: Extra | None,
     softcap: float | None,
 ) -> str | None:
-    """How a kernel's gradients differ from what they should be; `None` if they do not. No random state is touched.
+    """By how much a kernel's gradients are wrong, in words; `None` if they are right. No random state is touched.
 
     Args:
         kernel: to be tried.

@@ -46,7 +46,7 @@ class Part:
 
 
 def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
-    """Whether a row is attended in parts: a long piece or a chain of pieces is shared, and the kernels run here.
+    """Whether a row's attention is computed in parts: a long piece, or a chain of pieces, is shared by groups.
 
     Args:
         query: Shape: (1, H, T, D).
@@ -158,7 +158,7 @@ class _Merged(torch.autograd.Function):
 
 
 def _taken(tensor: Tensor, part: Part) -> Tensor:
-    """What belongs to a part's queries. Shape: (1, H, T, ...) -> (1, H, Q, ...)."""
+    """The slice of a tensor at a part's queries. Shape: (1, H, T, ...) -> (1, H, Q, ...)."""
     runs = [tensor[:, :, run] for run in part.queries]
     return runs[0] if len(runs) == 1 else torch.cat(runs, dim=2)
 
@@ -169,7 +169,7 @@ def _add(whole: Tensor, gradient: Tensor, runs: tuple[slice, ...]) -> None:
 
 
 def _merge(output: Tensor, total: Tensor, out: Tensor, log_sums: Tensor, part: Part) -> None:
-    """One part more of some queries' output, in place; the first of each is its own."""
+    """Merge one more part into the output of its queries, in place; the first part of a query is copied."""
     sizes = [run.stop - run.start for run in part.queries]
     for run, own, sums in zip(part.queries, out.split(sizes, dim=2), log_sums.split(sizes, dim=2), strict=True):
         if part.causal:
@@ -177,5 +177,5 @@ def _merge(output: Tensor, total: Tensor, out: Tensor, log_sums: Tensor, part: P
             continue
         before = total[:, :, run].clone()
         torch.logaddexp(before, sums, out=total[:, :, run])
-        shares = [(part - total[:, :, run]).exp_().unsqueeze(-1) for part in (before, sums)]
+        shares = [(log_sum - total[:, :, run]).exp_().unsqueeze(-1) for log_sum in (before, sums)]
         output[:, :, run] = output[:, :, run] * shares[0] + own.to(output.dtype) * shares[1]

@@ -95,7 +95,7 @@ class Block:
 
 
 def query_blocks(num_queries: int, num_keys: int, window: int | None, block: int) -> Iterator[Block]:
-    """A segment's queries, so many at a time, so that no mask grows with Q x K.
+    """A segment's queries in blocks of limited size, so that no mask grows with Q x K.
 
     Args:
         num_queries: Q, the last of K sequence positions.
@@ -156,7 +156,7 @@ def _attend(
 def _masked(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, sinks: Tensor | None
 ) -> Tensor:
-    """Without a mask: causal, with as many queries as keys."""
+    """Attention with an explicit mask; without one if it is plainly causal, with as many queries as keys."""
     if sinks is not None:
         return attend_with_sinks(query, key, value, mask, scaling, sinks)
     if query.is_cuda and (mask is not None or query.dtype == torch.float32):

@@ -1,1 +1,1 @@
-"""Answers by transformers' own `generate`, from caches that are computed without padding."""
+"""Greedy answers through transformers' `generate`, from caches that are computed without padding."""

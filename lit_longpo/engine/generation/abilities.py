@@ -1,4 +1,4 @@
-"""What a model's layers allow where prompts are computed in parts, together or behind padding."""
+"""Whether a model's prompts may be computed in parts, in one batch, or behind padding."""
 
 import inspect
 
@@ -16,20 +16,20 @@ CACHE = next(name for name in _CACHE_NAMES if name in _KNOWN)  # by which `gener
 
 
 def carries_state(model: PreTrainedModel) -> bool:
-    """Whether some of the model's layers keep a state, of which a cache has one for each row and no selection."""
+    """Whether some layers keep a recurrent state; a cache cannot select rows of it."""
     kinds = layer_kinds(model.config.get_text_config())
     return bool(mixers(model)) or any(kind in STATE_LAYERS for kind in kinds)
 
 
 def keeps_more_than_keys(model: PreTrainedModel) -> bool:
-    """Whether a cache holds what `batch_select_indices` does not know of."""
+    """Whether a cache holds more than keys and values, which `Cache.batch_select_indices` would leave as it is."""
     return carries_state(model) or counts_columns(model.config.get_text_config())
 
 
 def continues(model: PreTrainedModel) -> bool:
-    """Whether a prompt may come in parts, each from the cache that the one before has left.
+    """Whether a prompt may be computed in parts, each on the cache that the parts before have left.
 
-    Not where angles depend on the length: a part's keys would be turned by its own (longrope: by other factors).
+    Not if rotary angles depend on the length: a part's keys would get the angles of the part's own length.
     """
     known = unreachable_states(model, model.config.get_text_config()) is None
     taken = any(name in inspect.signature(model.forward).parameters for name in _CACHE_NAMES)
@@ -44,14 +44,14 @@ def _counts_tokens(model: PreTrainedModel) -> bool:
 
 
 def pads(model: PreTrainedModel) -> bool:
-    """Whether tokens left of a prompt are as good as none; not where a state reads them, or is nowhere we know."""
+    """Whether padding on the left changes no answer; it does if a state reads it, or if columns are counted."""
     if counts_columns(model.config.get_text_config()) or not _is_told_positions(model):
         return False
     return not carries_state(model) or masks_padding(model)
 
 
 def _is_told_positions(model: PreTrainedModel) -> bool:
-    """Whether `generate` says where a prompt begins: BART's decoder counts the columns itself, padding too."""
+    """Whether the model learns its tokens' positions from `generate`; BART's decoder counts columns, padding too."""
     told = "position_ids" in inspect.signature(model.forward).parameters
     return told or carries_state(model) or model.config.model_type in _BY_DISTANCE
 

@@ -1,4 +1,4 @@
-"""Logits that are no numbers: the likeliest token is then the first of the vocabulary, again and again."""
+"""Refuses NaN logits, of which greedy decoding would make the first token of the vocabulary, again and again."""
 
 import torch
 from torch import Tensor
@@ -8,35 +8,35 @@ from lit_longpo.errors import InputError
 
 
 class NumbersOnly(LogitsProcessor):
-    """Remembers whether any logit was no number; looked at once, so that no token waits for the device."""
+    """Remembers whether any logit was NaN; `check` looks once at the end, so that no token waits for the device."""
 
     def __init__(self) -> None:
         self._is_none: Tensor | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """The logits as they are. Shapes: (batch, num_ids), (batch, vocab_size)."""
+        """Returns the logits unchanged. Shapes: (batch, num_ids), (batch, vocab_size)."""
         found = scores.isnan().any()
         self._is_none = found if self._is_none is None else self._is_none | found
         return scores
 
     def check(self, dtype: torch.dtype) -> None:
-        """Refuse answers of a model that computes no numbers.
+        """Refuse answers that were chosen from NaN logits.
 
         Args:
-            dtype: of its weights.
+            dtype: of the model's weights.
 
         Raises:
-            InputError: any logit was none.
+            InputError: any logit so far was NaN.
         """
         if self._is_none is not None and bool(self._is_none):
             raise no_numbers(dtype)
 
 
 def no_numbers(dtype: torch.dtype) -> InputError:
-    """That a model computes none.
+    """The error about NaN logits.
 
     Args:
-        dtype: of its weights.
+        dtype: of the model's weights.
     """
     name = str(dtype).removeprefix("torch.")
     return InputError(

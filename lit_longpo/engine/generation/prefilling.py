@@ -1,4 +1,4 @@
-"""Caches of prompts, computed without padding where they can be, each different prompt once."""
+"""Key/value caches of prompts: each different prompt is computed once, without padding where the model allows it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +18,7 @@ _FILLING_OTHERS = 4096
 
 
 def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache | None:
-    """Keys and values of tokens that several prompts begin with; call it inside `generation_mode`.
+    """The cache of tokens that several prompts begin with; call it inside `generation_mode`.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped.
@@ -26,7 +26,7 @@ def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int
         prefill_chunk: tokens of one forward; `None` means all.
 
     Returns:
-        `None` for a model that cannot go on from what it has read: each prompt has to be whole.
+        `None` for a model that cannot continue from a cache: each prompt has to be computed whole.
     """
     base = base_model(model)
     if not continues(base):
@@ -37,9 +37,9 @@ def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int
 def past_of(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], ids: Tensor, mask: Tensor, prefill_chunk: int | None
 ) -> Cache | None:
-    """All but the last column, each prompt computed once and without padding; `None` if that cannot be.
+    """The cache of all but the last column, each different prompt computed once, without padding if possible.
 
-    Where a width was asked for, rows are computed as a padded batch; where angles depend on the length, whole.
+    `None` if `generate` has to compute the prompts itself, as for models whose angles depend on the length.
 
     Args:
         model: a causal language model.
@@ -62,12 +62,12 @@ def past_of(
 def _joined(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], first: Sequence[int], prefill_chunk: int | None
 ) -> Cache | None:
-    """Keys and values of all but each prompt's last token, by few forwards with next to no padding.
+    """The cache of all but each prompt's last token, computed in few forwards with hardly any padding.
 
     Args:
         model: a causal language model.
-        prompts: of all rows.
-        first: of each row, the number of the first one with its prompt.
+        prompts: token ids of all rows.
+        first: for each row, the number of the first row with the same prompt.
         prefill_chunk: tokens of one forward.
     """
     caches, places = list[Cache](), dict[int, tuple[int, int, int]]()
@@ -84,11 +84,11 @@ def _joined(
 
 
 def _forwards(lengths: Mapping[int, int], device: torch.device) -> list[list[int]]:
-    """Rows that are computed in one forward, the longest first: enough tokens to fill the device, no more.
+    """Groups of rows that are computed in one forward each, the longest first, with just enough tokens for the device.
 
     Args:
         lengths: tokens of each row; rows without any are left out.
-        device: a processor is busy with few tokens.
+        device: a CPU is busy with fewer tokens than a GPU.
     """
     room, parts = _FILLING.get(device.type, _FILLING_OTHERS), list[list[int]]()
     for number in sorted((n for n, length in lengths.items() if length), key=lambda n: (-lengths[n], n)):
@@ -109,9 +109,10 @@ def _shared_cache(
 
 
 def read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, prefill_chunk: int) -> None:
-    """Put all but the last chunk behind what a cache holds.
+    """Extend a cache by all chunks of the rows but the last.
 
-    `generate` of transformers 5.17 and before begins its chunks at the prompt's first token whatever the cache holds.
+    Needed because `generate` of transformers 5.17 and earlier starts its chunks at the prompt's first token, whatever
+    the cache holds already.
 
     Args:
         model: a causal language model.
@@ -157,7 +158,7 @@ def generate(
     generation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    """Ids of prompts and continuations; with `whole` everything that `generate` has to give."""
+    """Token ids of prompts and continuations; with `whole` the complete output object of `model.generate`."""
     config = GenerationConfig(
         max_new_tokens=limits.max_new_tokens,
         min_new_tokens=limits.min_new_tokens or None,

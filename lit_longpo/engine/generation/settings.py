@@ -1,4 +1,4 @@
-"""When answers end, and which of a model's own generation settings change its most likely one."""
+"""When answers end, and which of a model's generation settings change its greedy answer."""
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _NEUTRAL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """When rows end.
+    """When generated rows end.
 
     Args:
         max_new_tokens: tokens to generate at most.
@@ -44,7 +44,7 @@ class Limits:
 
 
 def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
-    """Tokens that end an answer by the model's own generation settings, often more than the tokenizer's one.
+    """The tokens that end an answer according to the model's generation settings, often more than the tokenizer's.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
@@ -53,7 +53,7 @@ def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
 
 
 def ends_of(settings: GenerationConfig) -> tuple[int, ...]:
-    """Tokens that end an answer by generation settings."""
+    """The end tokens of generation settings, as a tuple."""
     ends = getattr(settings, "eos_token_id", None)
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
 
@@ -69,7 +69,7 @@ def until_stop_ids(ids: Iterable[int], stop_ids: Container[int]) -> list[int]:
 
 
 def greedy_settings(model: torch.nn.Module) -> dict[str, Any]:
-    """The model's own generation settings that change its most likely answer, as far as they are set.
+    """The model's generation settings that are set and change its greedy answer.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
@@ -78,6 +78,6 @@ def greedy_settings(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def greedy_of(settings: GenerationConfig) -> dict[str, Any]:
-    """Generation settings that change the most likely answer, as far as they are set."""
+    """The settings that are set and change the greedy answer."""
     values = {name: getattr(settings, name, None) for name in _NEUTRAL}
     return {name: value for name, value in values.items() if value is not None and value != _NEUTRAL[name]}

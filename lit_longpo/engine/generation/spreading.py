@@ -1,4 +1,4 @@
-"""Caches of rows that are padded on the left to one width, made of caches without padding.
+"""Makes caches of rows that are padded on the left out of caches that were computed without padding.
 
 One cache for several rows that begin alike and go on differently (`spread`), or of each row its own (`joined`): keys
 and values move behind the row's padding, so that padding is never computed.
@@ -19,7 +19,7 @@ _PLAIN = frozenset({DynamicLayer, DynamicSlidingWindowLayer})  # no subclass: th
 
 
 def movable(cache: Cache) -> bool:
-    """Whether a cache is keys and values and nothing else."""
+    """Whether a cache holds keys and values and nothing else."""
     return bool(cache.layers) and {type(layer) for layer in cache.layers} <= _PLAIN
 
 
@@ -38,7 +38,7 @@ def spreads(cache: Cache | None, pads: Sequence[int]) -> bool:
 
 
 def spread(cache: Cache, pads: Sequence[int]) -> Cache:
-    """The cache of rows that are padded on the left to one width, as far as all of it is known.
+    """One cache repeated for several rows of different lengths, padded on the left to one width.
 
     Of a row with p tokens of padding the last p cached tokens fall away: they are read again with what follows.
 
@@ -58,7 +58,7 @@ def spread(cache: Cache, pads: Sequence[int]) -> Cache:
 
 
 def joined(caches: Sequence[Cache], places: Sequence[tuple[int, int, int] | None]) -> Cache:
-    """The cache of rows that end in the same column; the given ones are taken apart, so that memory stays flat.
+    """One cache of rows that end in the same column; it consumes the given caches, so that memory stays flat.
 
     Args:
         caches: at least one, all `movable`, the longest first.

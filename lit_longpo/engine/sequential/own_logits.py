@@ -1,4 +1,4 @@
-"""A model's own logits, one sequence at a time: for heads that do to a hidden state what we do not know.
+"""Scores by a model's own logits, one sequence at a time: for heads that are more than one linear map.
 
 Elsewhere the engine multiplies hidden states with the head's weight itself, tile by tile. A head of several layers
 (BERT's), of fewer rows than the vocabulary (Inkling's) or with a factor of its own would be left out so. Here the whole
@@ -40,7 +40,7 @@ def use_own_logits(model: PreTrainedModel, wanted: bool = True) -> None:
 
 
 def scoring_cost(model: PreTrainedModel, views: Views) -> str:
-    """What it takes to score a model otherwise than in packed rows, for the user."""
+    """A sentence for the user on what it costs to score a model that cannot be packed."""
     cost = sequential_cost(views)
     if not uses_own_logits(model):
         return cost

@@ -1,4 +1,4 @@
-"""A model's own forward over one plain sequence, and what it shows: is the model causal, does it read positions?
+"""Runs a model's own forward over one plain sequence, and finds out whether it is causal and reads positions.
 
 Shape legend: K tokens of a sequence, R of them the response's, V vocabulary.
 """

@@ -58,7 +58,7 @@ def score_packed(model: PreTrainedModel) -> None:
 
 
 def sequential_cost(views: Views) -> str:
-    """What it takes to score one sequence at a time, for the user."""
+    """A sentence for the user on what it costs to score one sequence at a time."""
     counts = Counter(view.context for view in views.policy for _ in range(_num_responses(views, view)))
     return (
         "each response is scored alone, through the model's own forward: same values, but a prompt is computed once "
@@ -158,7 +158,7 @@ def plain_options(row: PackedBatch, position_ids: Tensor) -> dict[str, Any]:
 
 
 def in_row_order(noted: Sequence[Tensor], layers: int, row: PackedBatch) -> list[Tensor]:
-    """What modules gave for the tokens of a row's sequences, as they would have of the row: each token once.
+    """Module outputs of a row's sequences, put together as the outputs of the row: each token once.
 
     A prompt's tokens are taken from the segment that they belong to, of other sequences that begin with them not again.
 

@@ -1,4 +1,4 @@
-"""Which degrees of sequence parallelism a model's heads allow; known before any weight is read."""
+"""Which degrees of sequence parallelism a model's heads allow, before any weight is read."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None =
 
 
 def head_counts(config: PretrainedConfig) -> tuple[int, int]:
-    """Query heads and key/value heads; as many of these as of those where a configuration does not say, or one."""
+    """The numbers of query heads and of key/value heads."""
     text = config.get_text_config()
     heads = int(getattr(text, "num_attention_heads", None) or 1)
     return heads, int(getattr(text, "num_key_value_heads", None) or heads)

@@ -1,4 +1,4 @@
-"""The adapter_config.json that peft wrote: read whole, and refused where adapters would be others than were trained."""
+"""Reads peft's adapter_config.json, and refuses settings under which we would not load the adapters as trained."""
 
 import logging
 from dataclasses import fields

@@ -64,7 +64,7 @@ class LoRA:
 
 
 def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
-    """The model with new adapters, and with what is trained beside them unfrozen.
+    """The model with new adapters, and with the weights of `also_train` unfrozen.
 
     Raises:
         InputError: `target_modules` names a module that is not there, `also_train` a part that no parameter has; or a
@@ -95,7 +95,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
 
 
 def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
-    """An adapter whose layer passes over it would be trained for nothing."""
+    """Refuse adapters on layers whose weight the model reads directly: they would have no effect."""
     if lost := sorted(adapted_layers(base_model(model)).keys() & set(odd)):
         raise InputError(
             f"expected `policy.lora.target_modules` to name linear layers that are called, got {lost[0]}: the model "
@@ -105,7 +105,7 @@ def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
 
 
 def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
-    """Shared experts' `gate_proj`, `up_proj`, `down_proj` are the stacked ones' names to peft 0.21 (peft#3711)."""
+    """Warn of named layers without an adapter: peft 0.21 takes shared experts for stacked ones (peft#3711)."""
     if without := meant - adapted_layers(base_model(model)).keys():
         kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})
         log.warning(
@@ -116,7 +116,7 @@ def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
 
 
 def _check_magnitudes(model: nn.Module) -> None:
-    """DoRA divides by the length of each row of a weight; rows of zeros would make every score not a number."""
+    """Refuse DoRA on weights with rows of zeros: it divides by their length, and every score would be NaN."""
     for name, parameter in model.named_parameters():
         zeros = int((parameter <= 0).sum()) if "lora_magnitude_vector" in name and not parameter.is_meta else 0
         if zeros:
@@ -128,12 +128,12 @@ def _check_magnitudes(model: nn.Module) -> None:
 
 
 def mark_as_start(model: "PeftModel") -> None:
-    """Say that the adapters belong to what training starts from, as a reference does; copies say so too."""
+    """Mark the adapters as part of what training starts from, so that a reference keeps them on, in copies too."""
     cast(Any, model).adapters_are_start = True
 
 
 def adapters_are_start(model: nn.Module) -> bool:
-    """Whether the model before training is the one with its adapters on; new adapters change nothing yet."""
+    """Whether the adapters belong to what training starts from (`mark_as_start`)."""
     return bool(getattr(model, "adapters_are_start", False))
 
 

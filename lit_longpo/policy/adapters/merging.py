@@ -82,14 +82,14 @@ def _below(module: nn.Module) -> Any:
 
 
 def _differing_rows(ends: Iterable[nn.Module]) -> bool:
-    """Whether embeddings and head were given rows of their own (`trainable_token_indices`), each for itself."""
+    """Whether tied embeddings and head were trained apart by `trainable_token_indices`, so that they now differ."""
     rows: list[Any] = [getattr(module, "token_adapter", None) for module in ends]
     given = {id(adapter if adapter.tied_adapter is None else adapter.tied_adapter) for adapter in rows if adapter}
     return bool(given) and (len(given) > 1 or None in rows)
 
 
 def _on_shared_weights(base: PreTrainedModel) -> list[str]:
-    """Adapted layers whose weight is another layer's, too (Zamba has one attention block in several places)."""
+    """Adapted layers that share their weight with another layer (Zamba uses one attention block several times)."""
     layers = {name: layer.base_layer for name, layer in adapted_layers(base).items()}
     plain = [module for module in base.modules() if not hasattr(module, "base_layer")]
     users = Counter(id(weight) for module in plain for weight in module._parameters.values() if weight is not None)
@@ -155,7 +155,7 @@ class _Rounding:
 
 
 def _correct_head(model: PreTrainedModel) -> None:
-    """A saved head that peft ties to embeddings (`ensure_weight_tying`) has its two sizes the wrong way round."""
+    """Correct `in_features` and `out_features` of a head that peft has tied (`ensure_weight_tying`) and swapped."""
     head = model.get_output_embeddings()
     if isinstance(head, nn.Linear):
         head.out_features, head.in_features = whole_shape(head.weight)

@@ -1,4 +1,4 @@
-"""Adapters that lie at `policy.source`: what becomes of them when training starts."""
+"""What happens to adapters at `policy.source` when training starts: they are continued or merged."""
 
 from typing import Literal
 
@@ -36,7 +36,7 @@ def start_adapters(files: ModelFiles, how: AdaptersAtStart, *, random: bool) -> 
 
 
 def continued_adapters(files: ModelFiles, how: AdaptersAtStart) -> AdapterFolder | None:
-    """The adapters that are trained further; `None` also where nothing lies at the source yet, as `plan` may find it.
+    """The adapters that are trained further; `None` if there are none, or if nothing lies at the source (in `plan`).
 
     Args:
         files: what lies at the source.

@@ -50,7 +50,7 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
 
 
 def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where: str) -> None:
-    """Refuse adapters of stacked experts (`target_parameters`) whose matrices mean others to the peft of today.
+    """Refuse adapters of stacked experts (`target_parameters`) that today's peft would read as other matrices.
 
     peft before 0.19 read such a tensor as [experts, in, out], which gpt-oss means and most models do not. Where both
     sides are equally long, its files fit, and are other adapters (Automodel#3592). Unsloth trained with ranks and
@@ -100,7 +100,7 @@ def _stored_name(name: str) -> str:
 
 
 def lost_by_peft(model: "PeftModel") -> list[str]:
-    """Names of stored adapters that peft alone does not read: it gives them names that the model has not.
+    """Stored adapters that peft's own loading would silently skip, because it renames them to names nothing has.
 
     Args:
         model: whose adapters are stored.

@@ -1,4 +1,4 @@
-"""What data from other trainers writes around an answer: the marks of a whole text, or of a turn."""
+"""Removes the marks that other trainers' data write around an answer: those of a whole text, or of a turn."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from lit_longpo.errors import InputError
 
 @dataclass(frozen=True)
 class AnswerFrame:
-    """Marks around an answer that are none of it.
+    """The marks that may stand around an answer and are no part of it.
 
     Args:
         opening: parts of what opens an answer in the chat template.
@@ -21,7 +21,7 @@ class AnswerFrame:
     start: str | None
 
     def inside(self, text: str) -> str:
-        """The answer without marks of its own; where it has an end, without the beginning of a text, too.
+        """The answer without the marks around it; the mark of a text's beginning only goes if its end is there too.
 
         `</s>` also closes what HTML strikes out, `Write <s>so</s>`. What is struck out from the first to the last
         character is taken for a text in its marks, which is how tokenizers write one: nobody's answer is struck out
@@ -39,7 +39,7 @@ class AnswerFrame:
         return _without_ends(text, self.ends)
 
     def said(self, text: str) -> str:
-        """As `inside`; an answer of marks alone is refused: it says nothing by mistake. An empty one may be meant.
+        """As `inside`, but refuses an answer that consists of marks alone; a plainly empty answer may be meant.
 
         Raises:
             InputError: there is nothing but marks.

@@ -1,4 +1,4 @@
-"""What a tokenizer and a chat template put at the borders of texts: before every text, and behind an answer."""
+"""The tokens that a tokenizer puts before every text, and those with which a chat template ends an answer."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,20 @@ from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tok
 
 
 def added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The special tokens that a tokenizer puts before a text."""
+    """The special tokens that a tokenizer puts before every text."""
     alone, whole = tokenizer.encode("a", add_special_tokens=False), list(tokenizer("a")["input_ids"])
     starts = (start for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
     return tuple(whole[: next(starts, 0)])
 
 
 def put_nothing_behind(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Change a tokenizer that puts an end behind texts (`add_eos_token`), as an answer to them would follow it.
+    """Keep a tokenizer from appending an end to texts (`add_eos_token`), since an answer is to follow.
 
     Args:
-        tokenizer: of the caller's own.
+        tokenizer: changed in place.
 
     Raises:
-        InputError: it has no rule that can be changed.
+        InputError: it is a slow tokenizer, whose rule cannot be changed.
     """
     front, whole = added_in_front(tokenizer), list(tokenizer("a")["input_ids"])
     kept = [*front, *tokenizer.encode("a", add_special_tokens=False)]
@@ -44,17 +44,17 @@ def put_nothing_behind(tokenizer: PreTrainedTokenizerBase) -> None:
 def end_of_answer(
     tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate | None
 ) -> tuple[str, tuple[int, ...]]:
-    """What closes an answer in the chat template's text, and the token to put behind it (often none).
+    """The text with which a chat template closes an answer, and the tokens to append to it (often none).
 
-    A template may write more behind the last answer than behind others (Phi-3: the end of the text behind
-    the end of the turn): what both begin with closes an answer, up to what opens a turn. Some open the next answer
-    behind the last one whatever they are told (Llama 3's first), others leave the last one open: what closes the
-    earlier ones closes it, too.
+    Templates may write more behind the last answer than behind earlier ones (Phi-3: the end of the text behind the end
+    of the turn). So an answer is closed by what both have in common, up to the token that opens a turn. Some templates
+    open another answer behind the last one (Llama 3's first); some leave the last one open, which is then closed as the
+    earlier ones are.
 
     Args:
         tokenizer: any.
-        texts: that encodes by it.
-        chat: its template; `None` for plain text, which the end of the sequence ends.
+        texts: encodes with that tokenizer.
+        chat: its chat template; `None` for plain text, which the end-of-sequence token ends.
     """
     eos = (int(tokenizer.eos_token_id),)
     if chat is None:
@@ -76,13 +76,13 @@ def end_of_answer(
 
 
 def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, following: str) -> str:
-    """The control token that closes an earlier answer; nothing if none does, as where the first one opens a turn.
+    """The control token that closes an earlier answer; empty if none does, for example if the next turn just opens.
 
     Args:
         tokenizer: any.
-        texts: that encodes by it.
-        chat: its template.
-        following: from the end of an answer to a second question.
+        texts: encodes with that tokenizer.
+        chat: its chat template.
+        following: the template's text from the end of an answer to a second question.
     """
     text = following.lstrip()
     ids = texts.encode_after("", text).ids
@@ -94,15 +94,16 @@ def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
 def _opening(
     tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, later: Sequence[int]
 ) -> int | None:
-    """The control token that opens turns: the first one of a prompt that comes again between answer and question.
+    """The control token that opens turns; `None` if there is none.
 
-    One that closes a text comes again, too, where the template begins with a text of its own: it is another.
+    It is the first control token of a prompt that occurs again between an answer and the next question. A token that
+    closes turns also occurs again if the template begins with a message of its own, so that one is passed over.
 
     Args:
         tokenizer: any.
-        texts: that encodes by it.
-        chat: its template.
-        later: tokens between them.
+        texts: encodes with that tokenizer.
+        chat: its chat template.
+        later: tokens between an answer and the next question.
     """
     ids = texts.encode(chat.head).ids
     again = set(later) & tokenizer.added_tokens_decoder.keys() - {tokenizer.bos_token_id}

@@ -1,4 +1,4 @@
-"""What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
+"""Finds out what a chat template writes around texts by rendering it; nothing is assumed about its syntax."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ class ChatTemplate:
     """Renders conversations and checks that every text comes back.
 
     Args:
-        renderer: of a tokenizer's template.
+        renderer: renders the tokenizer's template.
 
     Attributes:
         source: the template itself.
@@ -40,13 +40,13 @@ class ChatTemplate:
         self._later = self._around_later_turn()
 
     def thinking(self, written: Callable[[str, str], Mapping[str, Any]]) -> tuple[str, str] | None:
-        """What the template writes around the thoughts of an answer: from the prompt's end up to them, and behind them.
+        """What the template writes before the thoughts of an answer (from the prompt's end on), and behind them.
 
         Args:
-            written: from an answer and its thoughts to fields of a message that it may read.
+            written: maps an answer and its thoughts to the message fields in which the template may look for them.
 
         Returns:
-            `None` where it writes none behind a prompt.
+            `None` if the template writes no thoughts behind a prompt.
         """
         try:
             text = self._render([("user", _QUESTION), ("assistant", MARK)], fields=written(MARK, LATER))
@@ -66,7 +66,7 @@ class ChatTemplate:
         return self._placed(self._render([("user", text)], answer_next=True), self.head, text, self.tail)
 
     def next_prompt(self, text: str) -> Rendered:
-        """What stands between an answer and the next one, the answer's end included.
+        """The text between an answer and the next one, with the first one's end and the user's next text.
 
         Raises:
             ValueError: as `prompt`, or the template takes one question only.
@@ -79,17 +79,17 @@ class ChatTemplate:
 
     @property
     def opening(self) -> str:
-        """What the template writes to open an answer; nothing if it opens none, or opens one whatever it is told."""
+        """What `add_generation_prompt` appends to open an answer; empty if the template ignores it."""
         closed = self._render([("user", _QUESTION)])
         return self._opened.removeprefix(closed) if self._opened.startswith(closed) else ""
 
     @property
     def sample(self) -> str:
-        """One question and its answer, each of a word."""
+        """A rendered conversation of one question and its answer, one word each."""
         return f"{self._opened}answer{self.suffix}"
 
     def texts(self) -> list[str]:
-        """The template's own text, and what it writes: marks may be put together out of parts."""
+        """Where to look for marks: the template's source, and texts that it writes, since it may put marks together."""
         texts = [self.source, self.sample, self.after_earlier_answer or ""]
         with suppress(InputError):  # one that takes no system message has no mark of one
             texts.append(self._render([("user", _QUESTION)], system=[("system", _QUESTION)]))
@@ -97,11 +97,11 @@ class ChatTemplate:
 
     @property
     def after_earlier_answer(self) -> str | None:
-        """From the end of an answer to a second question; `None` if there can be none."""
+        """The template's text between an answer and a second question; `None` if it takes one question only."""
         return None if self._later is None else self._later[0]
 
     def answer(self, text: str) -> Rendered:
-        """An answer from where the prompt ends, without what closes it.
+        """An answer as the template writes it from the prompt's end on, without what closes it.
 
         Raises:
             ValueError: the template leaves out a part of it, or opens answers in another way than it writes them.
@@ -168,7 +168,7 @@ class ChatTemplate:
         return self._render(messages, answer_next=answer_next, system=system)
 
     def _check_system(self) -> None:
-        """Some templates pass over a system message, as if there were none."""
+        """Refuse a template that silently drops the system message."""
         text = self._render([("user", _QUESTION)], answer_next=True, system=[("system", MARK)])
         if MARK not in text:
             raise _refusal(

@@ -1,4 +1,4 @@
-"""Tokens that steer a model (a turn's beginning, the end of the text), and where data writes them out as text."""
+"""Control tokens (a turn's beginning, the end of the text), and the places where data writes them out as text."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ _BOTH_WAYS = ({"split_special_tokens": False}, {"split_special_tokens": True})
 
 @dataclass(frozen=True)
 class Markup:
-    """Control tokens that mean nothing where data writes them out.
+    """The control tokens that must stay plain text where data writes them out.
 
     Args:
         tokens: their texts and ids.
@@ -91,7 +91,7 @@ class DataMarks:
     def of_conversation(
         self, messages: Sequence[Utterance], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
     ) -> list[Data]:
-        """Whole messages, of some only the `parts`.
+        """The stretches of a conversation that come from data: whole messages, or only their `parts` where given.
 
         Args:
             messages: roles and texts.
@@ -112,11 +112,11 @@ class DataMarks:
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None) -> tuple[Markup, Markup]:
-    """Those of contexts and questions, and those of answers.
+    """The control tokens that contexts and questions must not contain, and those that answers must not contain.
 
-    They are the special tokens, and added tokens that the chat template writes (DeepSeek's marks of a turn are not
-    special). In answers only those that open turns: `<think>` is for an answer to write, wherever the template has it
-    (behind the mark that opens answers, in words about how to think).
+    These are the special tokens, and the added tokens that the chat template writes (DeepSeek's turn marks are not
+    special). Answers may contain added tokens that open no turn: `<think>` is an answer's own to write, even if the
+    template mentions it.
     """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
@@ -136,10 +136,10 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None
 
 
 def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:
-    """A control token of white space would be read out of every text that holds some.
+    """Refuse a control token of white space, which would be found in nearly every text.
 
     Raises:
-        InputError: naming it.
+        InputError: naming the token.
     """
     for name in sorted(name for name in names if name and not name.strip()):
         read, written = (tokenizer.encode(f"a{name}a", add_special_tokens=False, **options) for options in _BOTH_WAYS)
@@ -151,7 +151,7 @@ def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:
 
 
 def _with_ids(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> dict[str, int]:
-    """White space is none of them: templates write it as text."""
+    """Names with their ids, without white space, which templates write as text."""
     return {name: int(cast(int, tokenizer.convert_tokens_to_ids(name))) for name in sorted(names) if name.strip()}
 
 
@@ -166,7 +166,7 @@ def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
 
 
 def tell_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: str) -> None:
-    """Say which marks of a chat template do not become their tokens.
+    """Warn of marks of the chat template that the tokenizer does not read as their tokens.
 
     A tokenizer that normalises texts before it looks for added tokens (`normalized: true`), or takes them for words of
     their own alone (`single_word: true`), reads a mark as text wherever other text touches it (tokenizers#1408).

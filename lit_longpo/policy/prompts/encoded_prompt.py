@@ -1,4 +1,4 @@
-"""A prompt as tokens, parted around its context, and what may be said around the message that holds it."""
+"""A prompt as tokens in three parts, and the other messages of a conversation around it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What prompts and answers are made of, as a short hash: other tokens are other prompts, whatever the model."""
+"""A hash of how a tokenizer tokenises, to recognise stored tokens and answers made with another one."""
 
 import hashlib
 import json

@@ -73,7 +73,7 @@ class PromptTemplate:
 
     @property
     def last_words(self) -> str:
-        """What always stands behind context and questions."""
+        """The template's text behind context and question."""
         return re.split(r"\{context\}|\{question\}", self.user)[-1]
 
     def day(self) -> datetime.datetime | None:
@@ -91,7 +91,7 @@ class PromptTemplate:
 
 
 def check_template(text: str, setting: str) -> None:
-    """Refuse what a shell and plain YAML make of a template that was quoted as for another language.
+    """Refuse templates with quotes or backslashes that belong to another language's notation of a text.
 
     Args:
         text: of a template.

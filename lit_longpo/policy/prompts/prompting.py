@@ -1,4 +1,4 @@
-"""From (context, question) and answer texts to token ids, the same way in training and evaluation."""
+"""Turns contexts, questions and answers into token ids, the same way in training and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -22,10 +22,10 @@ from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
 class PromptFormat:
-    """Turns texts into token ids with one tokenizer and one template.
+    """Turns texts into token ids with one tokenizer and one template, and generated ids back into text.
 
-    A prompt's tokens are those of `apply_chat_template`, or of the tokenizer without a chat template. Responses
-    share them, so they are tokenised apart, as they would be behind the prompt's end.
+    A prompt has the tokens that `apply_chat_template` gives, or the tokenizer alone if there is no chat template.
+    Several responses share a prompt, so each is tokenised separately, as it would be at the prompt's end.
 
     Args:
         tokenizer: any transformers tokenizer with an end-of-sequence token.
@@ -74,12 +74,12 @@ class PromptFormat:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a generated answer, each once: what ends answers in training, then the tokenizer's own."""
+        """The tokens that end a generated answer: the one that ends answers in training, then the tokenizer's EOS."""
         return tuple(dict.fromkeys((self.end_id, int(self.tokenizer.eos_token_id))))
 
     @property
     def unknown_id(self) -> int | None:
-        """The token of what the tokenizer does not know; `None` if it is also another's (GPT-2's end of the text)."""
+        """The unknown token's id; `None` without one, or if it is another special token too (GPT-2's end of text)."""
         others = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.end_id)
         number = self.tokenizer.unk_token_id
         return None if number is None or number in others else int(number)
@@ -89,15 +89,15 @@ class PromptFormat:
         return self._texts.encode(text, self._from_data.of_prompt((0, len(text)))).ids
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a whole text for a model to go on with, control tokens in it read as such.
+        """Tokens of a whole text for a model to continue; control tokens in it are read as such.
 
-        With the special tokens that the tokenizer puts before texts. What some put behind them (`add_eos_token`) would
-        end the text before the answer, and is left out.
+        It begins with the special tokens that the tokenizer puts before texts. The end that some append
+        (`add_eos_token`) is left out, since the answer is to follow.
         """
         return self.added_in_front + tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def encode_message(self, text: str, answer_prefix: str = "") -> tuple[int, ...]:
-        """Tokens of a user's message with an answer to follow, control tokens in it read as such.
+        """Tokens of a user's message up to where the answer begins; control tokens in it are read as such.
 
         Args:
             text: what the user says.
@@ -106,10 +106,10 @@ class PromptFormat:
         return self._start + self._texts.encode(self._render(text).text + answer_prefix).ids
 
     def is_rendered(self, text: str) -> bool:
-        """Whether a text is a chat template's, not a message.
+        """Whether a text has been through a chat template already and is no plain message.
 
-        It holds what the template writes between a user's message and the answer to it, or begins or ends with one of
-        the template's marks.
+        That is so if it contains what the template writes between a message and its answer, or begins or ends with one
+        of the template's marks.
         """
         if self._chat is None:
             return False
@@ -117,14 +117,16 @@ class PromptFormat:
         return (bool(between) and between in text) or whole.startswith(self._marks) or whole.endswith(self._marks)
 
     def is_marked(self, answer: str) -> bool:
-        """Whether an answer begins with a mark of the chat template's own that is text there, not the token."""
+        """Whether an answer begins with one of the chat template's marks, which would be read as text there."""
         return self.template.markup == "text" and self._frame.inside(answer).lstrip().startswith(self._written)
 
     def has_other_thoughts(self, answer: str) -> bool:
-        """Whether thoughts of an answer become a part of it: the chat template has other marks, or was there already.
+        """Whether an answer's `<think>` thoughts would be trained as plain answer text.
+
+        That is so if the chat template marks thoughts otherwise, or has written marks of thoughts already.
 
         Args:
-            answer: of a record; one that cannot be trained has none.
+            answer: of a record; False for one that cannot be encoded.
         """
         if self._chat is None or not answer.lstrip().startswith(THINKS):
             return False
@@ -139,14 +141,14 @@ class PromptFormat:
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
-        """Control tokens that the chat template writes and answers may not."""
+        """The control tokens that the chat template writes and answers must not contain."""
         texts = () if self._chat is None else tuple(self._chat.texts())
         return tuple(name for name in self._from_data.in_answers.tokens if any(name in text for text in texts))
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
-        """Tokens of the whole prompt, tokenised at once and then parted around the context.
+        """Tokens of the whole prompt, tokenised as one text and then split around the context.
 
-        A token across the context's border belongs to head or tail.
+        A token that crosses the context's border belongs to head or tail.
 
         Args:
             context: what is read.
@@ -178,10 +180,10 @@ class PromptFormat:
         return self._parted(tokens, said, placed[here].moved(spans[0]))
 
     def encode_turn(self, question: str) -> EncodedPrompt:
-        """Tokens between an answer (its end token included) and the next one; there is no context.
+        """Tokens between the end token of an answer and the next answer, as a prompt without context.
 
         Raises:
-            InputError: the chat template closes an answer otherwise before a second question, or takes none.
+            InputError: the chat template takes no second question, or closes an answer differently before one.
         """
         text, spans = self._later_text(question)
         if self._chat is None:
@@ -199,12 +201,12 @@ class PromptFormat:
         return self._parted(tokens, [between], (between.start, between.start))
 
     def encode_response(self, text: str) -> tuple[int, ...]:
-        """Tokens of an answer as the chat template writes it behind the prompt, closed by what ends answers.
+        """Tokens of an answer as the chat template writes it after the prompt, with the tokens that end answers.
 
-        An answer that already ends with that is not ended twice, and does not begin like a text then.
+        Marks around the given text (`AnswerFrame`) are removed first, so that no answer ends twice.
 
         Raises:
-            ValueError: the chat template leaves out a part of the answer, or nothing is in it but the end.
+            ValueError: the chat template drops a part of the answer, or the answer consists of end marks alone.
         """
         text = self._frame.said(text)
         if self._chat is None:
@@ -216,17 +218,17 @@ class PromptFormat:
 
     @property
     def leaves_answers_open(self) -> bool:
-        """Whether the chat template writes no end behind answers: the end of the sequence is trained as one."""
+        """Whether the chat template does not close answers, so that the EOS token is trained as their end."""
         return self._chat is not None and not self._closing.strip()
 
     @property
     def opens_thoughts(self) -> bool:
-        """Whether answers begin in thoughts that the chat template opens."""
+        """Whether the chat template opens thoughts (`<think>`) at the end of the prompt."""
         return self._chat is not None and opens_thoughts(self._chat.tail)
 
     @property
     def closing_text(self) -> str:
-        """What ends answers in the chat template, where it is text to the tokenizer; nothing where a token is first."""
+        """The text that ends answers, if the chat template ends them by text; empty if it ends them by a token."""
         if self._chat is None or self._end:
             return self._closing.strip()
         names = (token.content for token in self.tokenizer.added_tokens_decoder.values())
@@ -235,27 +237,27 @@ class PromptFormat:
 
     @property
     def hides_marks(self) -> bool:
-        """Whether text without special tokens does not tell an answer from what stands before or behind it."""
+        """Whether decoding without special tokens loses the marks that tell an answer from thoughts or what follows."""
         return self._reply_marks != ReplyMarks()
 
     @property
     def chat_arguments(self) -> Mapping[str, Any]:
-        """What `apply_chat_template` is told beside the messages, for whoever calls it; nothing without a template."""
+        """The keyword arguments with which `apply_chat_template` gives our prompts; empty without a chat template."""
         return {} if self._chat is None else self._chat.arguments
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
-        """Text of generated tokens, special tokens and white space around it left out."""
+        """The text of generated tokens without special tokens and surrounding white space."""
         return self.decode_reply(ids).strip()
 
     def decode_reply(self, ids: Sequence[int], *, opened: bool = True) -> str:
-        """Text of generated tokens as they stand; thoughts between marks that vanish, in `<think>...</think>`.
+        """The text of generated tokens, nothing stripped, up to the `closing_text`.
 
-        It ends where the chat template ends answers, if that is text.
+        Thoughts between special tokens, which decoding would drop, come as `<think>...</think>`.
 
         Args:
-            ids: generated ones.
-            opened: whether they go on in thoughts, if the chat template opens some: not behind a prompt without it, nor
-                behind first words of the answer.
+            ids: of the generated tokens.
+            opened: whether the reply continues thoughts that the chat template opens. False after a prompt without the
+                template, or with the first words of the answer given.
         """
         return self._reply_marks.read(ids, self.decode_whole, opened=opened)
 
@@ -264,20 +266,17 @@ class PromptFormat:
         return reply_marks(self.tokenizer, self._texts, self._chat, self.closing_text)
 
     def decode_whole(self, ids: Sequence[int]) -> str:
-        """Text of tokens as they stand, special tokens left out.
-
-        Some tokenizers' settings clean decoded text up, so that `x != y` comes back as `x!= y`.
-        """
+        """The text of tokens without special tokens, and without the clean-up that turns `x != y` into `x!= y`."""
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self.tokenizer.decode(list(ids), **options))
 
     def encode_jointly(
         self, context: str, turns: Sequence[tuple[str, str]], around: Surroundings = ALONE
     ) -> tuple[int, ...]:
-        """A whole conversation tokenised as one text, up to and with the token that ends answers.
+        """Tokens of a whole conversation tokenised as one text, including the token that ends the last answer.
 
-        Ours are tokenised apart at every answer, so that responses share the prompt's tokens; where a tokenizer
-        merges across the seams, or a template writes earlier turns differently, the two differ.
+        Training tokenises prompt and answers separately, so that responses share the prompt's tokens. The two differ
+        if the tokenizer merges across the seams, or if the template writes earlier turns differently.
 
         Args:
             context: what the first question is about.

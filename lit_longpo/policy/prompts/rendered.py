@@ -10,7 +10,7 @@ Utterance = tuple[str, str]  # role and text
 
 @dataclass(frozen=True)
 class Rendered:
-    """A text of the template's with a text of ours inside.
+    """A rendered text, and where our own text stands in it.
 
     Args:
         text: all of it.

@@ -1,4 +1,4 @@
-"""Where a reply's answer begins: behind marks that the chat template writes, and that vanish with the special tokens.
+"""Finds where the answer begins in a reply whose thoughts are marked by special tokens, which decoding would drop.
 
 gpt-oss answers `<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>Oslo`: without its
 special tokens that reads `analysis...assistantfinalOslo`, and thoughts cannot be told from the answer any more
@@ -105,13 +105,13 @@ class ReplyMarks:
 def reply_marks(
     tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate | None, closing: str
 ) -> ReplyMarks:
-    """The marks of answers, where decoded text does not tell; none where it does (`</think>` that is not special).
+    """The marks of answers; empty if the decoded text shows them itself (a `</think>` that is no special token).
 
     Args:
         tokenizer: any.
-        texts: that encodes by it.
-        chat: its template; `None` for plain text.
-        closing: text that ends answers, if that is no token.
+        texts: encodes with that tokenizer.
+        chat: its chat template; `None` for plain text.
+        closing: the text that ends answers, if no token does.
     """
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     kept = {number: name for number, name in special.items() if name in (THINKS, THOUGHT)}
@@ -122,7 +122,7 @@ def reply_marks(
 def _rendered(
     tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, named: ReplyMarks, special: Set[int]
 ) -> ReplyMarks:
-    """With the marks that the template writes."""
+    """The marks as the template writes them, found by rendering an answer with thoughts."""
 
     def core(text: str) -> Ids:
         """The tokens of a text from the first one that was added to the vocabulary to the last."""

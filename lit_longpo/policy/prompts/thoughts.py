@@ -1,4 +1,4 @@
-"""What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves.
+"""Separates thoughts, between `<think>` and `</think>`, from answers; some prompts open the thoughts themselves.
 
 Some think again between parts of an answer, some write a `</think>` too many. The answer is behind the last one, as
 Qwen3's and DeepSeek-R1's templates and lm-evaluation-harness take it. What ends an answer (a stop text, a newline)
@@ -9,7 +9,7 @@ THINKS, THOUGHT = "<think>", "</think>"
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
-    """What a reply says behind its thoughts, as it stands where there are none.
+    """The reply without its thoughts; unchanged if it has none.
 
     Args:
         text: of a model that may think.
@@ -25,7 +25,7 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
 
 
 def spoken(text: str, *, opened: bool = False) -> list[tuple[int, int]]:
-    """Where the parts of a reply that are no thoughts begin and end; none if it was cut off in its first thoughts.
+    """Start and end of every part of a reply outside of thoughts; nothing if it was cut off in its first thoughts.
 
     Args:
         text: of a model that may think.
@@ -73,7 +73,7 @@ def opens_thoughts(prompt: str) -> bool:
 
 
 def parted(opening: str) -> tuple[str, str]:
-    """What a template opens an answer with: the turn's marks, and whole thoughts if it writes some (Qwen3's empty).
+    """The text that opens an answer, split into the turn's marks and finished thoughts, if any (Qwen3's are empty).
 
     Args:
         opening: the whole of it.

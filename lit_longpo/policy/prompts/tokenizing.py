@@ -1,4 +1,4 @@
-"""Texts to token ids with one tokenizer: whole texts, and where in the text each token lies.
+"""Tokenises texts, and tells where in the text each token lies.
 
 Special tokens written out in data (`<|im_end|>` in a web page) are text there: a tokenizer would read them as
 control tokens. A text in which that happens is encoded in pieces, the written-out token by the tokenizer's model
@@ -100,7 +100,7 @@ class TextEncoder:
         return tokens
 
     def encode_after(self, before: str, text: str, data: Sequence[Data] = ()) -> Tokens:
-        """A text as it is encoded behind another one (no mark of a text's beginning); alone if the two merge.
+        """Tokens of a text as it is encoded after another one; on its own if a token would span both.
 
         Args:
             before: what stands before it; a line break if that is nothing.
@@ -119,7 +119,7 @@ class TextEncoder:
         return UnlocatedTokens(both.ids[len(first) :], text, self._slow_ids)
 
     def _controlled(self, text: str, tokens: LocatedTokens, data: Sequence[Data]) -> set[int]:
-        """Control tokens that came out of data; one that a tokenizer does not know is none."""
+        """The control tokens that were read out of data and have to be encoded as text."""
         hit = set[int]()
         if all(part.markup.ids.isdisjoint(tokens.ids) for part in data):  # nearly always
             return hit

@@ -1,1 +1,1 @@
-"""The reference, and where its log-probabilities are kept."""
+"""The reference model, and the cache of its log-probabilities."""

@@ -1,4 +1,4 @@
-"""Where reference log-probabilities come from, and how they are kept: by a hash of each (prompt, response).
+"""Stores reference log-probabilities on disk by a hash of each (prompt, response), and fills the store in one pass.
 
 An interrupted pass resumes, and the next run with the same model and data finds everything there.
 """
@@ -37,8 +37,8 @@ _CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e
 class ReferenceCache:
     """Summed reference log-probabilities on disk, keyed by content.
 
-    What one pass has stored lies in files of a minute each, until it is over: then `merge` makes one of them, which
-    is mapped and not read.
+    During a pass the values of each minute are stored in a file of their own. At its end `merge` makes one file of
+    them, which later runs map into memory.
 
     Args:
         directory: folder of one model's values; made when the first value is stored.
@@ -54,7 +54,7 @@ class ReferenceCache:
         return sum(map(len, self._tables)) + len(self._new)
 
     def load(self) -> None:
-        """Find what any run and any rank has stored so far; a damaged file is left out with a word."""
+        """Find what all runs and ranks have stored so far; a damaged file is left out with a warning."""
         self._remove_half_written()
         tables = list(self._stored().values())
         stay = [table for table in tables if table.merged]
@@ -62,7 +62,7 @@ class ReferenceCache:
         self._tables = [*stay, passing] if len(passing) else stay
 
     def merge(self) -> None:
-        """Make one file of those of a minute; where this folder may not be written to, they stay as they are."""
+        """Join the files of single minutes into one; a folder that is not writable stays as it is."""
         if not self.directory.is_dir():
             return
         try:
@@ -82,7 +82,7 @@ class ReferenceCache:
             path.unlink(missing_ok=True)
 
     def _stored(self) -> dict[Path, ValueTable]:
-        """Every file's values; once more from the start if another run has merged its files meanwhile."""
+        """The values of every file; starts over if another run merges files meanwhile."""
         tables = dict[Path, ValueTable]()
         for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
             try:
@@ -99,7 +99,7 @@ class ReferenceCache:
         return not np.isnan(self._find(fingerprints)).any()
 
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
-        """Remember those of the row's values that are not there; `flush` stores them.
+        """Remember the row's values that are not stored yet; `flush` stores them.
 
         Args:
             batch: the row.

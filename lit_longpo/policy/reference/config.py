@@ -1,4 +1,4 @@
-"""What is configured about the reference, and what of it cannot be."""
+"""Settings of the reference, and those combinations that cannot work."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,11 +1,12 @@
 """The reference: the policy before step 1, or another model.
 
-With a cache, one pass at the start of `fit` by the very model that is about to be trained; with new adapters these
-are off, so base weights do it at any time. Online, each row is scored when it is trained on.
+With `mode: cached` one pass at the start of `fit` scores every row, with the very model that is about to be trained.
+Under new adapters the base model does it at any time, with the adapters off. With `mode: online` each row is scored
+when it is trained on.
 
-Where `policy.rope` changes positions, a view that the policy scores too is scored at the policy's positions, so that
-an untrained policy equals its reference; a view that only the reference scores (LongPO's short context) at the
-original ones, which it was trained with.
+If `policy.rope` changes positions, a view that the policy scores too is scored at the policy's positions, so that an
+untrained policy equals its reference. A view that only the reference scores (LongPO's short context) is scored at the
+original positions, with which the model was trained.
 """
 
 import copy
@@ -58,10 +59,10 @@ class Reference:
         self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse another model to which the policy's token ids mean something else; nothing is loaded for that.
+        """Refuse a reference model with another tokenizer than the policy's; reads no weights.
 
         Raises:
-            InputError: naming a token.
+            InputError: naming a token whose ids differ.
         """
         if self.config.policy is None:
             return
@@ -82,7 +83,7 @@ class Reference:
             )
 
     def remember(self, policy: nn.Module, views: Views) -> None:
-        """Note what the reference is; call it when the policy was loaded and before anything has changed it.
+        """Note what the reference is. Call this right after the policy is loaded, before anything changes it.
 
         Args:
             policy: the model.
@@ -95,11 +96,11 @@ class Reference:
         self._fingerprint = self._fingerprint_of(policy)
 
     def row_tokens(self, trained: int) -> int:
-        """Tokens of a row of the pass, given those of the longest row that is trained on."""
+        """Tokens of a row in the reference's pass. `trained`: tokens of the longest training row."""
         return self.config.row_tokens(trained, self.policy.gradient_checkpointing, self._layers)
 
     def prepare(self, policy: nn.Module, trainer: Trainer) -> None:
-        """Make sure that every score can be given: fill the cache, or load the model that is held beside the policy.
+        """Make every score available: fill the cache, or load the model that is kept beside the policy.
 
         Raises:
             InputError: the untouched policy is needed and is nowhere to be had.
@@ -114,7 +115,7 @@ class Reference:
             self._model = (frozen_copy(model) if model is policy else model).requires_grad_(False)
 
     def scores(self, policy: nn.Module, batch: PackedBatch) -> Scores:
-        """Scores of a row that the data module made for the reference, without gradients.
+        """Reference scores of a row, without gradients.
 
         Raises:
             KeyError: the cache lacks a response.
@@ -125,7 +126,7 @@ class Reference:
             return self._score(model, batch)
 
     def _score(self, model: nn.Module, batch: PackedBatch) -> Scores:
-        """Every view at its own positions, see above; one pass unless a row holds views of both kinds."""
+        """Score every view at its own positions (see the module's docstring), in two passes if a row has both kinds."""
         shared = {str(view) for view in self._shared}
         alone = [f"{slot.context}.{slot.role}" not in shared for slot in batch.slots]
         if self._rope is None or not any(alone):
@@ -180,11 +181,11 @@ class Reference:
         return Path(root) / f"{fingerprint}{mixed}"
 
     def _at_hand(self, policy: nn.Module) -> bool:
-        """Whether the reference need not be loaded first."""
+        """Whether the reference can score without loading a model."""
         return self._other is not None or self._fingerprint_of(policy) == self._fingerprint
 
     def _ready(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
-        """The model where it scores; one that is not the policy finds out there by which path, as the policy did."""
+        """The reference model on its device; how to score a model other than the policy is found out first."""
         device = trainer.lightning_module.device
         model = self._load(policy, trainer).to(device)
         if model is not policy:
@@ -220,15 +221,15 @@ class Reference:
 
 
 def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: Trainer) -> None:
-    """Refuse a folder of which each machine has its own: rows that this rank trains on later were scored by others.
+    """Refuse a cache folder that the machines do not share: a rank later needs values that other ranks have scored.
 
     Args:
-        cache: as it is after the pass.
+        cache: after the pass.
         first: this rank's first row, if it has one.
-        trainer: of the ranks.
+        trainer: of these ranks.
 
     Raises:
-        InputError: another rank's first value is not there.
+        InputError: the first value of another rank is missing.
     """
     own = bytes.fromhex(first[0].fingerprints[0]) if first else bytes(16)
     everyones = trainer.strategy.all_gather(
@@ -254,7 +255,7 @@ def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy that shares the weights that are not trained, so that with adapters it takes little more than theirs."""
+    """A frozen copy that shares the untrained weights, so that with adapters it takes little memory."""
     shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
     return copy.deepcopy(model, dict[int, Any](shared)).requires_grad_(False)
 

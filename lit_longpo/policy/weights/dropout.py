@@ -36,7 +36,7 @@ def turn_off(config: PretrainedConfig) -> None:
 
 
 def chance_problem(config: PretrainedConfig) -> str | None:
-    """Why a model is not to be trained, whatever its settings say; `None` if it may be. In eval mode it is exact.
+    """Why a model cannot be trained, because it draws random numbers that no setting turns off; `None` if it can.
 
     Args:
         config: a model's.

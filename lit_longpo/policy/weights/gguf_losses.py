@@ -1,4 +1,4 @@
-"""What a gguf file says and transformers leaves out without a word: another model would be trained.
+"""Refuses gguf files of which transformers silently ignores a setting or a tensor: another model would be trained.
 
 transformers takes a dozen settings out of a file and gives all others the defaults of its class. Scaled rotary
 positions are lost so (YaRN of Qwen, `rope_freqs.weight` of Llama 3.1, factors of Phi-3, the linear scaling of Gemma 3):

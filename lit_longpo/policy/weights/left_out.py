@@ -1,8 +1,8 @@
-"""Parts of published files that a model of transformers has no layers for, and leaves out without a word.
+"""Notes which tensors of published files transformers ignores, because its model class has no layers for them.
 
-Such are the layers that predict several tokens at once (`mtp`, or the layer behind the last one of DeepSeek-V3 and
-GLM-4.5) and the eyes of a model that is read as a language model (Qwen3.5). They are not trained, and saved models lack
-them.
+Examples are layers that predict several tokens at once (`mtp`, or the layer after the last one of DeepSeek-V3 and
+GLM-4.5), and the vision tower of a model that is loaded as a language model (Qwen3.5). They are not trained, and saved
+models lack them.
 """
 
 import json
@@ -20,26 +20,26 @@ _LAYER = re.compile(r".*?\.\d+(?=\.)")
 
 
 def note_left_out(model: PreTrainedModel, source: str, revision: str | None) -> None:
-    """Remember which of its files' tensors a model has left out.
+    """Remember on the model which tensors of its files it has left out.
 
     Args:
-        model: as it was read.
-        source: folder or hub name.
+        model: just loaded.
+        source: folder or hub name it was loaded from.
         revision: on the hub.
     """
     cast(Any, model).left_out = left_out_of(model, _tensor_names(source, revision))
 
 
 def left_out(model: PreTrainedModel) -> Sequence[str]:
-    """Names of the tensors that its files hold and it does not; none of a model that no files were read for."""
+    """Names of the tensors in a model's files that it has left out; empty for a model without files."""
     return cast(Sequence[str], getattr(model, "left_out", ()))
 
 
 def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
-    """Those of a file's tensors that a model leaves out as they belong to layers that it does not have.
+    """The given tensors that a model leaves out because it lacks their layers.
 
     Args:
-        model: whose class says which names are passed over.
+        model: its class says which names it ignores.
         names: of the tensors in its files.
     """
     patterns = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
@@ -55,7 +55,7 @@ def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
 
 
 def _tensor_names(source: str, revision: str | None) -> list[str]:
-    """Of safetensors files; torch's own are not looked into."""
+    """Names of the tensors in safetensors files; torch's own files are not looked into."""
     if (index := _kept(source, SAFE_WEIGHTS_INDEX_NAME, revision)) is not None:
         return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     if (whole := _kept(source, SAFE_WEIGHTS_NAME, revision)) is None:

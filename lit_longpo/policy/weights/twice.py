@@ -15,7 +15,7 @@ from lit_longpo.errors import InputError
 
 
 def refuse_twice(source: str) -> None:
-    """Refuse such a folder.
+    """Refuse a folder that holds a tensor twice.
 
     Args:
         source: folder or hub name of the weights.

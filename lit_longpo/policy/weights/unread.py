@@ -1,7 +1,7 @@
-"""Parts of a model that text never reaches: eyes and ears beside its language model (Gemma 3, Gemma 4).
+"""The vision and audio towers beside a language model (Gemma 3, Gemma 4), which text never reaches.
 
-Such weights have no gradient. Adapters on them would be trained for nothing, DDP waits for their gradients and ends in
-an error, and an optimizer counts them (trl#6617).
+Their weights get no gradient: adapters on them would be trained for nothing, DDP would wait for their gradients and end
+in an error, and the optimizer would hold states for them (trl#6617).
 """
 
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def unread_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """What lies beside the language model below the head, by name; nothing in a model of text alone.
+    """The modules beside the language model, by name; empty for a model of text alone.
 
     Args:
         model: without adapters or with them.

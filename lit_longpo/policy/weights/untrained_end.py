@@ -1,8 +1,8 @@
-"""Base models that never learnt the token which ends answers in a chat, and cannot learn it with a frozen head.
+"""Warns of base models that never learnt the token which ends answers, and cannot learn it with a frozen head.
 
-Qwen's and Llama 3's base models have the control tokens of their chat formats in the vocabulary, all with one row that
-no training has moved. Whatever adapters do before the head, such tokens come out with one and the same logit
-(QwenLM/Qwen3#1064): answers go on behind their end.
+Qwen's and Llama 3's base models have the control tokens of their chat formats in the vocabulary, but all with the same
+row of the head, as initialised. Whatever adapters do before the head, these tokens get the same logit
+(QwenLM/Qwen3#1064), so generated answers do not end.
 """
 
 import logging
@@ -20,11 +20,11 @@ _ALIKE = 0.01  # of a row's length; trained rows are at least a tenth apart
 
 
 def tell_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None:
-    """Warn where the end of an answer cannot be told from other tokens.
+    """Warn if the head is frozen and the token that ends answers has the same row as other tokens.
 
     Args:
-        model: to be trained, perhaps PEFT-wrapped; nothing is known of weights that are split.
-        prompt_format: which token ends answers.
+        model: to be trained, perhaps PEFT-wrapped; a head that a strategy has split is not checked.
+        prompt_format: says which token ends answers.
     """
     base = base_model(model)
     head = cast("nn.Module | None", base.get_output_embeddings())
@@ -46,11 +46,11 @@ def tell_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None
 
 
 def rows_like(weight: Tensor, row: int) -> list[int]:
-    """Other rows that are nearly this one.
+    """Numbers of the other rows that nearly equal the given one.
 
     Args:
-        weight: Shape: (rows, hidden)
-        row: which.
+        weight: Shape: (rows, hidden).
+        row: number of the row to compare with.
     """
     rows = weight.detach()
     wanted = rows[row].float()
@@ -61,7 +61,7 @@ def rows_like(weight: Tensor, row: int) -> list[int]:
 
 
 def _is_whole(weight: object, row: int) -> TypeGuard[Tensor]:
-    """Whether it is a matrix of numbers with that row; not where a strategy keeps a part of it, or four bits."""
+    """Whether `weight` is a plain matrix with that row, neither split by a strategy nor quantised."""
     if type(weight) not in (Tensor, nn.Parameter):
         return False
     matrix = cast(Tensor, weight)

@@ -1,8 +1,8 @@
-"""Tokens that the policy's tokenizer did not have, and the rows of embeddings and head that they need.
+"""Adds tokens to the policy's tokenizer, and rows for them to embeddings and head.
 
-A new row is the mean of the rows of all tokens there were: then a model hardly ever writes a token that it has not
-learnt, and every load of the same source starts alike, as a reference and a resumed run have to. Rows that no token
-has, as models padded to a round number hold them, are filled first; none is ever taken away.
+A new row is the mean of the rows of all earlier tokens. So a model hardly ever generates a token that it has not
+learnt, and every load of the same source gives the same weights, which references and resumed runs need. Unused rows
+(many models pad their embeddings to a round number) are filled first; no row is ever removed.
 """
 
 import logging
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def unknown_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *, special: bool) -> list[str]:
-    """Those that have to be added; what an earlier run has added is there.
+    """The tokens that still have to be added; those that an earlier run has added are there already.
 
     Raises:
-        InputError: one is empty, named twice, or means something to the tokenizer already.
+        InputError: a token is empty, named twice, or has another meaning in the tokenizer.
     """
     setting = "policy.added_special_tokens" if special else "policy.added_tokens"
     if odd := [token for token in tokens if not token.strip() or tokens.count(token) > 1]:
@@ -41,15 +41,15 @@ def unknown_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *,
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], special: Sequence[str]) -> dict[str, int]:
-    """Ids of the new tokens; the tokenizer is changed in place.
+    """Add new tokens to the tokenizer in place, and return their ids.
 
     Args:
         tokenizer: of the source.
-        tokens: what texts may write.
-        special: control tokens.
+        tokens: new tokens that texts may contain.
+        special: new control tokens.
 
     Raises:
-        InputError: see `unknown_tokens`; or one is of both kinds.
+        InputError: see `unknown_tokens`; or a token is in both lists.
     """
     if both := sorted(set(tokens) & set(special)):
         raise InputError(
@@ -65,12 +65,12 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], specia
 
 @torch.no_grad()
 def grow(model: PreTrainedModel, known: Sequence[int], new: dict[str, int]) -> None:
-    """Give new tokens their rows.
+    """Give new tokens their rows in embeddings and head.
 
     Args:
-        model: whole; changed in place.
-        known: ids that the tokenizer had.
-        new: tokens and ids that it has got.
+        model: with whole weights; changed in place.
+        known: ids that the tokenizer had before.
+        new: the new tokens with their ids.
     """
     embeddings = cast(nn.Embedding, model.get_input_embeddings())
     rows, needed = embeddings.num_embeddings, max(new.values()) + 1
@@ -86,18 +86,18 @@ def grow(model: PreTrainedModel, known: Sequence[int], new: dict[str, int]) -> N
 
 
 def _by_token(model: PreTrainedModel) -> list[Tensor]:
-    """What has a row for every token: embeddings, and the head and its bias; tied ones once."""
+    """The tensors with one row per token: embeddings, head and the head's bias; tied ones once."""
     head = cast(nn.Linear, model.get_output_embeddings())
     parts = [model.get_input_embeddings().weight, head.weight, getattr(head, "bias", None)]
     return list({id(part): cast(Tensor, part) for part in parts if part is not None}.values())
 
 
 def check_trained(model: nn.Module, new: dict[str, int]) -> None:
-    """Refuse new tokens whose rows would stay the mean of the others.
+    """Refuse new tokens whose rows are frozen and would stay the mean of the others.
 
     Args:
-        model: what is trained, perhaps PEFT-wrapped.
-        new: tokens and ids.
+        model: ready to be trained, perhaps PEFT-wrapped.
+        new: the new tokens with their ids.
 
     Raises:
         InputError: embeddings or head are frozen.

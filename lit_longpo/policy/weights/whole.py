@@ -1,4 +1,4 @@
-"""Weights of full precision out of files that hold quantised ones, and models that stay ordinary ones.
+"""Reads quantised files (MXFP4, gguf) as weights of full precision, and keeps the models ordinary ones.
 
 Files in MXFP4 and gguf can be read whole. All others are refused, and so is what transformers could not save.
 """
