@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.reports.comparison import Comparison, compare, load_with_its_mean
+from evaluation.reports.comparison import Comparison, compare
 from evaluation.reports.pages import Page
+from evaluation.reports.reading import load_checked_report
 from lit_longpo.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
             f"folder{_example(folder, file)}"
         )
     if not a.is_dir():
-        return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_with_its_mean(a), load_with_its_mean(b)))]
+        return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_checked_report(a), load_checked_report(b)))]
     names = [path.relative_to(a) for path in sorted(a.rglob(_REPORTS)) if (b / path.relative_to(a)).is_file()]
     if not names:
         raise InputError(f"expected reports of the same names ({_REPORTS}) in {a} and {b}, got none; name two files")
     pairs = zip(_titles(names), names, strict=True)
-    return [(title, compare(load_with_its_mean(a / name), load_with_its_mean(b / name))) for title, name in pairs]
+    return [(title, compare(load_checked_report(a / name), load_checked_report(b / name))) for title, name in pairs]
 
 
 def _example(folder: Path, file: Path) -> str:

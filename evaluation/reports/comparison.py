@@ -1,19 +1,18 @@
 """Two reports of the same questions: differences by id, with intervals."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.reports.comparable import Pair, check_comparable, check_same_questions, why_no_common_ids
 from evaluation.reports.intervals import ClusteredScores, Estimate, estimate, estimate_mean_of, method
 from evaluation.reports.pages import Page
-from evaluation.reports.reading import read_report
+from evaluation.reports.reading import load_checked_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.scalars import scalars
 from evaluation.reports.table import Section, change_rows, interval, percent
 from lit_longpo.errors import InputError, first_names
 
-Pair = tuple[Prediction, Prediction]
 _HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b worse")
 
 
@@ -113,7 +112,7 @@ def compare_files(a: Path, b: Path) -> str:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, or what `compare` refuses.
     """
-    return compare(load_with_its_mean(a), load_with_its_mean(b)).markdown()
+    return compare(load_checked_report(a), load_checked_report(b)).markdown()
 
 
 def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
@@ -127,18 +126,12 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         ValueError: the benchmarks, protocols or scores differ, an id does not mean the same question in both, or no
             id is in both.
     """
-    for what in ("name", "protocol"):
-        if getattr(first, what) != getattr(second, what):
-            raise InputError(
-                f"expected two reports with the same {what}, got {getattr(first, what)!r} and "
-                f"{getattr(second, what)!r}; their scores do not measure the same: compare reports of one benchmark"
-            )
-    _check_one_score(first, second)
+    check_comparable(first, second)
     before, after = _by_id(first), _by_id(second)
     pairs = [(before[name], after[name]) for name in before if name in after]
     if not pairs:
-        raise InputError(f"expected ids that both reports have, got none; {_why_none(before, after)}")
-    _check_same_questions(pairs)
+        raise InputError(f"expected ids that both reports have, got none; {why_no_common_ids(before, after)}")
+    check_same_questions(pairs)
     return Comparison(
         first,
         second,
@@ -191,47 +184,6 @@ def _mean_words(report: BenchmarkReport, task: str) -> float:
 
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
     return {item.id: item for item in report.counted}
-
-
-def _why_none(before: Mapping[str, Prediction], after: Mapping[str, Prediction]) -> str:
-    """The same questions may lie in files of two formats, each with ids of its own."""
-    one, other = (
-        {(item.task, item.question, item.answers): name for name, item in side.items()} for side in (before, after)
-    )
-    same = [asked for asked in one if asked in other]
-    if not same:
-        return "run both on the same tasks"
-    return (
-        f"{len(same):,} of {len(one):,} questions are the same under other ids ({one[same[0]]} and {other[same[0]]}), "
-        "which come from the file: run both on one file, or give the rows of one the `id` of the other"
-    )
-
-
-def _check_same_questions(pairs: Sequence[Pair]) -> None:
-    for one, other in pairs:
-        if (one.task, one.question, one.answers) != (other.task, other.question, other.answers):
-            raise InputError(
-                f"expected {one.id} to be one question in both reports, got {one.question!r:.80} with "
-                f"{one.answers!r:.80} and {other.question!r:.80} with {other.answers!r:.80}; run both with the same "
-                "data and seed"
-            )
-
-
-def _check_one_score(first: BenchmarkReport, second: BenchmarkReport) -> None:
-    """Official scores and, say, sub-EM of the same answers are no before and after."""
-    one, other = score_names(first, second)
-    if one and other and not one & other:
-        raise InputError(
-            f"expected two reports with the same score, got {', '.join(sorted(one))} and {', '.join(sorted(other))}; "
-            "they do not measure the same: type --rescore with the --benchmark.metric of the other on one of them"
-        )
-
-
-def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[str], set[str]]:
-    """Columns of official numbers of either report, of the tasks that both have."""
-    tasks = first.tables.keys() & second.tables.keys()
-    one, other = ({column for task in tasks for column in side.tables[task]} for side in (first, second))
-    return one, other
 
 
 def _rows(name: str, pairs: Sequence[Pair]) -> list[PairedScores]:
@@ -288,19 +240,3 @@ def _described(report: BenchmarkReport) -> str:
 
 def _listed(ids: Sequence[str]) -> str:
     return f"{len(ids)} ids ({first_names(ids, 5)})" if ids else "no id"
-
-
-def load_with_its_mean(path: Path) -> BenchmarkReport:
-    """A report that `BenchmarkReport.save` wrote.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        ValueError: the file is none, or its predictions do not have the mean that it states.
-    """
-    report, stated = read_report(Path(path))
-    if stated is not None and not math.isclose(stated, report.mean, abs_tol=1e-9):
-        raise InputError(
-            f"expected the mean {stated} that {path} states, got {report.mean} from its predictions; the class of "
-            f"{report.name!r} says which of them count: import it and call evaluation.reports.comparison.compare_files"
-        )
-    return report

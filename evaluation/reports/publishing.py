@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
 from evaluation.processes import rank
-from evaluation.reports.comparison import score_names
+from evaluation.reports.comparable import score_names
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.reading import load_report

@@ -1,11 +1,13 @@
-"""A report's file, read back: whatever is no report, or none any more, is refused by the name of the field."""
+"""Reads a saved report back; a file that is no report, or damaged, is refused by the name of the field."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from evaluation.reports.report import BenchmarkReport, with_nan
+from lit_longpo.errors import InputError
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, instead
 
@@ -42,6 +44,23 @@ def load_report(path: Path) -> BenchmarkReport:
         RecordError: it is something else, or damaged; the message names the field.
     """
     return read_report(path)[0]
+
+
+def load_checked_report(path: Path) -> BenchmarkReport:
+    """A report as it was saved, if its predictions have the mean that the file states.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no report, or the means differ, because the class that knows which predictions count
+            is not imported.
+    """
+    report, stated = read_report(Path(path))
+    if stated is not None and not math.isclose(stated, report.mean, abs_tol=_ROUNDING):
+        raise InputError(
+            f"expected the mean {stated} that {path} states, got {report.mean} from its predictions; the class of "
+            f"{report.name!r} says which of them count: import it and call evaluation.reports.comparison.compare_files"
+        )
+    return report
 
 
 def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:

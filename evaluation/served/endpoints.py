@@ -12,7 +12,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.rendered import message
 from lit_longpo.policy.prompts.thoughts import spoken
-from lit_longpo.servers import said_in
+from lit_longpo.servers import reply_text
 
 _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
@@ -189,7 +189,7 @@ class Chat(Endpoint):
 
     def raw(self, choice: Any) -> Any:
         """The message's content; without the thoughts, where the server keeps those apart."""
-        return said_in(choice)
+        return reply_text(choice)
 
     def _extras(self, prompt: Prompt) -> dict[str, Any]:
         options = self.prompt_format.template.options

@@ -15,7 +15,8 @@ from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
 from lit_longpo.engine.sequential.own_logits import use_own_logits
 from lit_longpo.engine.sequential.sequences import score_sequentially
-from lit_longpo.engine.tiling.tiled_layers import TileTokens, chosen_tile, mlp_sizes, tile_layers
+from lit_longpo.engine.tiling.tile_lengths import TileTokens, chosen_tile, mlp_sizes
+from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.planning.stand_ins.flash import PLANNED_FLASH, register
 from lit_longpo.policy import LoRA, Quantization
 from lit_longpo.policy.adapters.lora import add_adapters

@@ -14,7 +14,8 @@ from lit_longpo.engine.layer_kernels import LayerKernels, check_layer_kernels, u
 from lit_longpo.engine.layers import attention_at_start
 from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.states import share_states
-from lit_longpo.engine.tiling.tiled_layers import check_tile_tokens, tile_layers
+from lit_longpo.engine.tiling.tile_lengths import check_tile_tokens
+from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters.folder import AdapterFolder
 from lit_longpo.policy.adapters.lora import LoRA, add_adapters

@@ -25,7 +25,7 @@ from data_modules.builders.journal import open_journal
 from data_modules.records import read_pairs
 from evaluation.benchmarks.downloads import RemoteFile, prepare_data
 from evaluation.origins import origin_of
-from evaluation.reports.comparison import load_with_its_mean
+from evaluation.reports.reading import load_checked_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.responses import Responses, StoredResponse, open_responses, stored_notes
 from lit_longpo.checkpoints.whole import Manifest, newest_whole
@@ -123,7 +123,7 @@ _FILES = [
     Written(
         "needle-step0.json",
         {"name": "needle", "step": 0, "predictions": [_prediction(1), _prediction(2)]},
-        lambda folder: load_with_its_mean(folder / "needle-step0.json"),
+        lambda folder: load_checked_report(folder / "needle-step0.json"),
         ("predictions", [{**_prediction(1), "answers": "x"}]),
         "predictions",
         "step",
@@ -324,14 +324,14 @@ def test_predictions_of_a_report_are_what_they_can_be(change, said, tmp_path):
     report = {"name": "needle", "step": 0, "predictions": [_prediction(1), {**_prediction(2), **change}]}
     (tmp_path / "needle-step0.json").write_text(json.dumps(report))
     with pytest.raises(UserError, match=said):
-        load_with_its_mean(tmp_path / "needle-step0.json")
+        load_checked_report(tmp_path / "needle-step0.json")
 
 
 def test_a_report_that_was_saved_is_read_as_it_was(tmp_path):
     rows = tuple(Prediction(f"a{n}", 4, n / 2, "q", ("x",), "x", n / 2, groups={"g": "1"}) for n in range(3))
     report = BenchmarkReport("needle", 0, rows, tables={"needle": {"mean": 50.0}}, settings={"max_length": 4})
     report.save(tmp_path / "needle-step0.json")
-    assert load_with_its_mean(tmp_path / "needle-step0.json") == report
+    assert load_checked_report(tmp_path / "needle-step0.json") == report
 
 
 def test_a_model_card_whose_template_is_broken_is_named(tmp_path):

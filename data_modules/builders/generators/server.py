@@ -22,7 +22,7 @@ from lit_longpo.servers import (
     keeps_thoughts_apart,
     num_read,
     num_written,
-    said_in,
+    reply_text,
     whole_characters,
     without_passwords,
 )
@@ -198,7 +198,7 @@ class ServerGenerator(TextGenerator):
 
 def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     """Whether an answer that is said to be at its end has not begun."""
-    text = said_in(choice)
+    text = reply_text(choice)
     if choice.finish_reason not in ENDED:
         return False
     return not text.strip() if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
@@ -210,7 +210,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     choice = reply.choices[0]
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
-    text = whole_characters(said_in(choice))
+    text = whole_characters(reply_text(choice))
     cut_off = choice.finish_reason == CUT_OFF
     # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
     opened = opened and cut_off and not keeps_thoughts_apart(choice)

@@ -483,8 +483,8 @@ def test_ties_are_counted(names: tuple[str, str], caplog: pytest.LogCaptureFixtu
 
 def test_a_record_is_renamed_once(monkeypatch):
     """Beside the first one, by which the layout is chosen."""
-    renamed, plain = [], reader._renamed
-    monkeypatch.setattr(reader, "_renamed", lambda record, columns: renamed.append(record) or plain(record, columns))
+    renamed, plain = [], reader.renamed
+    monkeypatch.setattr(reader, "renamed", lambda record, columns: renamed.append(record) or plain(record, columns))
     rows = [{"ask": f"{n}?", "chosen": "a", "rejected": "b", "long_context": "c", "short_context": "d"} for n in "123"]
     read = RecordReader(columns={"question": "ask"})
     assert [pair.question for pair in read.pairs((str(n), row) for n, row in enumerate(rows))] == ["1?", "2?", "3?"]

@@ -113,8 +113,8 @@ def test_a_gpu_without_a_flash_kernel_copies_the_prompts_keys_for_each_answer():
 @pytest.mark.slow
 def test_tiles_are_those_of_the_long_row_itself(monkeypatch):
     """Not of the shorter ones that are traced for it; other tiles would be off the line."""
-    monkeypatch.setattr("lit_longpo.engine.tiling.tiled_layers.SHORTEST", 64)
-    monkeypatch.setattr("lit_longpo.engine.tiling.tiled_layers.LONGEST", 256)
+    monkeypatch.setattr("lit_longpo.engine.tiling.tile_lengths.SHORTEST", 64)
+    monkeypatch.setattr("lit_longpo.engine.tiling.tile_lengths.LONGEST", 256)
     long = dataclasses.replace(ROW, long_tokens=3000)
     expected, whole = (
         Tracer(plan(tile_tokens=tokens)).activations(long, checkpointing=True).whole for tokens in (256, None)

@@ -1,10 +1,9 @@
-"""OpenAI-compatible servers (vLLM, SGLang, llama.cpp, TGI, `transformers serve`, hosted models), asked patiently."""
+"""Connections to OpenAI-compatible servers, with retries and several requests at a time."""
 
 import importlib.util
 import json
 import os
 import random
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,33 +14,22 @@ from urllib.parse import urlsplit
 
 from lit_longpo.errors import InputError, MissingPackageError, UnreachableError
 from lit_longpo.ranges import MOST, check_numbers
+from lit_longpo.servers.passwords import without_passwords
 
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
 
-# Of a data base or a store only with a password, which SQLAlchemy reads up to the @, slashes too, or behind the
-# question mark: `hf://gpt2@main` has no user. There the user stays, without whom nobody gets in again; before a
-# server's address it may be the key itself.
-_USER = re.compile(
-    r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)([^/@:\s]*):(?!\d+/)[^@\s]*@"
-    r"|(?<=[?&])((?:password|passwd|pwd)=)[^&\s\"']*",
-    re.IGNORECASE,
-)
-# Why an answer ended, as servers name it: the model ended it, or its tokens were over. Others (a filter, an error
-# halfway, an abort) leave a part of an answer that looks like one.
-ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
-_THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
 _SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
 
 
 @dataclass(frozen=True)
 class Failure:
-    """That a request has no answer.
+    """Takes the place of a reply to a request that has failed.
 
     Args:
-        error: why, in one line without keys.
-        is_final: asking again changes nothing.
+        error: the reason, in one line without keys.
+        is_final: whether asking again would change nothing.
     """
 
     error: str
@@ -53,14 +41,14 @@ class Server:
     """Where a server listens, and how patiently it is asked.
 
     Args:
-        url: ends with /v1, which is added to an address without a path.
+        url: usually ends with /v1, which is added to an address without a path.
         key_variable: environment variable that holds the access key; local servers take any.
-        concurrency: requests under way at most.
+        concurrency: the most requests under way at a time.
         max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx and replies that
             are no JSON, with exponential back-off or as long as the server's Retry-After says.
         timeout: seconds until an attempt counts as failed.
         max_failures: failed requests in a row that end everything.
-        option: what sets the address, for errors.
+        option: the option that sets the address, for error messages.
 
     Raises:
         ValueError: the address is none of a server, or a number is below what makes sense.
@@ -85,7 +73,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """What is asked; it may hold a password."""
+        """The address that requests go to; it may hold a password."""
         url = self.url.rstrip("/")
         return url if urlsplit(url).path else f"{url}/v1"
 
@@ -95,7 +83,7 @@ class Server:
         return without_passwords(self.address)
 
     def hidden(self, text: str) -> str:
-        """A text for people and files: the key and a password, which some servers repeat, taken out."""
+        """The text without access key and password, which some servers repeat in their errors."""
         secrets = (os.environ.get(self.key_variable), urlsplit(self.url).password)
         for secret in secrets:
             if secret and len(secret) >= _SHORTEST_SECRET:
@@ -103,78 +91,12 @@ class Server:
         return without_passwords(" ".join(text.split()))
 
     def connect(self) -> "Connection":
-        """Get ready; nothing is sent yet.
+        """Make the client; nothing is sent yet.
 
         Raises:
             ModuleNotFoundError: the client is not installed.
         """
         return Connection(self)
-
-
-def broke_off(reason: str | None) -> bool:
-    """Whether an answer was left in its middle by something else than its number of tokens.
-
-    Args:
-        reason: for which it ended, as a server or an engine names it; `None` where it does not say.
-    """
-    return reason not in (None, *ENDED, CUT_OFF)
-
-
-def keeps_thoughts_apart(choice: Any) -> bool:
-    """Whether a reply has thoughts beside its text.
-
-    Args:
-        choice: of a reply.
-    """
-    message = getattr(choice, "message", None)
-    in_parts = any(part.get("type") == "thinking" for part in _parts(getattr(message, "content", None)))
-    return in_parts or any(getattr(message, name, None) for name in _THOUGHTS)
-
-
-def said_in(choice: Any) -> Any:
-    """The text of a chat reply, without thoughts that the server keeps apart; empty where there is none.
-
-    Args:
-        choice: of the reply. Some servers give a list of parts (Mistral's, ai-dial-adapter-openai#395).
-    """
-    content = choice.message.content
-    if isinstance(content, list):
-        return "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
-    return "" if content is None else content
-
-
-def _parts(content: Any) -> list[dict[str, Any]]:
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-
-
-def num_read(reply: Any) -> int | None:
-    """Tokens of the prompt as the server counts them; `None` where it does not."""
-    return _count(reply, "prompt_tokens")
-
-
-def num_written(reply: Any) -> int | None:
-    """Tokens of the answer as the server counts them."""
-    return _count(reply, "completion_tokens")
-
-
-def _count(reply: Any, name: str) -> int | None:
-    number = getattr(getattr(reply, "usage", None), name, None)
-    return number if isinstance(number, int) and number > 0 else None
-
-
-def without_passwords(text: str) -> str:
-    """The text without the user part of every server's address in it, and without every other password."""
-    return _USER.sub(_shown, text)
-
-
-def _shown(found: re.Match[str]) -> str:
-    server, store, user, query = found.groups()
-    return server or (f"{store}{user}@" if user else store) or query
-
-
-def whole_characters(text: str) -> str:
-    """What a server wrote, halves of characters replaced as tokenizers do: no file or score could take them."""
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 class Connection:
@@ -220,7 +142,7 @@ class Connection:
         return {str(card.id): card for card in cards}
 
     def unreachable(self, got: str) -> UnreachableError:
-        """That there is no server such as one was expected."""
+        """The error about a server that is not there, or not the expected one."""
         return UnreachableError(
             f"expected an OpenAI-compatible server at {self.server.shown}, got {self.server.hidden(got)}; start it, or "
             f"correct {self.server.option}, the model's name or the key in ${self.server.key_variable}"
@@ -272,7 +194,7 @@ class Connection:
             )
 
     def _patiently(self, send: Callable[[], Any]) -> Any:
-        """The client tries again by itself; not after a reply that is none."""
+        """Ask again after replies that are no answer; after errors of the connection the client itself does."""
         for attempt in range(self.server.max_retries + 1):
             reply = _sent(send)
             if not isinstance(reply, Failure) or reply.is_final:

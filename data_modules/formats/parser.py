@@ -1,0 +1,154 @@
+"""Turns the records of one file, whose layout is known, into pairs: columns, checks, errors in the data's own names."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from data_modules.fields import numbers_of
+from data_modules.files.delimited import as_truth
+from data_modules.files.named_files import refuse_file_name
+from data_modules.formats.base import Record, RecordFormat
+from data_modules.formats.prints import check_answers
+from data_modules.messages import without_notes
+from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError
+
+log = logging.getLogger(__name__)
+
+ExtraColumns = Literal["error", "ignore"]
+
+_WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): whether the answer is wanted
+_BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
+_LONG_PROMPT = 20  # characters that no answer repeats by chance
+_DOUBLED = (
+    "all answers begin with the whole prompt, which is so trained twice; if they are prompt and answer in one, take "
+    "the prompt out of `chosen` and `rejected`"
+)
+
+
+def _repeats_prompt(pair: PreferencePair) -> bool:
+    """Whether all answers begin with the whole message before them, so that they hold the prompt a second time."""
+    last = pair.last_said
+    answers = (pair.chosen, *pair.rejected)
+    return not pair.question and len(last) >= _LONG_PROMPT and all(answer.startswith(last) for answer in answers)
+
+
+class PairParser:
+    """Turns the records of one file into pairs; call it with a record's place and the record under our names.
+
+    Args:
+        layout: the records' layout under our names.
+        columns: our name -> the data's name.
+        extra_columns: see `RecordReader`.
+        folder: removed from the front of a record's place where that becomes its id.
+        told: columns that the log has named already; extended here.
+    """
+
+    def __init__(
+        self,
+        layout: RecordFormat,
+        columns: Mapping[str, str],
+        extra_columns: ExtraColumns,
+        folder: str = "",
+        told: set[str] | None = None,
+    ) -> None:
+        self.layout, self.columns, self.extra_columns, self.folder = layout, columns, extra_columns, folder
+        self._told = set[str]() if told is None else told
+
+    def __call__(self, where: str, record: Record) -> PreferencePair:
+        """The record's pair.
+
+        Raises:
+            RecordError: the record is malformed; the error has the data's names.
+        """
+        try:
+            known = self._without_extras(record, where)
+            pair = self.layout.pair(known, where, self.place(where))
+            check_answers(pair, where)
+            for name in ("long_context", "short_context"):
+                refuse_file_name(getattr(pair, name), name, where)
+            return replace(pair, **numbers_of(known, where))
+        except RecordError as error:
+            raise _in_their_words(error, self.columns) from error
+
+    def notes(self, record: Record, pair: PreferencePair) -> list[str]:
+        """What is odd about a record although it makes a pair; the reader counts each note and logs it once."""
+        said = self.layout.note(record)
+        return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said)
+
+    def by(self, layout: RecordFormat) -> "PairParser":
+        """The same parser for another layout."""
+        return PairParser(layout, self.columns, self.extra_columns, self.folder, self._told)
+
+    def reads_otherwise(self, pair: PreferencePair, where: str, record: Record) -> bool:
+        """Whether this parser can read the record, and makes another pair of it; ids are not compared."""
+        try:
+            own = self(where, record)
+        except RecordError:
+            return False
+        return own != replace(pair, id=own.id)
+
+    def place(self, where: str) -> str:
+        """The id of a record that has none: its place within the folder."""
+        return where.removeprefix(self.folder)
+
+    def _without_extras(self, record: Record, where: str) -> Record:
+        extras = self.layout.extras(record)
+        for name in extras:
+            _refuse_telling(name, record[name], where)
+        if self.extra_columns == "error":
+            if extras:
+                raise self.layout.unknown(extras, where)
+            return record
+        kept = {name: without_notes(value) for name, value in record.items() if name not in extras}
+        notes = [f"{name}[].{note}" for name, (_, names) in kept.items() for note in names]
+        if new := [name for name in (*extras, *notes) if name not in self._told]:
+            log.warning("%s: columns that are ignored (`extra_columns: ignore`): %s", where, ", ".join(new))
+            self._told.update(new)
+        return {name: value for name, (value, _) in kept.items()}
+
+
+def _refuse_telling(name: str, value: object, where: str) -> None:
+    """Refuse an unread column that changes what the record means, even under `extra_columns: ignore`.
+
+    Raises:
+        RecordError: the column marks the answer as unwanted, or gives the prompt tools, pictures or sounds.
+    """
+    if name in _WANTED and as_truth(value) is False:
+        expected = "true, or records without it: nothing trains on an answer that is only unwanted"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
+    if name in _BESIDE_TEXT and value not in (None, "", "[]", [], {}):
+        expected = "nothing: prompts are text without tools and pictures; take the column out if answers need none"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
+
+
+def json_object(record: object, where: str) -> dict[str, Any]:
+    """The record, if it is a JSON object.
+
+    Raises:
+        RecordError: it is another value.
+    """
+    if not isinstance(record, dict):
+        raise RecordError.at(where, "record", "a JSON object", record)
+    return record
+
+
+def renamed(record: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The record with mapped columns under our names; a column that had such a name becomes `<name> (theirs)`.
+
+    A mapped column may be absent, as null fields of tables are: the layout knows which ones it needs.
+    """
+    if not columns:
+        return record
+    rest = {name: value for name, value in record.items() if name not in columns.values()}
+    return {f"{name} (theirs)" if name in columns else name: value for name, value in rest.items()} | {
+        ours: record[theirs] for ours, theirs in columns.items() if theirs in record
+    }
+
+
+def _in_their_words(error: RecordError, columns: Mapping[str, str]) -> RecordError:
+    message = str(error)
+    for ours, theirs in columns.items():
+        message = message.replace(f"field {ours!r}", f"field {theirs!r}", 1)
+    return RecordError(message)

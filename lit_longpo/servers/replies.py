@@ -1,0 +1,64 @@
+"""Reads the replies of OpenAI-compatible servers: text, thoughts, token counts, and why an answer ended."""
+
+from typing import Any
+
+# `finish_reason`: the model has ended its answer, or its tokens were over. All other reasons (a filter, an error, an
+# abort) leave a part of an answer that looks like a whole one.
+ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
+_THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
+
+
+def broke_off(reason: str | None) -> bool:
+    """Whether an answer broke off for another reason than its number of tokens.
+
+    Args:
+        reason: the `finish_reason` of a server or an engine; `None` if it gives none.
+    """
+    return reason not in (None, *ENDED, CUT_OFF)
+
+
+def keeps_thoughts_apart(choice: Any) -> bool:
+    """Whether a reply has thoughts in a field of their own, apart from its text.
+
+    Args:
+        choice: a choice of the reply.
+    """
+    message = getattr(choice, "message", None)
+    in_parts = any(part.get("type") == "thinking" for part in _parts(getattr(message, "content", None)))
+    return in_parts or any(getattr(message, name, None) for name in _THOUGHTS)
+
+
+def reply_text(choice: Any) -> Any:
+    """The text of a chat reply, without thoughts that the server keeps apart; empty if there is none.
+
+    Args:
+        choice: a choice of the reply. Its content may be a list of parts (Mistral's, ai-dial-adapter-openai#395).
+    """
+    content = choice.message.content
+    if isinstance(content, list):
+        return "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
+    return "" if content is None else content
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def num_read(reply: Any) -> int | None:
+    """Tokens of the prompt as the server counts them; `None` if it does not count."""
+    return _count(reply, "prompt_tokens")
+
+
+def num_written(reply: Any) -> int | None:
+    """Tokens of the answer as the server counts them; `None` if it does not count."""
+    return _count(reply, "completion_tokens")
+
+
+def _count(reply: Any, name: str) -> int | None:
+    number = getattr(getattr(reply, "usage", None), name, None)
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def whole_characters(text: str) -> str:
+    """The text with lone surrogates replaced by U+FFFD, since no file could store them."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
