@@ -1,4 +1,4 @@
-"""What a class can be given: types and defaults of its arguments, those of its bases included."""
+"""Types and defaults of a class's arguments, those of its bases included."""
 
 import inspect
 from functools import cache

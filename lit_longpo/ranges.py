@@ -1,4 +1,4 @@
-"""Numbers that mean something: every coefficient is checked where it is handed over, before anything is loaded."""
+"""Range checks of numbers and coefficients, where they are handed over and before anything is loaded."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What watches a run."""
+"""Lightning callbacks of a run: speed, memory, NaN guard, saved models, summaries."""
 
 from lightning.pytorch.callbacks import RichProgressBar
 

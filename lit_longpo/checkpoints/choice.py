@@ -1,4 +1,4 @@
-"""Which checkpoint a trainer loads: one that was named or the newest of such a run, whole, and of a readable kind."""
+"""Finds and checks the checkpoint that a trainer loads: a named one, or for "last" the newest of such a run."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _WORDS = ("best",)  # left to Lightning, like what lies in a registry
 
 
 class CheckpointChoice:
-    """What one call of `fit`, `validate` or `test` loads.
+    """Finds the checkpoint that one call of `fit`, `validate` or `test` loads.
 
     Args:
         trainer: about to run.

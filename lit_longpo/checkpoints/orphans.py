@@ -1,4 +1,4 @@
-"""What runs that died left half written is removed by the next run that starts beside them."""
+"""Removes the half-written checkpoints and models of runs that were killed, when the next run starts beside them."""
 
 import logging
 from collections.abc import Iterator
@@ -27,6 +27,6 @@ def remove_orphans(folder: Path, *, numbered: bool) -> None:
 
 
 def _left_alone(folder: Path) -> Iterator[Path]:
-    """The other versions that nobody writes into; of those of before locks were, nobody can tell."""
+    """The other versions that no living run owns; versions from before there were locks are left alone."""
     others = (other for other in sorted(folder.parent.glob("version_*")) if other != folder and other.is_dir())
     return (other for other in others if has_owner(other) is False)

@@ -1,4 +1,4 @@
-"""Where a run stands, as its checkpoint says it."""
+"""Reads and corrects what a checkpoint says about a run's progress: rows, epochs, a validation that is due."""
 
 import copy
 import logging
@@ -16,10 +16,10 @@ _DUE = "validation_due"
 
 
 def reopen_epoch(checkpoint: dict[str, Any]) -> None:
-    """Say that an epoch which `max_steps` ended before its last row goes on.
+    """Mark an epoch that `max_steps` ended before its last row as unfinished.
 
-    Lightning 2.6 calls it processed. A run that is continued with more steps would then leave the other rows out, and
-    with `max_epochs` 1 train nothing.
+    Lightning 2.6 counts it as processed. A run resumed with more steps would then skip its other rows, and with
+    `max_epochs` 1 train nothing.
 
     Args:
         checkpoint: what Lightning is about to save; changed in place.
@@ -37,7 +37,7 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
 
 
 def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
-    """Say whether a validation follows the last row, and has not been done.
+    """Note in a checkpoint whether the validation after the last row is still to be done.
 
     Args:
         checkpoint: what Lightning is about to save; changed in place.
@@ -52,10 +52,10 @@ def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validate
 
 
 def log_from(trainer: Trainer, step: int) -> None:
-    """Say under which step the next values are logged: the steps before them, as in a run that was not stopped.
+    """Set the step under which the next values are logged, so that it is the one of a run that was not stopped.
 
-    Lightning 2.6 counts them apart, and guesses when it goes on: it is one too far where a checkpoint was saved behind
-    a step's end, as the last one of a training and that of a stopped one are.
+    Lightning 2.6 counts these steps separately. After a resume its guess is one too high if the checkpoint was saved
+    after the end of a step, as the last one of a training is.
 
     Args:
         trainer: whose training is about to go on.
@@ -65,7 +65,7 @@ def log_from(trainer: Trainer, step: int) -> None:
 
 
 def say_time_is_over(trainer: Trainer) -> None:
-    """Say why a run that goes on ends at once: Lightning's clock counts the time before the checkpoint, too.
+    """Explain why a resumed run ends at once: `max_time` includes the time before the checkpoint.
 
     Args:
         trainer: about to go on; its callbacks have what the checkpoint holds.
@@ -86,7 +86,7 @@ def rows_so_far(trainer: Trainer) -> int:
 
 
 def taken(checkpoint: dict[str, Any]) -> Taken:
-    """What of a training lies behind a checkpoint.
+    """The steps, epochs and rows before a checkpoint.
 
     Args:
         checkpoint: as Lightning has read it.
@@ -100,7 +100,7 @@ def taken(checkpoint: dict[str, Any]) -> Taken:
 
 
 def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:
-    """Rows before a checkpoint whose optimizer step had not ended: their gradients are in none.
+    """Rows that a checkpoint counts but whose optimizer step had not ended; their gradients are lost.
 
     Args:
         checkpoint: as Lightning has read it.
@@ -113,12 +113,12 @@ def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:
 
 
 def validation_due(checkpoint: dict[str, Any]) -> bool:
-    """Whether a run that goes on has to validate first; not said by checkpoints of before."""
+    """Whether a resumed run has to validate first; False for checkpoints of older versions, which do not say."""
     return bool(checkpoint.get(_DUE))
 
 
 def validated_rows(checkpoint: dict[str, Any]) -> int | None:
-    """The rows of a checkpoint after which no validation is due any more; `None` if one is."""
+    """Rows trained on when the last validation was done; `None` if a validation is due."""
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop is None or validation_due(checkpoint):
         return None
@@ -126,7 +126,7 @@ def validated_rows(checkpoint: dict[str, Any]) -> int | None:
 
 
 def validate_now(trainer: Trainer) -> None:
-    """The validation that a run stopped before; Lightning 2.6 takes it for done when it goes on.
+    """Run the validation that a run was stopped before; Lightning 2.6 would take it for done.
 
     Args:
         trainer: whose training is about to go on.

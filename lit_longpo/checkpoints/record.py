@@ -58,13 +58,13 @@ def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
 
 
 def _before(trainer: Trainer) -> dict[str, float]:
-    """Metrics of the checkpoint that a run goes on from, while it has not trained on a row: it may be over already."""
+    """Metrics of the checkpoint that a run resumed from, until it trains on a row (it may be over already)."""
     begun = getattr(trainer, "_has_begun", None)
     return {} if begun is None or begun() else dict(getattr(trainer.lightning_module, "metrics_before", {}))
 
 
 def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
-    """What decides what is trained, under the names that the command line gives it.
+    """Every setting that decides what is trained, by its command-line name.
 
     Args:
         trainer: of the run.
@@ -79,7 +79,7 @@ def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
 
 
 def schedule_steps(trainer: Trainer) -> int | None:
-    """Optimizer steps over which the learning rate rises and falls; `None` where it does neither."""
+    """Number of steps the learning-rate schedule is built for; `None` if the rate does not depend on it."""
     optimization = getattr(trainer.lightning_module, "optimization", None)
     if optimization is None or not optimization.depends_on_length:
         return None
@@ -104,13 +104,13 @@ def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
-    """Settings that were others in the checkpoint's run: its value and today's, by name.
+    """Settings that differ from those of the checkpoint's run: its value and today's, by name.
 
-    A setting that only one of the two knows is none, and neither is one below another that differs already.
+    Settings that only one of the two has are left out, and so are settings inside of one that differs.
 
     Args:
-        record: of the checkpoint; before it held settings it held the objective's name.
-        settings: of the run that is about to go on.
+        record: of the checkpoint; old ones hold the objective's name in place of settings.
+        settings: of the run that is about to resume.
     """
     then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
     now = plain_json(settings)
@@ -137,7 +137,7 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
 
 
 def is_slight(name: str) -> bool:
-    """Whether a changed setting is worth a word only."""
+    """Whether a changed setting only deserves a warning."""
     return name in _SLIGHT
 
 

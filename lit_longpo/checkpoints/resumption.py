@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: one whose record says what this run says."""
+"""Chooses the checkpoint that a run resumes from: one whose recorded settings and data are those of this run."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ class ResumingConnector(NamedPathsConnector):
         self.last, self.check, self.damage, self.named = last, check, damage, named
 
     def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
-        """Load what is gone on from; Lightning calls it when data and policy are there."""
+        """Load the checkpoint to resume from; Lightning calls this when data and policy are ready."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             if self.last is not None:
                 checkpoint_path = checkpoint_path or self._last_of_this_data(self.last)
@@ -85,7 +85,7 @@ class ResumingConnector(NamedPathsConnector):
 
 
 def passed_over(path: Path, damaged: str | None) -> bool:
-    """Whether a checkpoint is damaged, which is said.
+    """Whether a checkpoint is damaged; warns if so.
 
     Args:
         path: a checkpoint that "last" could be.
@@ -97,7 +97,7 @@ def passed_over(path: Path, damaged: str | None) -> bool:
 
 
 def starts_anew(trainer: Trainer) -> bool:
-    """Whether it is known, before a checkpoint is looked at, that there is none to go on from.
+    """Whether there is certainly no checkpoint to resume from, known before any is read.
 
     Args:
         trainer: about to fit.
@@ -107,7 +107,7 @@ def starts_anew(trainer: Trainer) -> bool:
 
 
 def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:
-    """Those whose runs trained what this one does, as far as is known without data; of the others the newest is named.
+    """The checkpoints whose settings are those of this run; logs the newest one that is passed over.
 
     Args:
         paths: whole checkpoints.
@@ -128,14 +128,14 @@ def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False
 
 
 def _name_passed(passed: Sequence[str]) -> None:
-    """One line, however many runs share a folder."""
+    """Log the checkpoints that are passed over in one line, however many runs share a folder."""
     if passed:
         others = f" (and over {len(passed) - 1} more like it)" if len(passed) > 1 else ""
         log.warning("passing over %s%s", passed[0], others)
 
 
 def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
-    """The first of those whose runs trained what this one does; nothing is said about the others.
+    """The first checkpoint whose settings are those of this run; logs nothing about the others.
 
     Args:
         paths: whole checkpoints.
@@ -145,7 +145,7 @@ def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
 
 
 def check_settings(path: Path, settings: Settings) -> None:
-    """Refuse to go on where this run would be called one thing and be another.
+    """Refuse to resume from a checkpoint that was trained with other settings than this run's.
 
     Args:
         path: a whole checkpoint.
@@ -167,7 +167,7 @@ def check_settings(path: Path, settings: Settings) -> None:
 
 
 def check_data(path: Path, trainer: Trainer) -> None:
-    """Refuse other training data, and name what else is changed.
+    """Refuse to resume with other training data, and warn of other changed settings.
 
     Args:
         path: a whole checkpoint.
@@ -195,7 +195,7 @@ def _name_slight(path: Path, trainer: Trainer) -> None:
 
 
 def _other_data(record: dict[str, Any], now: str | None) -> str | None:
-    """The checkpoint's fingerprint, if it is known and another."""
+    """The checkpoint's data fingerprint if it differs from today's; `None` if it agrees or is not known."""
     then: str | None = record.get("data_fingerprint")
     return then if then and now and then != now else None
 
@@ -210,7 +210,7 @@ def _in_words(differing: dict[str, tuple[Any, Any]]) -> str:
 
 
 def _section(name: str, value: Any, record: dict[str, Any]) -> Any:
-    """A setting as it can be typed: a dataclass by its own settings, not by its name."""
+    """A setting's value as it can be typed: of a dataclass its fields as JSON, not its name."""
     start = f"{name}."
     inside = {key.removeprefix(start): part for key, part in record["settings"].items() if key.startswith(start)}
     return json.dumps(inside) if inside and name.startswith("policy.") else value

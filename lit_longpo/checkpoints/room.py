@@ -1,4 +1,4 @@
-"""Is there room for the next checkpoint? Asked before it is written, where its size can be known."""
+"""Checks before a checkpoint is written that the disk has room for it, if its size can be known."""
 
 import logging
 from collections import Counter

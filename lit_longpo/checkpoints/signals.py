@@ -72,7 +72,7 @@ class StopSignals(_SignalConnector):
         loop.on_advance_end = partial(self._end_epoch, type(loop).on_advance_end.__get__(loop))  # type: ignore[method-assign]
 
     def listen(self) -> None:
-        """Hear signals from now on; Lightning begins after the reference pass."""
+        """Handle signals from now on; Lightning would only start after the reference pass."""
         for signum in _ASKING:
             self._register_signal(signum, self._ask)
 
@@ -82,7 +82,7 @@ class StopSignals(_SignalConnector):
 
     @property
     def _between_steps(self) -> bool:
-        """No gradient is waiting, and the epoch is neither about to begin nor about to end, see `_end_epoch`."""
+        """Whether no gradient is waiting, and the epoch neither begins nor ends here (see `_end_epoch`)."""
         loop = self.trainer.fit_loop.epoch_loop
         rows = loop.batch_progress
         return bool(rows.current.ready) and not rows.is_last_batch and not loop._should_accumulate()
@@ -103,12 +103,12 @@ class StopSignals(_SignalConnector):
         self._ask(signum, frame)
 
     def _end_others(self, signum: int) -> None:
-        """Those that this process has started. Not at the first signal, which they may have had themselves."""
+        """End the processes that this one has started; not at the first signal, which they may have received too."""
         if signum == signal.SIGTERM and self.trainer.strategy.launcher is not None:
             self.trainer.strategy.launcher.kill(signum)
 
     def _end_epoch(self, end: Callable[[], None]) -> None:
-        """Lightning's end of an epoch, and a stop there: an epoch of one step has no other place for it."""
+        """Run Lightning's end of an epoch, then stop if asked to: an epoch of one step has no other place to stop."""
         end()
         alone = self.trainer.world_size == 1
         if (alone and self._asked is None) or is_over(self.trainer):
@@ -123,7 +123,7 @@ class StopSignals(_SignalConnector):
             self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        """A collective call."""
+        """Stop on all processes if one of them was asked to; a collective call."""
         asked = torch.tensor([self._asked or 0], device=self.trainer.strategy.root_device)
         torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         if asked.item():
@@ -143,7 +143,7 @@ def requeue_job() -> None:
 
 
 def is_over(trainer: Trainer) -> bool:
-    """Lightning's `done`, which says that the training is over whenever it is asked, without its words."""
+    """Lightning's `fit_loop.done`, without the message that it logs at every call."""
     speaker = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     before, speaker.disabled = speaker.disabled, True
     try:
@@ -153,7 +153,7 @@ def is_over(trainer: Trainer) -> bool:
 
 
 def _say(signum: int, what: str) -> None:
-    """Not through logging: the handler may have come between two halves of a line."""
+    """Write to standard error directly: a signal may come in the middle of a logging call."""
     os.write(2, f"{signal.Signals(signum).name}: {what}\n".encode())
 
 

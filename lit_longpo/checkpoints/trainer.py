@@ -153,7 +153,7 @@ class ResumableTrainer(Trainer):
             )
 
     def _prepare(self) -> None:
-        """What is settled before a checkpoint is looked for."""
+        """Check Lightning's parts and adapt its loops, before a checkpoint is looked for."""
         self._rows_before, self._kept_room = None, None
         refuse_root(self.default_root_dir)
         check_parts(self)
@@ -206,7 +206,7 @@ class ResumableTrainer(Trainer):
             return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def _run(self, *arguments: Any, **options: Any) -> Any:
-        """Lightning's, in a process that ends when another of the group is dead."""
+        """As Lightning's, but this process ends if another process of the group dies."""
         self._earlier_rows = EarlierRows(self.loggers if _is_first_process() and not keeps_nothing(self) else ())
         with TrainerLifeline(self), self._earlier_rows.kept():
             return super()._run(*arguments, **options)

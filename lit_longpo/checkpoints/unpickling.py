@@ -1,4 +1,4 @@
-"""Whether loading a checkpoint would run code: torch's and DeepSpeed's folders are unpickled by those libraries.
+"""Refuses checkpoints that would run code when torch or DeepSpeed unpickle them.
 
 Every pickle in one is read beforehand by a reader that makes tensors and plain values and nothing else, and refuses
 what names another thing. What has passed can be handed to the library, which makes of the same bytes the same things.

@@ -1,4 +1,4 @@
-"""A checkpoint has its name only when it is whole.
+"""Gives a checkpoint its name only when it is whole, and notices later damage.
 
 It is written under a temporary name that ends in `.partial`, which nothing picks up. A folder then gets a
 list of its files, their sizes and checksums (`checkpoint.json`), so that one that was cut off later, by a

@@ -1,4 +1,4 @@
-"""What only the command line can allow: no file that is read says yes for whoever reads it."""
+"""Makes `trust_remote_code` need the command line: a configuration file cannot consent for whoever runs it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _TRUST = "trust_remote_code"
 
 
 def not_consented(values: Namespace, words: Sequence[str], commands: Iterable[str] = ()) -> str | None:
-    """What to type where a file asks to run code that a model ships; `None` if none does, or it was typed.
+    """The error for a file that sets `trust_remote_code`; `None` if no file does, or if it was typed too.
 
     Args:
         values: of the command line and its files.

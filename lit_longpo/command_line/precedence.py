@@ -1,6 +1,7 @@
-"""What wins on the command line: typed values over files wherever they stand, and a class's own defaults.
+"""Decides what wins on the command line: typed values over files, and a new class's defaults over an old one's values.
 
-And what was typed for a text stays text.
+It also keeps a typed text a text. jsonargparse has no public hooks for the last two, so private functions of its
+`_typehints` are patched while arguments are parsed.
 """
 
 import logging
@@ -25,7 +26,7 @@ _DISCARD = "discard_init_args_on_class_path_change"
 
 
 def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]:
-    """The same words: files first, then what was typed; the later of two of a kind still wins.
+    """The words in another order: configuration files first, then typed options; the later of two equals wins.
 
     A class or section comes before what is set inside it.
 
@@ -41,7 +42,7 @@ def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]
 
 
 def with_negative_values(words: Sequence[str]) -> list[str]:
-    """The same words, a negative number joined to its option: argparse takes `-1e-4` for an option of its own."""
+    """The words, negative numbers joined to their options with `=`: argparse takes `-1e-4` for an option."""
     joined: list[str] = []
     for word in words:
         if joined and _NEGATIVE.match(word) and joined[-1].startswith("--") and "=" not in joined[-1]:
@@ -53,7 +54,10 @@ def with_negative_values(words: Sequence[str]) -> list[str]:
 
 @contextmanager
 def own_defaults() -> Iterator[None]:
-    """A class that takes another's place takes none of its arguments; jsonargparse keeps those of the same names."""
+    """Inside the block, a class that replaces another starts from its own defaults.
+
+    jsonargparse would keep the old class's values for arguments of the same name.
+    """
     known: set[str] = set()
     keep_names = getattr(jsonargparse._typehints, _DISCARD)
 
@@ -76,9 +80,10 @@ def own_defaults() -> Iterator[None]:
 
 @contextmanager
 def texts_as_typed() -> Iterator[None]:
-    """`Q: {question}` for a class's argument is text; jsonargparse reads it as YAML, and then wants no text.
+    """Inside the block, a typed text such as `Q: {question}` for a class's argument stays text.
 
-    The class's own parser reads it as what its argument takes. What is in brackets or braces is read before, as ever.
+    jsonargparse would read it as a YAML mapping, and then refuse the mapping where text is expected. Values in brackets
+    or braces are read as YAML as before.
     """
     read = getattr(jsonargparse._typehints, _READ)
 
@@ -99,7 +104,7 @@ def _is_prose(value: object) -> bool:
 
 
 def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]) -> None:
-    """Say which arguments of the class before would have been arguments of the class after, too."""
+    """Warn once of values of a replaced class that the new class does not take over."""
     values = [
         name if isinstance(value, Namespace) else f"{name}: {value}"
         for name, value in lost.items()
@@ -113,7 +118,7 @@ def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]
 
 
 def options_of(words: Sequence[str]) -> list[list[str]]:
-    """Every option with its values; the first may be values alone."""
+    """The words grouped into options with their values; the first group may be values without an option."""
     options: list[list[str]] = []
     for word in words:
         if _OPTION.match(word) or not options:
@@ -124,13 +129,13 @@ def options_of(words: Sequence[str]) -> list[list[str]]:
 
 
 def _is_file(option: Sequence[str]) -> bool:
-    """Whether it is a configuration, of everything or of a section."""
+    """Whether an option names a configuration file, whole or of one section."""
     name, value = name_of(option), value_of(option)
     return name in ("config", "c") or ("." not in name and bool(value) and Path(value).expanduser().is_file())
 
 
 def _outer_first(options: list[list[str]]) -> list[list[str]]:
-    """Options in their order, but none after one of those inside it; lists that grow step by step stay as they are."""
+    """The options in order, each before the options inside of it; options of lists that grow (`+`) stay in place."""
     ordered: list[list[str]] = []
     for option in options:
         inside = f"{name_of(option)}."
@@ -141,11 +146,11 @@ def _outer_first(options: list[list[str]]) -> list[list[str]]:
 
 
 def name_of(option: Sequence[str]) -> str:
-    """What an option of `options_of` is called, without dashes."""
+    """The name of an option of `options_of`, without dashes."""
     return option[0].partition("=")[0].lstrip("-")
 
 
 def value_of(option: Sequence[str]) -> str:
-    """Its first value; empty if it has none."""
+    """The first value of an option of `options_of`; empty if it has none."""
     _, equals, value = option[0].partition("=")
     return value if equals else "".join(option[1:2])

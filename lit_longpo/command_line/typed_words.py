@@ -16,7 +16,7 @@ _COMMAND: ContextVar[ArgumentParser | None] = ContextVar("command", default=None
 
 @contextmanager
 def command_line(words: Sequence[str], files: Sequence[Path], command: ArgumentParser) -> Iterator[None]:
-    """What is being parsed, for the errors of all parsers that have a part in it.
+    """Remember the command line that is being parsed, for the error messages of all parsers involved.
 
     Args:
         words: typed.

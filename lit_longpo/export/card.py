@@ -58,7 +58,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str)
 
 
 def _last_metrics(record: Mapping[str, Any]) -> list[str]:
-    """The section, if anything was logged: a finished run that was only started again logs nothing."""
+    """The section with the last metrics; empty if nothing was logged, as in a finished run that is started again."""
     metrics = sorted((record.get("metrics") or {}).items())
     return ["## Last metrics\n\n" + _table((name, f"{value:.6g}") for name, value in metrics)] if metrics else []
 

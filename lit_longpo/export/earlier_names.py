@@ -1,4 +1,4 @@
-"""What config.json says in the words of transformers 4, beside those of 5: readers of before find nothing else.
+"""Writes config.json with transformers 4's names beside those of transformers 5, for readers that only know the old.
 
 transformers 5 writes rotary positions as `rope_parameters` alone. Who does not know that name (transformers 4, and what
 builds on it: vLLM, converters) takes a base of 10,000 without scaling, and says nothing (vllm#44158, marin#7156).

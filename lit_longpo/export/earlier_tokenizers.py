@@ -1,4 +1,4 @@
-"""A saved tokenizer's settings in the words of transformers 4, which knows neither class nor lists of 5."""
+"""Writes a tokenizer's settings in the form of transformers 4, which knows neither the classes nor the lists of 5."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What turns pictures and sounds into a model's inputs: settings that lie beside its weights, as a tokenizer does."""
+"""Copies the processor of a vision or audio model: the settings that turn pictures and sounds into inputs."""
 
 import logging
 import shutil

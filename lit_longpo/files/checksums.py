@@ -1,4 +1,4 @@
-"""Checksums of files that lie together, in a file of their own beside them: a changed bit would be other data."""
+"""Checksums of the files in a folder, stored in a file beside them, so that changed bits are noticed."""
 
 import zlib
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def checksum_of(path: Path) -> str:
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Write down what files of a folder hold now.
+    """Store the checksums of some files of a folder.
 
     Args:
         folder: of the files.
@@ -32,7 +32,7 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def changed(path: Path) -> bool:
-    """Whether a file is another than its folder's checksums say; not if they say nothing of it.
+    """Whether a file differs from its stored checksum; False if none is stored.
 
     Reads the file once, unless nobody has written to it since.
 
@@ -51,7 +51,7 @@ def changed(path: Path) -> bool:
 
 
 def refuse_changed(path: Path, advice: str) -> None:
-    """Refuse a file that is another than its folder's checksums say.
+    """Refuse a file that differs from its stored checksum.
 
     Args:
         path: of the file.

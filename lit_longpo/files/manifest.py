@@ -1,4 +1,4 @@
-"""What the lines of a folder depend on, written before the first one, so that a killed run can go on with them."""
+"""A manifest of everything that a folder's lines depend on, so that a killed run only continues with its own."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path

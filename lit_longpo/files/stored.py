@@ -1,4 +1,4 @@
-"""Files of JSON that this project writes, read back strictly: what is not of a field's type is refused by its name."""
+"""Writes this project's JSON files, and reads them back strictly, typed by dataclasses."""
 
 import json
 import math
@@ -28,7 +28,7 @@ _CALLED = {int: "a whole number", float: "a finite number", str: "text", bool: "
 
 
 def read_stored(path: Path, kind: type[Kind], advice: str | None = None) -> Kind:
-    """What a file of ours holds.
+    """The content of one of our files, as an object of the given type.
 
     Args:
         path: of one JSON object.
@@ -44,12 +44,12 @@ def read_stored(path: Path, kind: type[Kind], advice: str | None = None) -> Kind
 
 
 def plain_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON gives them back: tuples are lists, and what it does not know is its `str`."""
+    """Values as JSON would give them back: tuples become lists, unknown objects their `str`."""
     return cast(dict[str, Any], json.loads(json.dumps(dict(values), default=str)))
 
 
 def write_json(path: Path, value: object, **layout: Any) -> None:
-    """Write a file of ours, whole or not at all: a killed process leaves the one of before.
+    """Write a JSON file, whole or not at all: a killed process leaves the old one.
 
     Args:
         path: whose folder is there. What a link or a pipe leads to (`/dev/stdout`) is written into as it stands.
@@ -69,7 +69,7 @@ def write_json(path: Path, value: object, **layout: Any) -> None:
 
 
 def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:
-    """The object that a file of ours holds, of whatever fields.
+    """The JSON object in one of our files, its fields unchecked.
 
     Args:
         path: of one JSON object.
@@ -84,7 +84,7 @@ def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:
 
 
 def stored_line(line: bytes, where: str) -> dict[str, Any]:
-    """The object that one line of a file of ours holds, of whatever fields.
+    """The JSON object in one line of one of our files, its fields unchecked.
 
     Args:
         line: as `line_of` makes it; those of before have no checksum.
@@ -125,7 +125,7 @@ def unsealed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
-    """A line with a checksum, so that a changed bit is no other answer.
+    """An object as a line with a checksum, so that a changed bit is noticed.
 
     Args:
         row: what `stored_line` will give back.

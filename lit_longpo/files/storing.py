@@ -1,4 +1,4 @@
-"""What a disk refuses, in one line: where, how much was needed, and what to type."""
+"""Turns errors of the disk (full, read-only, gone) into one line: where, how much was needed, and what to type."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ _ROOM = 1 << 20  # bytes; what failed with less than that free failed for lack o
 
 @contextmanager
 def storing(folder: Path, elsewhere: str, need: int | None = None) -> Iterator[None]:
-    """Say in one line what a disk refuses, however deep a library has met it.
+    """Inside the block, turn errors of the disk into one line, however deep in a library they were raised.
 
     Args:
         folder: that is written to, for example a run's.
@@ -67,7 +67,7 @@ def storing(folder: Path, elsewhere: str, need: int | None = None) -> Iterator[N
 
 
 def check_writable(folder: Path, elsewhere: str) -> None:
-    """Make the folder, and a file in it that goes again, before anything is computed.
+    """Make a folder, and check that it can be written to, before anything is computed.
 
     Args:
         folder: of results.

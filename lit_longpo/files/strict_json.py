@@ -1,4 +1,4 @@
-"""JSON that is refused, with file, line and field, where it is not what it must be."""
+"""Strict reading of JSON records: errors name file, line and field."""
 
 import difflib
 import json
@@ -36,20 +36,20 @@ class RecordError(InputError):
 
 
 def shortened(text: str) -> str:
-    """A file's words for an error's one line: names in a damaged file may be of any length."""
+    """A text of a file in a form fit for a one-line error: printable, and not too long."""
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 @contextmanager
 def instead(advice: str | None) -> Iterator[None]:
-    """Say something else to do about a record than to correct it: files that nobody writes by hand are made anew.
+    """Inside the block, errors about records end with another advice than to correct the file.
 
     Args:
-        advice: what to do; `None` changes nothing.
+        advice: what to do instead, for files that nobody writes by hand; `None` changes nothing.
 
     Raises:
-        RecordError: what was raised inside, with the other advice.
+        RecordError: the error raised inside, with this advice.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def unique_keys(where: str) -> Callable[[list[tuple[str, object]]], dict[str, ob
 
 
 def check_text(value: object, name: str, where: str, *, blank: bool = False) -> str:
-    """The value, if it is text that can be encoded and, unless `blank` is allowed, says something.
+    """The value, if it is text that can be encoded and is not blank (which `blank` allows).
 
     Raises:
         RecordError: it is not.
@@ -112,7 +112,7 @@ def check_texts(value: object, name: str, where: str, *, blank: bool = False) ->
 
 
 def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
-    """Refuse a field that is no known one, and nearly one that the record lacks: what it says would not be read.
+    """Refuse an unknown field whose name resembles a known one that the record lacks: it would not be read.
 
     Args:
         record: that may have further fields.

@@ -1,4 +1,4 @@
-"""What a run shows beside its scalars, the same in every logger, and what it is called there."""
+"""Pictures, tables and settings of a run, shown alike by every logger; and the run's name."""
 
 from lit_longpo.loggers.naming import name_loggers, named_logger
 from lit_longpo.loggers.pages import RunPages, Table, pages_of

@@ -1,4 +1,4 @@
-"""Rows of an earlier start in a `CSVLogger`'s folder that was named: Lightning deletes the file at every start."""
+"""Keeps the rows of earlier starts in a `CSVLogger`'s file, which Lightning deletes at every start."""
 
 import csv
 import logging

@@ -1,4 +1,4 @@
-"""What YAML alone cannot express about several processes."""
+"""Distributed strategies beyond Lightning's own: DeepSpeed on any device, FSDP2 sharding, sequence parallelism."""
 
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential.sequences import is_sharded

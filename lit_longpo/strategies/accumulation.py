@@ -1,4 +1,4 @@
-"""Where an optimizer step ends, and its gradients, whoever holds them."""
+"""Gradient accumulation: where an optimizer step ends, and scaling its gradients under any strategy."""
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler

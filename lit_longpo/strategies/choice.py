@@ -1,4 +1,4 @@
-"""Strategies of Lightning's that would train something else, or end in the midst of it."""
+"""Refuses Lightning strategies that would train something else here, or fail in the middle of a run."""
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler

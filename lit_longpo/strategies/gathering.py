@@ -1,4 +1,4 @@
-"""What ZeRO-3 has to gather beyond a module's own weights before that module runs."""
+"""Makes ZeRO-3 gather the weights that a module reads beyond its own before the module runs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast

@@ -1,7 +1,7 @@
-"""Do the processes that a launcher started agree with the devices that the trainer was told of?
+"""Checks that the processes which a launcher has started agree with the trainer's devices and nodes.
 
-Lightning compares them only when it starts the processes itself. Under torchrun or SLURM a wrong number
-makes every process train alone, or wait for others that never come.
+Lightning compares them only if it starts the processes itself. Under torchrun or SLURM a wrong number makes every
+process train alone, or wait for others that never come.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Processes that work together end together: when one dies, the others are told at once, which one it was.
+"""Ends all processes of a group at once when one of them dies, and says which one it was.
 
 Every process holds a connection to the first one as long as it runs. The system closes it when a process dies,
 however it dies; where a machine is lost, probes that stay without an answer do. So nobody has to send signs of life,

@@ -1,1 +1,1 @@
-"""What Lightning's loops and its callbacks do in another way here, so that no step is lost or counted twice."""
+"""Changes to Lightning's loops and callbacks, so that no step of a stopped run is lost or counted twice."""

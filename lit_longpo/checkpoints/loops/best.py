@@ -1,4 +1,4 @@
-"""The best checkpoint of a training that goes on in another folder is the best of all of it."""
+"""Keeps the best checkpoint of a training the best of all of it, also when it resumes in another folder."""
 
 import logging
 from pathlib import Path

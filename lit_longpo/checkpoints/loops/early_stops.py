@@ -1,4 +1,4 @@
-"""EarlyStopping beside a resume and a least length: it waits as long as this start says, and decides where it may."""
+"""Makes EarlyStopping respect `min_epochs` and `min_steps`, and after a resume the patience of this start."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,6 +1,7 @@
-"""An epoch whose last row was trained on, when a run goes on behind it: it ends, and the next one is whole.
+"""Ends an epoch whose last row was trained on before a resume, and begins the next one whole.
 
-Lightning has no public way to say so; `loop_parts` looks whether the parts that are set here are still there.
+Lightning's progress counters have no public setters, so its private ones are set here; `loop_parts` checks at the start
+that they are still there.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def finish_epoch(trainer: Trainer) -> None:
-    """Call an epoch whose last row was trained on finished, whatever number of rows this run's epochs have.
+    """Mark an epoch as finished if its last row was trained on, even if this run's epochs have other numbers of rows.
 
-    Other numbers of processes, which may go on at the end of an epoch, cut the data into other numbers of rows;
-    Lightning 2.6 would take the difference out of every later epoch.
+    A run may resume at the end of an epoch with another number of processes, which cuts the data into another number of
+    rows. Lightning 2.6 would then drop the difference from every later epoch.
 
     Args:
         trainer: whose training is about to go on from a checkpoint.
@@ -35,12 +36,12 @@ def finish_epoch(trainer: Trainer) -> None:
 
 
 def begin_next_epoch(trainer: Trainer) -> None:
-    """Begin an epoch behind one that is over as Lightning begins every other: with its rows, from the first one on.
+    """After a resume at the end of an epoch, begin the next one with its first row.
 
-    Where a run goes on behind an epoch, Lightning 2.6 reads on with the loader as the checkpoint left it: it has no
-    more rows, or under `limit_train_batches` others of the same epoch. With `max_steps` it goes through that epoch once
-    more, without rows, and leaves the next one out. And it leaves the end of an epoch out (what stops early, and
-    checkpoints of epochs) where the checkpoint was saved after the last row, before the validation.
+    There Lightning 2.6 goes wrong in three ways. It reads on from the loader as the checkpoint left it, which has no
+    rows left (or, under `limit_train_batches`, further rows of the same epoch). With `max_steps` it passes through the
+    old epoch once more without rows, and skips the next one. And if the checkpoint was saved after the last row and
+    before the validation, it skips the hooks of the epoch's end (early stopping, checkpoints of epochs).
 
     Args:
         trainer: whose training is about to go on from a checkpoint; what was due has been validated.
@@ -61,7 +62,7 @@ def begin_next_epoch(trainer: Trainer) -> None:
 
 
 def _stands_before_its_end(loop: "_FitLoop") -> bool:
-    """Whether the checkpoint was saved where the last row ended, and not where a validation or the epoch did."""
+    """Whether the checkpoint was saved after the epoch's last row, and before its validation or its end."""
     return loop.epoch_loop.restarted_on_train_batch_end and loop.restarted_mid_epoch
 
 

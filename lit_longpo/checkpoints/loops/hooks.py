@@ -1,4 +1,4 @@
-"""Hooks of Lightning's own callbacks that do something else here, each put in place once."""
+"""Finds the hooks of Lightning's callbacks that have not been replaced yet."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 def unchanged_hooks(
     trainer: Trainer, kinds: type[Callback] | tuple[type[Callback], ...], *names: str
 ) -> Iterator[tuple[Callback, str, Callable[..., None]]]:
-    """The hooks of some callbacks that are still their class's; a trainer may fit more than once.
+    """Hooks of some callbacks that are not replaced yet, so that a second `fit` does not wrap them twice.
 
     Args:
         trainer: about to fit, with its callbacks.

@@ -1,4 +1,8 @@
-"""A ModelCheckpoint that keeps the last weights keeps those of the last step, whatever its interval and its metric."""
+"""Makes a ModelCheckpoint that keeps the last weights keep those of the last step, whatever its interval and metric.
+
+ModelCheckpoint offers no public way to save outside of its intervals, so its private methods are called;
+`loop_parts` checks at the start that they are still there.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +18,11 @@ _EPOCH_END = "on_train_epoch_end"
 
 
 def keep_last_steps(trainer: Trainer) -> None:
-    """Let callbacks that keep the last weights keep them where Lightning 2.6 keeps earlier ones.
+    """Save the last weights where Lightning 2.6 would keep earlier ones.
 
-    It stores by intervals alone: what is trained behind the last of them is in no checkpoint when a training ends. And
-    it writes `last.ckpt` only where it writes another file, too: beside a metric that does not get better it stays
-    that of an earlier step, from which a killed run would go on.
+    It saves at intervals only, so steps after the last interval are in no checkpoint when a training ends. And it
+    writes `last.ckpt` only together with another file: if the monitored metric does not improve, `last.ckpt` stays that
+    of an earlier step, from which a killed run would resume.
 
     Args:
         trainer: about to fit, with its callbacks.
@@ -43,7 +47,7 @@ def _and_last(
 
 
 def _is_due(keeper: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:
-    """Whether it has just asked its metric for weights to keep."""
+    """Whether the callback has just decided by its metric whether to keep the weights."""
     here = keeper._should_save_on_train_epoch_end(trainer) == ends_epoch
     return here and keeper._every_n_epochs >= 1 and (trainer.current_epoch + 1) % keeper._every_n_epochs == 0
 
@@ -54,7 +58,7 @@ def _is_kept(trainer: Trainer) -> bool:
 
 
 def _is_over(trainer: Trainer) -> bool:
-    """Asked where an epoch ends: Lightning's `done` would count it as completed, and then count it again."""
+    """Whether the training ends with this epoch. (Lightning's `done` would count the epoch as completed twice.)"""
     steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
     epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
     return steps or epochs or (trainer.should_stop and trainer.fit_loop._can_stop_early)

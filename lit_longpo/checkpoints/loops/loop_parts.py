@@ -1,7 +1,7 @@
-"""Parts of Lightning's loops that nothing public stands for: are they there?
+"""Checks that the private parts of Lightning that exact resuming relies on are still there.
 
-Some are set here. Under another name in a later Lightning the loop would never look at them, and a run that goes on
-would leave rows out without a word.
+Some of them are only set. If a later Lightning renames one, nothing would read the old name, and a resumed run would
+silently skip rows; so a run is refused at the start instead.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ _OF_KEEPERS = (
 
 
 def check_parts(trainer: Trainer) -> None:
-    """Refuse a Lightning whose loops have changed.
+    """Refuse a version of Lightning whose loops lack one of these parts.
 
     Args:
         trainer: about to fit.

@@ -1,7 +1,7 @@
-"""Between the rows of one optimizer step nothing is validated, saved by the clock or ended: it comes behind the step.
+"""Puts off validations, timed checkpoints and timed ends between the rows of one optimizer step until after it.
 
-Gradients of a step's first rows are in no checkpoint. A run that went on from one that was saved between them would
-make the step of the other rows alone.
+The gradients of a step's first rows are in no checkpoint. A run that resumed between them would take the step with the
+remaining rows alone. Lightning's check for a due validation has no public hook, so `_should_check_val_fx` is replaced.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from lit_longpo.strategies import ends_step
 
 
 def keep_steps_whole(trainer: Trainer) -> None:
-    """Put off what Lightning 2.6 does between the rows of a step.
+    """Put off until the step's end what Lightning 2.6 does between its rows.
 
-    After a resume its ModelCheckpoint takes the first row for the end of the step that it has stored already; by time
-    it stores, and `max_time` ends, wherever the clock says so; and validations, with their checkpoints, count rows.
+    After a resume its ModelCheckpoint takes the first row for the end of a step; timed checkpoints and `max_time` come
+    wherever the clock says so; and validations, with their checkpoints, count rows.
 
     Args:
         trainer: about to fit, with its callbacks.
@@ -31,7 +31,7 @@ def keep_steps_whole(trainer: Trainer) -> None:
 
 
 class _ValidationsBehindSteps:
-    """Whether a validation is due behind a row; one that is due between a step's rows is due behind its last one.
+    """Whether a validation is due after a row; one that falls between a step's rows is due after its last row.
 
     Args:
         trainer: about to fit.
