@@ -58,7 +58,7 @@ def _is_kept(trainer: Trainer) -> bool:
 
 
 def _is_over(trainer: Trainer) -> bool:
-    """Whether the training ends with this epoch. (Lightning's `done` would count the epoch as completed twice.)"""
+    """Whether the training ends with this epoch; Lightning's `done` would count the epoch as completed twice."""
     steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
     epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
     return steps or epochs or (trainer.should_stop and trainer.fit_loop._can_stop_early)
