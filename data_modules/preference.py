@@ -9,7 +9,8 @@ from data_modules.files.content import Content, content_of_source
 from data_modules.files.record_files import is_local
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.loading import Keep, keep_verified, load_pairs, stream_pairs
-from data_modules.formats.reader import ExtraColumns, RecordReader
+from data_modules.formats.parser import ExtraColumns
+from data_modules.formats.reader import RecordReader
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import OTHER_SPLIT
 from data_modules.rows.longest import lengths_of, longest_of
