@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from lit_longpo.errors import InputError, MissingPackageError, UnreachableError
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.servers.passwords import without_passwords
+from lit_longpo.servers.replies import has_choice
 
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
@@ -219,18 +220,3 @@ def _sent(send: Callable[[], Any]) -> Any:
         return reply
     told = getattr(reply, "error", None) or reply
     return Failure(f"expected one choice with its text in the server's reply, got {told!r:.200}")
-
-
-def has_choice(reply: Any) -> bool:
-    """Whether a reply has a choice with a message or a text.
-
-    Args:
-        reply: of a server; what stands behind some sends others where it fails, with code 200.
-    """
-    choices = getattr(reply, "choices", None)
-    choice: Any = choices[0] if isinstance(choices, list) and choices else None
-    said = choice.message if hasattr(choice, "message") else choice
-    content = getattr(said, "text" if said is choice else "content", 0)
-    if isinstance(content, list):
-        return all(isinstance(part, dict) for part in content)
-    return content is None or isinstance(content, str)  # nothing beside a refusal, or thoughts that were cut off

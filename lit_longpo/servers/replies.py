@@ -8,6 +8,21 @@ ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI'
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 
 
+def has_choice(reply: Any) -> bool:
+    """Whether a reply has a choice with a message or a text.
+
+    Args:
+        reply: of a server. Some proxies answer failures of the server behind them with code 200 and another object.
+    """
+    choices = getattr(reply, "choices", None)
+    choice: Any = choices[0] if isinstance(choices, list) and choices else None
+    said = choice.message if hasattr(choice, "message") else choice
+    content = getattr(said, "text" if said is choice else "content", 0)
+    if isinstance(content, list):
+        return all(isinstance(part, dict) for part in content)
+    return content is None or isinstance(content, str)  # nothing beside a refusal, or thoughts that were cut off
+
+
 def broke_off(reason: str | None) -> bool:
     """Whether an answer broke off for another reason than its number of tokens.
 
