@@ -117,10 +117,10 @@ class PairDataModule(LightningDataModule, ABC):
         return None
 
     def longest_example(self, root: Path) -> LongestExample | None:
-        """The largest training example, where that is known soon: for `plan`; `None` if it is not.
+        """The largest training example, for `plan`; `None` if finding it would take long.
 
         Args:
-            root: folder of the runs, in which tokens may be kept.
+            root: the runs' root folder, which may hold stored tokens.
         """
         return None
 
@@ -137,7 +137,7 @@ class PairDataModule(LightningDataModule, ABC):
         data_report.write(self.reports, self.trainer)
 
     def _settle(self) -> None:
-        """What is decided when all splits are there: nothing, for one source."""
+        """Called when all splits are tokenised; does nothing for a single source."""
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training rows, shuffled every epoch."""
@@ -167,10 +167,10 @@ class PairDataModule(LightningDataModule, ABC):
         return self._fingerprint
 
     def first_rows(self, num_examples: int) -> Iterator[PreferenceBatch]:
-        """The rows that this rank's training begins with, as many on every rank; none if rows are not dealt.
+        """The rows with which this rank's training begins, as many on every rank; none if rows are not dealt.
 
         Args:
-            num_examples: about so many of each rank, or all of them.
+            num_examples: roughly how many examples each rank's rows hold in all.
         """
         if self._rows is None:
             return
@@ -195,13 +195,13 @@ class PairDataModule(LightningDataModule, ABC):
         return None if self._rows is None else self.records().line(self._rows.num_trained(rows))
 
     def records(self) -> Account:
-        """How many training records were read, and what of them is an example."""
+        """How many training records were read, and how many of them became examples."""
         report = self.splits["train"]
         return account_of(report.selection, report.lengths, len(self._encoded["train"]))
 
     @cached_property
     def _dealer(self) -> RowDealer:
-        """By what a subclass has made of the settings."""
+        """Made late, since subclasses may change the settings."""
         rows = (self.max_tokens, self.max_examples, self.share_prompts, self.prefix_sharing)
         return RowDealer(*rows, self.seed, self.num_workers)
 
@@ -209,7 +209,7 @@ class PairDataModule(LightningDataModule, ABC):
         return self._dealer.loader(split, self._encoded[split], self.trainer, shuffle=shuffle)
 
     def _select(self, split: str) -> Selection:
-        """A new count of what is read for a split."""
+        """Start counting what becomes of the records that are read for a split."""
         self._selections[split] = selection = Selection()
         return selection
 
@@ -285,22 +285,22 @@ class PairDataModule(LightningDataModule, ABC):
 
     @property
     def unread_columns(self) -> Sequence[str]:
-        """Columns of the records so far that nothing reads, as a setting allows."""
+        """Columns of the records read so far that are ignored (`extra_columns: ignore`)."""
         return ()
 
     @property
     def reach(self) -> int:
-        """Positions that the policy's longest sequence takes, in whatever has been tokenised."""
+        """Positions of the policy's longest sequence, over all splits tokenised so far."""
         return data_report.reach(self.splits)
 
     @property
     def true_reach(self) -> int:
-        """Positions of the longest sequence with true positions; the target of synthesised ones has been stated."""
+        """Positions of the longest sequence without synthesised positions, over all splits tokenised so far."""
         return data_report.true_reach(self.splits)
 
     @property
     def leaps(self) -> bool:
-        """Whether any long prompt has synthesised positions, in whatever has been tokenised."""
+        """Whether any long prompt tokenised so far has synthesised positions."""
         return data_report.leaps(self.splits)
 
     def reports(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _LARGEST = 1e6
 
 
 def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
-    """Refuse names that a record must not have, and the lack of those that it must have.
+    """Refuse a record with unknown names, or without the required ones.
 
     Raises:
         RecordError: naming the first one.

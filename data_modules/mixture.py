@@ -98,7 +98,7 @@ class MixtureDataModule(PairDataModule):
         self.left_out: dict[str, int] = {}  # training examples about documents that another source holds out
 
     def prepare_data(self) -> None:
-        """What the sources prepare."""
+        """Let every source prepare its data."""
         for source in self.sources.values():
             source.prepare_data()
 
@@ -121,7 +121,7 @@ class MixtureDataModule(PairDataModule):
         return [replace(pair, id=f"{name}/{pair.id}").read_from(pair.origin) for name, pair in named]
 
     def reports(self) -> dict[str, Any]:
-        """Adds how many examples of each source an epoch has, and what the sources report of themselves."""
+        """Also how many examples of each source an epoch has, and the sources' own reports."""
         own = {name: _own_reports(source) for name, source in self.sources.items()}
         mixture = {name: asdict(counts) for name, counts in self.counts.items()}
         return {
@@ -133,7 +133,7 @@ class MixtureDataModule(PairDataModule):
         }
 
     def records(self) -> Account:
-        """How many training records the sources have read, and what of them is an example."""
+        """How many training records the sources have read, and how many of them became examples."""
         reports = {name: source.splits["train"] for name, source in self.sources.items()}
         kept = {name: report.lengths.examples - report.lengths.skipped for name, report in reports.items()}
         accounts = {name: account_of(report.selection, report.lengths, kept[name]) for name, report in reports.items()}

@@ -1,4 +1,4 @@
-"""Rows that a training has kept, once more: what made a loss that is no number can be looked at again."""
+"""A data module of stored rows, to compute again what made a loss NaN."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -23,7 +23,7 @@ _NO_LABELS = np.empty(0, dtype=np.int64)
 
 
 class Chosen(Sequence[Item]):
-    """Some items of a sequence that is not copied.
+    """A view of some items of a sequence, without a copy.
 
     Args:
         items: the whole sequence.
@@ -53,7 +53,7 @@ class Chosen(Sequence[Item]):
 
 
 def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> Sequence[Item]:
-    """What "train" or "val" gets of items that both are made of; see `hold_out`.
+    """The part of items that "train" or "val" gets, if both are made of the same items; see `hold_out`.
 
     Raises:
         InputError: the fraction is not in [0, 1), or nothing would be kept.
@@ -89,14 +89,14 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
 
 
 def first_of(items: Sequence[Item], first: int | None, setting: str) -> Sequence[Item]:
-    """The first contexts, with all of their questions, until there are so many questions; all of them for `None`.
+    """The first contexts with all of their questions, until there are `first` questions; everything for `None`.
 
     A context is what a question's answer depends on: its supporting passages, or the whole long context.
 
     Args:
         items: questions or pairs, in any order.
         first: how many questions are wanted; the last context may bring more.
-        setting: that says so, for the error.
+        setting: name of the setting that says so, for the error.
 
     Raises:
         InputError: fewer than one is wanted.
@@ -136,10 +136,11 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
 
 
 def keys_of(item: object) -> list[int]:
-    """Keys that only items of one document have: what `DocumentKeys` is made of.
+    """Keys that only items about the same document share (see `DocumentKeys`).
 
-    Of a whole message every part, wherever it stands: the document is in it beside the question, or in another message.
-    Of a context that does not say which of its passages matter also how it begins: it may be a document, cut elsewhere.
+    A whole message has a key for each of its parts, since the document stands somewhere in it, or in another message. A
+    context without supporting passages also has keys of its beginning, since it may be a document that others cut at
+    another place.
     """
     whole, facts = documents_of(item)
     keys = [text_key(whole), text_key(f"facts\0{facts}")]
@@ -153,7 +154,7 @@ def keys_of(item: object) -> list[int]:
 
 
 def compared_keys(item: object) -> list[int]:
-    """`keys_of` an item, and what is compared with another source's or split's, which may be laid out otherwise."""
+    """`keys_of` an item, and further keys to compare it with sources and splits of other layouts."""
     if not isinstance(item, PreferencePair) or _is_whole_message(item):
         return keys_of(item)
     whole, facts = documents_of(item)
@@ -166,9 +167,9 @@ def _is_whole_message(item: object) -> bool:
 
 @singledispatch
 def documents_of(item: object) -> tuple[str, str]:
-    """What an item is about, and what of it its answer depends on: two items that agree in either share a document.
+    """(the text an item is about, the part of it that the answer depends on).
 
-    An item of an unknown kind shares none with another.
+    Two items with either in common share a document. Items of unknown types share none.
     """
     return repr(item), repr(item)
 
@@ -182,7 +183,7 @@ def _(item: PreferencePair) -> tuple[str, str]:
 
 @documents_of.register
 def _(item: QARecord) -> tuple[str, str]:
-    """All questions of an article hold its paragraphs, whichever they ask about."""
+    """Sorted, because the questions of an article have the same paragraphs in any order."""
     whole = "\n".join(sorted(passage.text for passage in item.passages))
     return whole, "\n".join(sorted(passage.text for passage in item.passages if passage.supporting)) or whole
 
@@ -226,7 +227,7 @@ def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> d
 
 
 def _labels_held(source: str, parts: _Parts, labels: _Labels) -> NDArray[np.int64]:
-    """Documents that a source validates on, and what others call them that lay them out otherwise."""
+    """Labels of the documents that a source validates on, with the labels they have in sources of another layout."""
     if ("val", source) not in parts:
         return _NO_LABELS
     others = [other for split, other in parts if split == "train" and other != source]
@@ -236,7 +237,7 @@ def _labels_held(source: str, parts: _Parts, labels: _Labels) -> NDArray[np.int6
 
 
 def _specific_parts(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> _Parts:
-    """Keys of every split and source without what is an instruction in the source."""
+    """Keys of every split and source, without those of texts that are instructions in the source."""
     specific = dict[tuple[str, str], DocumentKeys]()
     for source in _sources(documents):
         keys = [of_split.get(source, DocumentKeys.of([])) for of_split in documents.values()]
@@ -275,5 +276,5 @@ def _counted(found: Mapping[str, NDArray[np.int64]], in_training: Mapping[str, N
 
 
 def part_of(items: Sequence[Item], numbers: NDArray[np.int64]) -> Sequence[Item]:
-    """The items with these numbers, which ascend: of a list in a list, of anything else a view of what may not fit."""
+    """The items with these ascending numbers: a list of a list, and a view of other sequences, which may be files."""
     return [items[number] for number in numbers.tolist()] if isinstance(items, list) else Chosen(items, numbers)

@@ -96,12 +96,12 @@ class Build:
         return int(self._report({"statuses": dict[str, int]})["statuses"].get("failed", 0))
 
     def fates(self) -> tuple[int, dict[str, int], dict[str, int]]:
-        """Records of a finished run: how many, those without a pair by reason, and those that failed."""
+        """What became of the records of a finished run: their number, those without a pair by reason, and failures."""
         report = self._report({"records": int, "statuses": dict[str, int], "reasons": dict[str, int]})
         return report["records"], report["reasons"], {"failed in the build": report["statuses"].get("failed", 0)}
 
     def _report(self, needed: dict[str, Any]) -> dict[str, Any]:
-        """Counts of a finished run, of whose fields some are needed."""
+        """The counts in a finished run's report."""
         where, advice = self.output / "report.json", f"delete {self.output / 'report.json'}, and type the same again"
         report = stored_object(where, advice)
         with instead(advice):
@@ -110,7 +110,7 @@ class Build:
 
     @property
     def damaged(self) -> str | None:
-        """The file of a finished run that is another than it was written; `None` if all are as they were."""
+        """The file of a finished run that has changed since it was written; `None` if none has."""
         return next((name for name in _WRITTEN if changed(self.output / name)), None)
 
     def num_records(self) -> int:
@@ -192,7 +192,7 @@ class Build:
         (self.output / CHECKSUMS).unlink(missing_ok=True)  # of the files that are replaced now
 
     def _hard_enough(self, outcome: Outcome, margin: float | None) -> Outcome:
-        """The outcome, without its pair if that is too easy for the policy."""
+        """The outcome, without its pair if the policy finds that too easy."""
         if self.max_margin is None or margin is None or margin <= self.max_margin:
             return outcome
         return replace(outcome, status="filtered", reason="the policy is surer of chosen than max_margin", pair=None)

@@ -1,4 +1,4 @@
-"""Records under way: each stops at its next requests, all requests are answered together, each goes on."""
+"""Runs the recipes of many records at a time: each waits at its next requests, which are answered together."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Answers(Protocol):
-    """Where answers are kept: a journal, or memory in a dry run."""
+    """Where answers are kept: in a journal, or in memory in a dry run."""
 
     def __contains__(self, key: str) -> bool: ...
     def __getitem__(self, key: str) -> Completion: ...
@@ -107,7 +107,7 @@ def _answer(
     answers: Answers,
     progress: BuildProgress | None,
 ) -> dict[str, Completion]:
-    """Get what is not there yet; returns requests that failed, by key.
+    """Have all requests answered that have no stored answer; returns those that failed, by key.
 
     A batch with one missing answer is answered again as a whole: alone, the missing one could come
     out differently in its last digits.

@@ -1,4 +1,4 @@
-"""A dry run: what would be asked, and what it would cost."""
+"""A dry run: shows the prompts that would be sent, and estimates their cost."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

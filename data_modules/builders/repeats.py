@@ -1,4 +1,4 @@
-"""Records that come again: under an id that was used, or as the same text under another one."""
+"""Finds records that come twice: with a used id, or with the same text under another id."""
 
 from data_modules.builders.sources.base import Document, Item, Unreadable
 from data_modules.splitting import documents_of

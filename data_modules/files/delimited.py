@@ -1,4 +1,4 @@
-"""Tables of texts, as spreadsheets write them: a line of names, then a line a record, with commas or tabs in it."""
+"""Reads CSV and TSV files: a line of column names, then one line per record."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ _LIST_OF_TEXTS = re.compile(r"""\s*\[\s*(["']).*\1\s*\]\s*""", re.DOTALL)
 
 
 class Cell(str):
-    """What a cell says: text, which also is how such a table writes a number or a list of one text."""
+    """The text of a cell, which may stand for a number, a truth value, JSON, or a list of one text."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Texts that are only the name of a file: whoever writes tables puts it where the file's text should stand."""
+"""Refuses texts that are just the name of a file, which tables sometimes hold in place of the file's text."""
 
 import os.path
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Layouts that preference data comes in, one file each or a few that belong together; `reader.py` picks one."""
+"""Layouts of preference data, one file each or a few related ones; `reader.py` picks one, `parser.py` applies it."""

@@ -1,4 +1,4 @@
-"""What every layout of records says about itself, and what they share."""
+"""The interface of every layout of records, and helpers that layouts share."""
 
 import difflib
 import hashlib
@@ -65,7 +65,7 @@ class RecordFormat(ABC):
         return [field for field in record if field not in known]
 
     def note(self, record: Record) -> str:
-        """What is odd about a record that makes a pair; nothing, if nothing is."""
+        """What is odd about a record although it makes a pair; empty if nothing is."""
         return ""
 
     def unknown(self, fields: list[str], where: str) -> RecordError:

@@ -1,4 +1,4 @@
-"""What to type for columns that are called something else: names that published data has for ours."""
+"""Suggests a `columns` mapping for records of unknown layout, from names that published data use."""
 
 from collections.abc import Container, Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Answers that are messages as text: JSON inside JSON, or what Python prints. Their letters would be trained."""
+"""Refuses answers that are printed messages (JSON, or Python's `repr`), of which every bracket would be trained."""
 
 import ast
 import json

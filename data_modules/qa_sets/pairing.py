@@ -19,7 +19,7 @@ _FULL = 0.9  # a long context below this share of its budget counts as underfill
 
 
 class UnbuildableError(InputError):
-    """A record holds no pair; the message is the reason, the same for every record with that cause."""
+    """No pair can be made of a record; the message is the reason, worded alike for all such records."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _turns_of(records: Sequence[QARecord], most: int, report: PairingReport) -> 
 
 
 def _unasked(record: QARecord) -> str:
-    """Why no pair can ask a record's question; empty if one can."""
+    """Why a record's question cannot be asked in a pair; empty if it can."""
     if not record.question.strip():
         return "the question is empty"
     return "" if record.answers else record.unanswered

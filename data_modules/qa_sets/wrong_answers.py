@@ -95,7 +95,7 @@ def _can_stand_alone(text: str) -> bool:
 
 
 def _role_in(texts: Sequence[str], answer: str) -> Callable[[str], int]:
-    """How little a phrase is used like the answer: other small words before it, another ending (0 to 2)."""
+    """How differently from the answer a phrase is used, 0 to 2: other small words before it, another ending."""
     if not answer[:1].islower():
         return lambda phrase: 0
     text, ending = " ".join(texts), _ending(answer)

@@ -1,4 +1,4 @@
-"""Where every record that was read has gone: trained on, filtered, refused, or not reached."""
+"""Accounts for every record that was read: trained on, filtered, refused, or not reached."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ OTHER_SPLIT = {"train": "held out for validation", "val": "trained on"}  # whose
 
 @dataclass
 class Selection:
-    """What of the records that were read for a split is in it.
+    """Counts which of the records that were read for a split are in it.
 
     Args:
         read: records at the beginning.
@@ -33,16 +33,16 @@ class Selection:
         return self.read - sum(self.filtered.values()) - sum(self.refused.values())
 
     def begin(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The records as they were read."""
+        """Note how many records were read; returns them."""
         self.read = len(items)
         return items
 
     def filter(self, reason: str, items: Sequence[Item]) -> Sequence[Item]:
-        """What a setting has let through; the rest is counted.
+        """Count the records that a setting has left out; returns the others.
 
         Args:
-            reason: of those that are left out.
-            items: that are left.
+            reason: why they were left out.
+            items: the records that are left.
         """
         self.filtered[reason] = self.filtered.get(reason, 0) + self.left - len(items)
         return items
@@ -50,13 +50,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Account:
-    """Where the training records are.
+    """What became of the training records.
 
     Args:
-        read: records.
-        examples: of them, those that can be trained on.
-        filtered: of them, by reason.
-        refused: of them, by reason.
+        read: number of records read.
+        examples: how many of them became examples.
+        filtered: how many a setting left out, by reason.
+        refused: how many nothing could be made of, by reason.
     """
 
     read: int
@@ -65,7 +65,7 @@ class Account:
     refused: Mapping[str, int]
 
     def line(self, trained: int) -> str:
-        """In words, with a sum that is right.
+        """The account in words, once its sum is checked.
 
         Args:
             trained: examples that were trained on.

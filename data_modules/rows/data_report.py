@@ -1,4 +1,4 @@
-"""What tokenising the splits of a run has found: how far positions reach, and `data_report.json`."""
+"""Summarises what tokenising a run's splits has found: how far positions reach, and `data_report.json`."""
 
 import logging
 from collections.abc import Callable, Mapping

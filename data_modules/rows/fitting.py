@@ -1,4 +1,4 @@
-"""Prompts within the length policy: whole, cut, left out, or refused."""
+"""Fits prompts to the length policy: keeps them whole, cuts their context, leaves them out, or refuses them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a data module's `pairs` has to give. Modules of others are told in a line what ours are known to do."""
+"""Checks what the `pairs` of a user's own data module returns; ours are known to be right."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

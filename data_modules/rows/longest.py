@@ -1,4 +1,4 @@
-"""The longest example of a split before all of it is tokenised: what `plan` works out a row from."""
+"""Finds the longest example of a split without tokenising all of it, for `plan`."""
 
 import heapq
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Examples that say again what another one says, or the opposite: in the same context, chosen and rejected swapped."""
+"""Finds examples that repeat another one, or contradict it (chosen and rejected swapped in the same context)."""
 
 from array import array
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an objective reads of a record, and nothing else, must be there."""
+"""Checks that a record has the fields that the objective reads."""
 
 from data_modules.records import PreferencePair
 from lit_longpo.batch import Views
@@ -6,7 +6,7 @@ from lit_longpo.errors import InputError
 
 
 def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: bool) -> None:
-    """Refuse a record that lacks what is read of it, or holds what is honoured by nobody.
+    """Refuse a record that lacks a field that is read, or has one that nothing would honour.
 
     Args:
         pair: the record.

@@ -1,10 +1,10 @@
-"""Does tokenising prompt and answer apart give the tokens of the joint text?
+"""Compares prompt and answer tokenised separately with their joint text.
 
-Responses share their prompt's tokens, so context, question and answers are tokenised apart. A tokenizer
-that merges across those seams would give other tokens for the whole text, and some chat templates write
-earlier turns differently from the last one. Training and evaluation use the same seams, so nothing
-breaks; but a checkpoint served with joint tokenisation would see other ids. So many records are compared that a kind of
-text which differs is found; of large data not every one, which takes as long as tokenising it.
+Responses share their prompt's tokens, so context, question and answers are tokenised separately. A tokenizer that
+merges across those seams would give other tokens for the whole text, and some chat templates write earlier turns
+differently from the last one. Training and evaluation use the same seams, so nothing breaks; but a checkpoint served
+with joint tokenisation would see other ids. Comparing takes as long as tokenising, so of large data only a part is
+compared, large enough to find any kind of text that differs.
 """
 
 from collections import Counter

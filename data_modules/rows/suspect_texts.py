@@ -1,8 +1,10 @@
-"""Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded.
+"""Counts texts that are probably mistakes, without changing them.
 
-And answers that a reader cannot tell apart: the same letters in another Unicode normal form, as files of macOS have
-them, or with characters of no width between them. And answers that are stored with their prompt, and messages about a
-picture that is not there.
+- printed missing values (`None`, `nan`) and wrongly decoded letters
+- answers that a reader cannot tell apart: the same letters in another Unicode normal form (as files of macOS have
+  them), or with characters of no width between them
+- answers that are stored with their prompt
+- messages about a picture that is not there
 """
 
 import re
@@ -27,7 +29,7 @@ _LONG = 20  # characters of a prompt that no answer begins with by itself
 
 @dataclass
 class SuspectTexts:
-    """How many there are in a split; they may be meant, so nothing is changed.
+    """Counts of suspect texts in a split.
 
     Args:
         printed: by field, texts that are only what programs print for a missing value.
@@ -114,7 +116,7 @@ def _repeats_prompt(pair: PreferencePair) -> bool:
 
 
 def _seen(text: str) -> str:
-    """A text as it looks."""
+    """A text as a reader sees it, in one normal form and without characters of no width."""
     return text.strip() if text.isascii() else unicodedata.normalize("NFC", text.translate(_UNSEEN)).strip()
 
 

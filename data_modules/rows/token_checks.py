@@ -1,4 +1,4 @@
-"""Rows that teach nothing although their texts look right: equal answers, unknown words, pairs that others undo."""
+"""Counts examples whose tokens show that they teach nothing: equal answers, unknown words, contradicting pairs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MAX_UNKNOWN = 0.25  # share of unknown tokens above which a tokenizer is another
 
 @dataclass
 class TokenChecks:
-    """What the tokens of a split say about its texts.
+    """Counts of what the tokens of a split reveal about its texts.
 
     Args:
         examples: pairs encoded.

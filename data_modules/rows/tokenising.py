@@ -1,4 +1,4 @@
-"""Pairs -> tokenised examples of a split: encoded one by one, counted, compared, and what was found said."""
+"""Turns the pairs of a split into tokenised examples, and reports what was found on the way."""
 
 import hashlib
 import json
@@ -40,13 +40,14 @@ class SplitReport:
         positions: long prompts that were "stretched" to synthesised positions, and that were "too_long" for it.
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
-        cut_messages: cut contexts that are whole messages, with the question somewhere in them.
-        marked: records with answers that begin with a mark of the chat template's own, which is text there.
-        other_thoughts: records with answers whose `<think>` is not how the chat template writes thoughts there.
+        cut_messages: whole messages whose middle was cut, although the question may stand there.
+        marked: records with an answer that begins with a mark of the chat template, which is read as text there.
+        other_thoughts: records with an answer whose `<think>` is trained as text, as the template marks thoughts
+            otherwise.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
-        rendered: whole messages that a chat template has been around already; its marks are text there.
+        rendered: whole messages that have been through a chat template already; its marks are read as text.
         same_role: conversations in which one side speaks twice in a row.
-        suspect: texts that are probably not what was meant.
+        suspect: texts that are probably mistakes.
         selection: which of the records that were read are in the split.
     """
 
@@ -67,14 +68,14 @@ class SplitReport:
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
-        """A report from what `asdict` made of it."""
+        """The report of which `asdict` gave these values."""
         parts: dict[str, Any] = {item.name: item.type for item in fields(cls) if is_dataclass(item.type)}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in notes.items()})
 
 
 @dataclass
 class Tokenising:
-    """How the pairs of every split become examples.
+    """Turns the pairs of a split into examples.
 
     Args:
         prompt_format: tokenizer and template.
@@ -106,7 +107,7 @@ class Tokenising:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def examples(self, pairs: Iterable[PreferencePair], report: SplitReport) -> Iterator[EncodedPair]:
-        """The examples one by one; with the last one the report is complete.
+        """Encode the pairs one by one; the report is complete with the last example.
 
         Raises:
             ValueError: a pair is too long, or lacks what the objective reads.

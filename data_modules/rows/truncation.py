@@ -1,4 +1,4 @@
-"""What to do with a sequence that is too long: refuse it, leave it out, or cut its context.
+"""The rule for sequences that are too long: refuse them, leave them out, or cut their context.
 
 Only the context is ever cut. Question, answers and the text around them stay whole.
 """

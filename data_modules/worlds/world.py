@@ -26,7 +26,7 @@ Split = Literal["train", "val", "test"]
 
 
 def check_sizes(sizes: dict[Split, int]) -> dict[Split, int]:
-    """Numbers of examples, if so many can be made.
+    """The numbers of examples as given, if a world can make so many.
 
     Args:
         sizes: by split, as `data.init_args.num_<split>` sets them.

@@ -1,1 +1,1 @@
-"""What looks at finished pairs: verifiers, and evaluation files that must not leak."""
+"""Checks of finished pairs: verifiers of the label, and decontamination against evaluation files."""

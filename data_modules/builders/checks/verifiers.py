@@ -1,4 +1,4 @@
-"""Is chosen really better than rejected? Optional verifiers label every pair; the report says how often not."""
+"""Optional verifiers that label whether a pair's chosen answer is really better; the report counts how often not."""
 
 import math
 import re
@@ -28,7 +28,7 @@ _VERDICT = re.compile(
 
 
 class Verifier(ABC):
-    """Says of a pair whether chosen is better (True), worse (False), or neither (None)."""
+    """Labels a pair: chosen is better (True), worse (False), or the verifier cannot tell (None)."""
 
     @abstractmethod
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
@@ -127,7 +127,7 @@ class ModelJudge(Verifier):
 
 
 def parse_letter(text: str) -> str | None:
-    """The A or B that stands alone; of several the one that is said to be the answer: "Answer: A. Option B is wrong".
+    """The single A or B in a reply; of several the one named as the answer ("Answer: A. Option B is wrong").
 
     `None` if there is none, or both: "A comparison shows that B is right".
 
@@ -158,7 +158,7 @@ def combined(verdicts: list[Verdict]) -> Verdict:
 
 
 def _said(text: str, pair: PreferencePair, bench: Workbench) -> str:
-    """An answer without its thoughts; a gold one was not generated and has none."""
+    """An answer without its thoughts; gold answers are not generated and have none."""
     return text if text in pair.answers else bench.said(text)
 
 

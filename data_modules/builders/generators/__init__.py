@@ -1,1 +1,1 @@
-"""What answers requests: a model in this process, a server, vLLM."""
+"""Text generators that answer a build's requests: a model in this process, a server, vLLM."""

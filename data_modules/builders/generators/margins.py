@@ -1,4 +1,4 @@
-"""By how much is chosen likelier than rejected after the short context? One sequence at a time."""
+"""How much likelier a model finds the chosen answer than the rejected one, given the short context."""
 
 from typing import Any
 

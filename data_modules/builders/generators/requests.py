@@ -1,4 +1,4 @@
-"""What a generator is asked and what it answers: prompts from templates, decoding settings, content keys."""
+"""Requests to a generator and its completions: prompt templates, decoding settings, content keys."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is decoded; nothing else (no model default) has a say.
+    """How an answer is decoded; the model's own generation settings are ignored.
 
     Args:
         temperature: 0 takes the likeliest token each time (greedy).
@@ -141,7 +141,7 @@ def seed_of(*parts: object) -> int:
 
 
 def ended(text: str, stop: Sequence[str], *, cut_off: bool, opened: bool = False) -> tuple[str, bool]:
-    """The answer up to its end, and whether the model, or a stop text, has ended it.
+    """The answer up to its end, and whether it ended by itself (by the model or a stop text).
 
     Args:
         text: of a model.

@@ -1,4 +1,4 @@
-"""Requests that fit what a local model can read, and failures in place of the others."""
+"""Splits requests into those that fit a local model's window, and failures for the others."""
 
 from collections.abc import Callable, Sequence
 

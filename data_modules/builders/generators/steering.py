@@ -1,4 +1,4 @@
-"""What steers transformers' generation: seeded sampling, and texts that end an answer."""
+"""Logits processors and stopping criteria for transformers' generation: seeded sampling, stop texts."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,7 @@
-"""What a recipe is: a coroutine that yields requests, receives answers and returns a pair.
+"""A recipe is a coroutine that yields requests, receives their answers and returns a pair.
 
-So that a recipe reads from top to bottom like the paper's list of steps, while the runner answers the
-requests of many records at a time.
+So a recipe reads from top to bottom like the paper's list of steps, while the runner answers the requests of many
+records at a time.
 """
 
 import random
@@ -50,7 +50,7 @@ class Workbench:
     opened: bool = False
 
     def said(self, text: str) -> str:
-        """What a generated text says behind its thoughts; nothing if these were cut off."""
+        """A generated text without its thoughts; empty if it was cut off within them."""
         return without_thoughts(text, opened=self.opened)
 
     def rng(self, name: str) -> random.Random:

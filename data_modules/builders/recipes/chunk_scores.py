@@ -1,4 +1,4 @@
-"""How much has a chunk to do with a question?"""
+"""Scores of how much a chunk has to do with a question."""
 
 import importlib.util
 from abc import ABC, abstractmethod

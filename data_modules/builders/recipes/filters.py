@@ -1,4 +1,4 @@
-"""Answers that no pair should be made of; every filter names its reason, and reasons are counted."""
+"""Filters of answers that no pair should be made of. Each names its reason, and reasons are counted."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class AnswerFilter(ABC):
 
 @dataclass
 class Refusal(AnswerFilter):
-    """The answer says that there is none.
+    """Refuses answers that say there is no answer.
 
     Args:
         phrases: further ones, in any case and punctuation.
@@ -52,7 +52,7 @@ class Refusal(AnswerFilter):
 
 @dataclass
 class Repetition(AnswerFilter):
-    """The answer says the same again and again.
+    """Refuses answers that repeat themselves.
 
     The share of repeated word n-grams; unlike the share of repeated words it does not grow with length.
 
@@ -75,7 +75,7 @@ class Repetition(AnswerFilter):
 
 @dataclass
 class Copy(AnswerFilter):
-    """A long answer is copied from its context instead of answering.
+    """Refuses long answers that are copied from the context.
 
     Args:
         n: words of an n-gram.
@@ -102,7 +102,7 @@ class Copy(AnswerFilter):
 
 @dataclass
 class TooShort(AnswerFilter):
-    """The answer has no words.
+    """Refuses answers with too few words.
 
     Args:
         min_words: words of letters or digits at least.

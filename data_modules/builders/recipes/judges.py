@@ -1,4 +1,4 @@
-"""How good is an answer, given the gold ones? Scores between 0 and 1."""
+"""Judges: scores between 0 and 1 of an answer against the gold ones."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -19,7 +19,7 @@ class Judge(ABC):
 
 @dataclass
 class ContainsGold(Judge):
-    """Does the answer hold a gold answer, as whole words?
+    """1 if the answer contains a gold answer as whole words, else 0.
 
     SoLoPO's judge; the paper calls it substring exact match. Whole words, because "no" is not in "north"; where
     scripts join words (Chinese, Japanese, Korean, Thai), characters.

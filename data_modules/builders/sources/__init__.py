@@ -1,1 +1,1 @@
-"""What pairs are built from, and how texts are measured and cut."""
+"""Sources of records for a build, and the measuring and cutting of their texts."""

@@ -1,8 +1,8 @@
-"""Examples that go into one row because their prompts begin alike, found once, before anything is dealt.
+"""Bundles examples whose prompts begin alike, so that they are dealt into one row.
 
-Such a bundle is dealt as one: an epoch has the same rows of it on every rank, in a run that is resumed too. Examples
-are joined for a document, not for a system prompt, which rows share anyway: whatever joins a bundle must bring less
-than half of its own tokens to it.
+Bundles are found once, before anything is dealt, so an epoch has the same bundles on every rank and after a resume.
+Examples are bundled for a common document, not for a common system prompt: an example joins a bundle only if it adds
+less than half of its own tokens.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Bundle:
 
 
 def bundles_of(examples: Examples, max_tokens: int, max_examples: int | None) -> list[Bundle]:
-    """Every example in one bundle, in the order of their first members; most have one.
+    """The bundles that hold every example once, in the order of their first members; most hold a single example.
 
     Args:
         examples: of a split.
@@ -62,7 +62,7 @@ def bundles_of(examples: Examples, max_tokens: int, max_examples: int | None) ->
 
 
 def say_bundles(split: str, bundles: Sequence[Bundle], lengths: NDArray[np.int64]) -> None:
-    """Log what bundles save.
+    """Log how many tokens the bundles save.
 
     Args:
         split: its name.
@@ -166,7 +166,7 @@ def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
 
 
 def check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
-    """Refuse to bring examples together for what other settings rule out.
+    """Refuse `share_prompts: together` beside settings that rule it out.
 
     Raises:
         InputError: naming the setting.

@@ -49,7 +49,7 @@ class RowDealer:
 
     @property
     def shared_from(self) -> int | None:
-        """From how many tokens on a common beginning is stored once; `None` for never."""
+        """The least number of common first tokens that are stored once; `None` to share nothing."""
         return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
 
     def loader(self, split: str, examples: Examples, trainer: Any, *, shuffle: bool) -> StatefulDataLoader:

@@ -1,4 +1,4 @@
-"""What worker processes make goes home through pipes, not through /dev/shm.
+"""Sends what worker processes make through pipes instead of /dev/shm.
 
 Torch hands tensors over in shared memory. Where that is full, and containers have 64 MB of it, a worker fails behind
 the back of the loader, which then waits for ever. A row has some 50 bytes for a token, so that a pipe is fast enough.

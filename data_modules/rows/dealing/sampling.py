@@ -108,7 +108,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return self._dealt[1]
 
     def first(self, epoch: int, count: int) -> list[list[int]]:
-        """The first rows of all ranks in one epoch, so many of each; what made shares equal is left out.
+        """The first rows of every rank in one epoch, without rows that were added to make the shares equal.
 
         Args:
             epoch: its number.

@@ -1,4 +1,4 @@
-"""What an epoch deals: examples of each source and size, as many of them as its share says."""
+"""Decks of examples of one source and size, from which an epoch draws as many as the source's share says."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Some examples of a store, which is not copied."""
+"""A view of some examples of a store, without a copy."""
 
 import hashlib
 from collections.abc import Mapping
