@@ -1,4 +1,4 @@
-"""Does it work? Benchmarks, metrics, callbacks and reports."""
+"""Measures whether training worked: benchmarks, metrics, callbacks and reports."""
 
 from evaluation.benchmarks.babilong import BABILong
 from evaluation.benchmarks.graphwalks import GraphWalks

@@ -1,4 +1,4 @@
-"""What every benchmark asks: examples, their prompts and scores."""
+"""The interface of every benchmark: its examples, their prompts and scores."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -26,8 +26,8 @@ class Example:
         all_classes: class names of a classification.
         answer_keywords: LV-Eval's keywords.
         depth: relative position of the needed facts, 0 to 1; `None` if it has none, as real texts.
-        context: name of what it is about, equal where examples share a context. If it is empty, the text that the
-            field "context" holds says so, and without any the example stands alone.
+        context: name of what the example is about, equal for examples that share a context. If empty, examples with
+            the same text in the field "context" share it; an example without that field stands alone.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Example:
 
     @property
     def context_key(self) -> str:
-        """What tells its context from others': intervals draw contexts, not examples."""
+        """A key that examples about the same context share; intervals draw contexts, not examples."""
         text = self.context or self.fields.get("context")
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if text else self.id
 
     def answered(self, prediction: str, score: float) -> Prediction:
-        """The row of the report."""
+        """The example as a scored row of the report."""
         return Prediction(
             *(self.id, self.length, self.depth, self.question, self.answers, prediction, score),
             task=self.task,
@@ -61,24 +61,25 @@ class Example:
 class Benchmark(ReportRules, ABC):
     """A benchmark, its means and the tables of its reports; a published one is a subclass in one file.
 
-    A subclass gives `name` and `tasks`, and says what it asks (`examples`), how (`prompt`) and what an answer is
-    worth (`score`). All else has defaults. Whoever runs it generates and keeps the predictions: for every example
-    `num_calls` times ask `prompt`, giving the responses so far as `earlier`, and generate. The last response is
-    scored, or the first empty one, which ends the example. Responses come from `evaluation.prompting.decode`, which
-    does not strip them: leading white space counts. `counts`, `means` and `summary` are the rules of its reports.
+    A subclass gives `name` and `tasks`, and defines what is asked (`examples`), how (`prompt`), and the score of an
+    answer (`score`). Everything else has defaults. The runner generates and stores the responses. For every example it
+    calls `prompt` `num_calls` times, with the responses so far as `earlier`, and generates. The last response is
+    scored, or the first empty one, which ends the example. Responses are not stripped: leading white space counts.
+    `counts`, `means` and `summary` are the rules of the benchmark's reports.
 
     Attributes:
-        name: of the report and in TensorBoard.
-        tasks: what `examples` can be asked for.
-        protocol: whose rules are followed: repository and commit.
-        num_calls: generations for each example.
-        notes: what always holds, in words; part of every report's head.
-        whole_contexts: a limited run takes contexts with all of their questions.
-        generates_as_model_does: the official script answers through transformers, with the model's generation settings.
-        in_own_template: contexts and questions are put into the policy's own `template.user`.
-        fills_length: contexts are made for lengths that count the answer, so that nothing of the window is kept free.
-        begins_answers: prompts end in first words of the answer.
-        chat_names: parts of the names of models for which that script has a chat string of its own.
+        name: name of the report, also in TensorBoard.
+        tasks: the tasks that `examples` knows.
+        protocol: the rules that are followed: repository and commit.
+        num_calls: generations per example.
+        notes: sentences for the head of every report.
+        whole_contexts: whether a limited run takes contexts with all of their questions.
+        generates_as_model_does: whether the official script generates through transformers, with the model's own
+            generation settings.
+        in_own_template: whether contexts and questions are put into the policy's own `template.user`.
+        fills_length: whether the lengths of contexts include the answer, so that no room is kept for it.
+        begins_answers: whether prompts end in the first words of the answer.
+        chat_names: parts of model names for which the official script has a chat format of its own.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Benchmark(ReportRules, ABC):
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What is not official about this copy, in words: nothing."""
+        """How this copy deviates from the official benchmark, in words; by default not at all."""
         return ()
 
     def drawn_with(self, task: str) -> str:
@@ -107,7 +108,7 @@ class Benchmark(ReportRules, ABC):
         return task
 
     def official_length(self, window: int) -> int | None:
-        """Tokens that the official run cuts longer prompts of a model with this window to; `None` if it does not say.
+        """Tokens to which the official run cuts the prompts of a model with this window; `None` if it does not say.
 
         Args:
             window: positions that the model can read.
@@ -116,17 +117,17 @@ class Benchmark(ReportRules, ABC):
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What prompts depend on beside records and model: options, hashes of template files. Nothing."""
+        """What prompts depend on beside records and model (options, hashes of template files); by default nothing."""
         return {}
 
     @property
     def official_counts(self) -> Mapping[str, int]:
-        """Records of each task in the official files, where that is known; fewer become a deviation."""
+        """Number of records of each task in the official files, if known; fewer are reported as a deviation."""
         return {}
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells it apart from others of its name: the state of a callback belongs to one of them."""
+        """What distinguishes it from other benchmarks of its name, so that callbacks keep separate states."""
         return (*self.tasks, str(self.settings))
 
     @abstractmethod
@@ -143,20 +144,28 @@ class Benchmark(ReportRules, ABC):
         window: int | None = None,
         earlier: Sequence[str] = (),
     ) -> Prompt:
-        """What the model reads, cut to `max_length` tokens before the chat template."""
+        """The prompt of one call, its text cut to `max_length` tokens before the chat template is applied.
+
+        Args:
+            example: what is asked.
+            prompt_format: tokenizer and chat template.
+            max_length: tokens of the text at most.
+            window: positions that the model can read; `None` if not known.
+            earlier: responses of the calls before.
+        """
 
     @abstractmethod
     def score(self, example: Example, prediction: str) -> float:
         """Official score of one response, 0 to 1."""
 
     def placed(self, prediction: Prediction) -> Prediction:
-        """A prediction once its tokens are counted; a length that takes a tokenizer is set here."""
+        """The prediction with its final length, for benchmarks whose lengths are counted by the tokenizer."""
         return prediction
 
     def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Official numbers of one task, in percent and rounded, by the column's name: "score", their plain mean.
+        """Official numbers of one task by column, in percent and rounded; by default the plain mean as "score".
 
         Args:
-            predictions: scored ones of the task that count, in the official order.
+            predictions: the task's scored predictions that count, in the official order.
         """
         return {"score": total([item.score for item in predictions])}

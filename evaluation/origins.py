@@ -1,4 +1,4 @@
-"""Where a model that is asked lies, what it was trained on, and with which prompt: from the run that made it."""
+"""Finds a model's files, what it was trained from, and its prompt template, from the run that made it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,7 @@
-"""Which model is asked, and how it is loaded and prompted: as its own files say, unless somebody says otherwise.
+"""Fills in how an evaluated model is loaded and prompted from its own files, unless the user says otherwise.
 
-What a configuration says about one model is not true of another. So a model that is named on the command line takes
-nothing from the `policy` of a configuration that names a different one, and what is left out is said. One that a
-later configuration names takes nothing from those before it likewise.
+What a configuration says about one model is not true of another. So if the command line (or a later configuration)
+names another model than a configuration does, the `policy` of that configuration is ignored, and a message says so.
 """
 
 import argparse
@@ -43,7 +42,7 @@ def with_policy(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_model: bool = True) -> Namespace:
-    """Values of a command line whose `policy` starts from the model's own settings.
+    """Parse a command line whose `policy` starts from the model's own settings.
 
     Args:
         parser: with the arguments of `PolicyConfig` under `policy`; no defaults of theirs are left in it.
@@ -64,7 +63,7 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
 
 
 def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model's files say about it, by the option's name: its precision, and the template of its training.
+    """The settings in a model's files, by option: its precision, and the template it was trained with.
 
     Args:
         stated: what is known of `PolicyConfig`: where the model lies.
@@ -79,13 +78,13 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_template(policy: PolicyConfig) -> dict[str, Any]:
-    """The template that the model was trained in here, as its run or its card says; none of other models."""
+    """The prompt template with which the model was trained here, from its run or its card; empty for other models."""
     locate(policy.source, policy.gguf_file)
     return {} if policy.gguf_file is not None else dict(origin_of(policy.source).settings.get("template", {}))
 
 
 def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any], dict[str, Any]]:
-    """All values; those of the policy that were stated about the model that is asked, and those about another one."""
+    """(all values, policy values stated about the evaluated model, policy values stated about another model)."""
     options = options_of(words)
     typed = [word for option in options if _is_policy(option[0]) for word in option]
     said = ("--policy.trust_remote_code",)  # holds for what a file asks, too
@@ -103,7 +102,7 @@ def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, 
 
 
 def _by_models(prog: str, files: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What files say since one of them named another model than those before it, and what those said of theirs."""
+    """(policy values of the files from the last one on that names another model, values of the files before it)."""
     last, before = dict[str, Any](), dict[str, Any]()
     for section in (_section(prog, Path(file)) for file in files if file is not None):
         if last and section.get("source", _source(last)) != _source(last):
@@ -113,7 +112,7 @@ def _by_models(prog: str, files: Sequence[Any]) -> tuple[dict[str, Any], dict[st
 
 
 def _section(prog: str, file: Path) -> dict[str, Any]:
-    """A file's `policy`: what it states, or what the fragment that it names does."""
+    """The `policy` values of a file, its own or those of the fragment that it names."""
     values = yaml.load(file.read_text(encoding="utf-8"), LOADER)
     section = values.get("policy") if isinstance(values, Mapping) else None
     if isinstance(section, str):
@@ -126,7 +125,7 @@ def _section(prog: str, file: Path) -> dict[str, Any]:
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The second one's values over the first one's, of sections name by name."""
+    """The first values overwritten by the second ones, sections name by name."""
     both = dict(first)
     for name, value in second.items():
         within = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)

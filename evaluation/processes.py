@@ -1,4 +1,4 @@
-"""Several processes that evaluate together: who I am, and objects for everybody."""
+"""Processes that evaluate together: rank, world size, and gathering of objects."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def rank() -> int:
-    """Number of this process, 0 without others."""
+    """Rank of this process; 0 if it is alone."""
     return dist.get_rank() if _together() else 0
 
 
@@ -18,7 +18,7 @@ def world_size() -> int:
 
 
 def gather(item: Item) -> list[Item]:
-    """What every process gave, in the order of the processes, on every process."""
+    """The objects of all processes by rank, on every process."""
     if world_size() == 1:
         return [item]
     items: list[Item | None] = [None] * world_size()

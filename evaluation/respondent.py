@@ -1,4 +1,4 @@
-"""Who is asked, on which devices, and where the answers go."""
+"""The model that an evaluation asks, its devices, and the run's settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class Respondent:
             )
 
     def check(self, settings: RunSettings) -> None:
-        """What can be known before records are read.
+        """Check what can be checked before records are read.
 
         Args:
             settings: which examples are asked, and how.
@@ -66,13 +66,13 @@ class Respondent:
         check_processes(check_devices(self.accelerator, self.devices) or 1)
 
     def known(self) -> tuple[PromptFormat, int | None] | None:
-        """Tokenizer with template and positions that can be read, before `load`; `None` where that takes as long."""
+        """Prompt format and window before `load`; `None` if finding them takes as long as loading."""
         if self.policy.gguf_file is not None:  # whose configuration takes as long to read as its weights
             return None
         return self.policy.prompt_format(), readable_positions(self.policy.config())
 
     def check_likelihoods(self) -> None:
-        """Refuse to be asked for more than answers."""
+        """Refuse if it can only answer, and likelihoods are wanted."""
 
     def name(self, fingerprint: str) -> str:
         """The model's name in reports.

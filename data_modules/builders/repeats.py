@@ -18,7 +18,7 @@ class Repeats:
         return known
 
     def said(self, item: Item | Unreadable) -> str:
-        """What an earlier record says as well, however it is spaced; nothing if it is new.
+        """Which earlier record has the same text, whatever its spacing; empty if the text is new.
 
         Such a record would be asked and paid for, and its document trained, twice.
         """

@@ -1,4 +1,4 @@
-"""The document that is asked about: text files, or what is piped in, as one context."""
+"""Reads the document that questions are about, from text files or standard input, as one context."""
 
 import sys
 from collections.abc import Sequence

@@ -120,7 +120,7 @@ class _QuestionsAlone(QA):
 
 
 def unknown_tokens(prompts: Sequence[Prompt], prompt_format: PromptFormat) -> Iterator[str]:
-    """A line about text that the tokenizer does not know, if there is such.
+    """A warning about text that the tokenizer does not know; empty if it knows all.
 
     Raises:
         InputError: it is more than a quarter: the model cannot read this language.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model says to a question.
+    """A model's reply to a question.
 
     Args:
         text: the answer, white space around it left out.
@@ -108,7 +108,7 @@ class Prepared:
 
     @classmethod
     def of(cls, side: Side, asked: DocumentQuestions, rules: PromptRules) -> "Prepared":
-        """What is wrong with document, questions and window is said here.
+        """Prepare the prompts; refuses a document or questions that do not fit.
 
         Raises:
             InputError: see `PromptRules.prompts`, or the tokenizer does not know the document.
@@ -151,7 +151,7 @@ def _encoded(texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[in
 
 
 def _check_answers(prepared: Prepared, asked: DocumentQuestions) -> None:
-    """Refuse given answers that the tokenizer does not know, or that do not fit the window behind their prompts."""
+    """Refuse given answers that the tokenizer does not know, or that do not fit the model's window."""
     for prompt, texts in zip(prepared.prompts, asked.answers, strict=False):
         for text, ids in zip(texts, _encoded(texts, prepared.prompt_format), strict=True):
             if prepared.prompt_format.unknown_id in ids:

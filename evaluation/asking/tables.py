@@ -85,5 +85,5 @@ def as_json(document: str, asked: DocumentQuestions, columns: Sequence[ModelRepl
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: a model may write anything."""
+    """The text without control characters that a terminal would obey."""
     return "".join(mark if mark.isprintable() or mark in "\n\t" else "\N{REPLACEMENT CHARACTER}" for mark in text)

@@ -1,4 +1,4 @@
-"""Another score than the official one where a task has short answers: sub-EM, F1 or EM, as papers report them."""
+"""Scores short-answer tasks by sub-EM, F1 or EM, as papers report them, instead of the official score."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args

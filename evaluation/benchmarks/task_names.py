@@ -1,4 +1,4 @@
-"""Which benchmark a task's name belongs to: what somebody meant who typed it for another one."""
+"""Finds the benchmark that a task's name belongs to, for errors about unknown tasks."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -27,7 +27,7 @@ _TWINS = {own: of_ruler for of_ruler, own in reversed(list(TWINS.items()))} | di
 
 
 def unknown_tasks(unknown: Sequence[str], known: Collection[str]) -> InputError:
-    """That a benchmark was asked for tasks that it does not know, or for none.
+    """The error about tasks that a benchmark does not know, or about no tasks at all.
 
     Args:
         unknown: names.

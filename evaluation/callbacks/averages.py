@@ -1,4 +1,7 @@
-"""What is validated and saved beside a callback that averages weights is the average: so is what is measured."""
+"""Measures the averaged weights, as Lightning's validation does, if a callback averages weights.
+
+WeightAveraging has no public way to swap weights in and out, so its private `_swap_models` is called.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +14,17 @@ from lightning.pytorch.callbacks import WeightAveraging
 def averages_in_place(
     trainer: Trainer, module: LightningModule, callback: Callback, *, ends: bool = False
 ) -> Iterator[None]:
-    """The average in the place of the weights that are trained, inside of the block.
+    """Inside the block the module has the averaged weights.
 
-    Lightning 2.6 puts it there for a validation, and at the end of training for good, one callback after the other:
-    behind a validation those listed first have taken it back, at the end those listed last have not put it there yet.
+    Lightning 2.6 swaps the average in for a validation, and for good at the end of training, in the hooks of one
+    callback after the other. So after a validation, callbacks listed before this one have swapped it out already; at
+    the end of training, callbacks listed after this one have not swapped it in yet.
 
     Args:
         trainer: with its callbacks.
-        module: that is trained.
-        callback: whose hook this is called in.
-        ends: whether that is the end of training, and not of a validation.
+        module: the module that is trained.
+        callback: the callback in whose hook this is called.
+        ends: whether the hook is that of the training's end, not of a validation's.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     here = callbacks.index(callback)

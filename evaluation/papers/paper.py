@@ -1,4 +1,4 @@
-"""What a paper reports: the benchmarks that it asks at its lengths, and its tables."""
+"""The interface of a paper's tables: its benchmarks at its lengths, and how their numbers become columns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

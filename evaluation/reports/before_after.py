@@ -46,7 +46,7 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
 
 
 def _example(folder: Path, file: Path) -> str:
-    """A report in the folder that may be meant, as one would type it."""
+    """A report in the folder, as one would type it, for the error message."""
     found = sorted(folder.rglob(file.name)) or sorted(folder.rglob(_REPORTS))
     return f", for example {found[0]}" if found else ""
 

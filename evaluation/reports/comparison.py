@@ -1,4 +1,4 @@
-"""Two reports of the same questions: differences by id, with intervals."""
+"""Compares two reports of the same questions: paired differences with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class PairedScores:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """In percent and points."""
+        """The row's cells, in percent and points."""
         return (
             *(self.task, f"{self.difference.num:,}", percent(self.before), percent(self.after)),
             *(f"{100 * self.difference.mean:+.2f}", interval(self.difference)),
@@ -160,7 +160,7 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
 
 
 def longer_answers(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
-    """Tasks whose sub-EM rises while their F1 falls, by a point or more, as longer answers contain more of anything."""
+    """Warnings about tasks whose sub-EM rises and whose F1 falls by a point or more: their answers got longer."""
     said = list[str]()
     for task in first.tables.keys() & second.tables.keys():
         changes = {

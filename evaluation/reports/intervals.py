@@ -24,7 +24,7 @@ _REMEMBERED = 512  # draws of so many means: tables and figures of a report ask 
 
 @dataclass(frozen=True)
 class ClusteredScores:
-    """Scores, and which of them belong together.
+    """Scores, and which of them are about the same context.
 
     Args:
         scores: 0 to 1, or differences of such. Shape: (num_scores,)
@@ -53,7 +53,7 @@ class ClusteredScores:
 
     @property
     def named_contexts(self) -> frozenset[str]:
-        """All contexts, where each score names one; else none."""
+        """The contexts of all scores if each score names one; else nothing."""
         return frozenset(self.contexts) if all(self.contexts or ("",)) else frozenset()
 
     @property

@@ -1,4 +1,4 @@
-"""A report of `evaluate`: files in its output, its table in the terminal, scores and pictures in loggers."""
+"""Publishes a report of `evaluate`: writes its files, prints its table, sends scores and pictures to loggers."""
 
 import logging
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ class Prediction:
 
 
 class Cut(Protocol):
-    """A prompt that knows what it lost."""
+    """Anything that knows how many tokens truncation took from it, such as a prompt."""
 
     @property
     def num_tokens(self) -> int:
@@ -119,17 +119,17 @@ class ReportRules:
 
     @classmethod
     def counts(cls, prediction: "Prediction") -> bool:
-        """Whether a prediction enters means and official numbers: all of them do."""
+        """Whether a prediction enters means and official numbers; by default all do."""
         return True
 
     @classmethod
     def means(cls, report: "BenchmarkReport") -> dict[str, Means]:
-        """Means of official numbers by kind and name, for example of kind "level" that of "16k": none."""
+        """Means of official numbers by kind and name, for example of kind "level" that of "16k"; by default none."""
         return {}
 
     @classmethod
     def summary(cls, report: "BenchmarkReport") -> list[Section]:
-        """Tables by the benchmark's own formulas: none.
+        """Tables by the benchmark's own formulas; by default none.
 
         A mean that is defined over more than was run is left out or called by another name, and a note says what
         is missing.

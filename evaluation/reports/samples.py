@@ -1,4 +1,4 @@
-"""Answered examples to read: of each task the worst, the middle and the best."""
+"""Picks answered examples to read: the worst, middling and best of each task."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""From a benchmark and a model to scores: prompts, batches, processes, responses on disk."""
+"""Runs benchmarks on models: prompts, batches, processes, responses on disk, scores."""

@@ -1,4 +1,4 @@
-"""Who answers: a model in these processes, or whatever else gives texts for prompts."""
+"""Answerers: a model in these processes, or anything else that gives texts for prompts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -48,16 +48,16 @@ class Answerer(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What tells its answers from another's; every process has to ask for it."""
+        """A hash that distinguishes its answers from another model's; a collective call."""
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What is done otherwise than in these processes, in words: nothing."""
+        """How its answers may differ from those of a local model, in words; by default not at all."""
         return ()
 
     @abstractmethod
     def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:
-        """What a report says about it."""
+        """What a report says about the model."""
 
     def check_generation(self, generation: Mapping[str, Any]) -> None:  # noqa: B027  (most can do everything)
         """Refuse arguments of `generate` that it cannot follow.
@@ -75,7 +75,7 @@ class Answerer(ABC):
 
     @abstractmethod
     def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:
-        """The next prompts between two looks at the clock; none if all have been taken."""
+        """The next prompts to answer before the clock is looked at again; empty when all are taken."""
 
     @abstractmethod
     def answers(
@@ -87,7 +87,7 @@ class Answerer(ABC):
         seed: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Generator[Texts, None, None]:
-        """Answers as they come, as `PromptFormat.decode_reply` gives them: nothing stripped.
+        """Yields answers by the prompt's number as they come, decoded by `PromptFormat.decode_reply`.
 
         Args:
             prompts: what to answer.
@@ -138,7 +138,7 @@ class LocalModel(Answerer):
         return model_facts(self.model, prompt_format)
 
     def check_generation(self, generation: Mapping[str, Any]) -> None:
-        """Sharded weights answer padded prompts, and a repetition penalty would count the padding."""
+        """Refuse a repetition penalty for sharded weights, whose prompts are padded: it would count the padding."""
         if generation and world_size() > 1 and is_sharded(self.model):
             own = ", ".join(f"{name} {value}" for name, value in generation.items())
             raise InputError(

@@ -1,4 +1,4 @@
-"""What a report says about how its answers came to be: the model as it ran, what asked it, and when."""
+"""The facts that a report states about its answers: the model as it ran, the software, the command, the date."""
 
 import datetime
 import hashlib
@@ -28,7 +28,7 @@ _MODULE = "python -m lit_longpo"
 
 
 def run_facts(about: Mapping[str, object], prompt_format: PromptFormat, command: str) -> dict[str, object]:
-    """What answers depend on beside the benchmark, and who asked for them, as texts and plain values.
+    """What answers depend on beside the benchmark, and how they were asked for, as plain values.
 
     Args:
         about: who answers: see `model_facts`.

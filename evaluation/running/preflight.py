@@ -1,4 +1,4 @@
-"""What would go wrong after hours of answers, asked before the first one: records, packages, lengths."""
+"""Finds before the first answer what would go wrong hours later: records, packages, lengths."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
@@ -15,7 +15,7 @@ _ROUNDING = 1e-9
 
 
 def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example]:
-    """The longest examples of each task, by texts and stated length, and the shortest, whose facts may lack room.
+    """The longest examples of each task, by text and by stated length, and the shortest, where facts may not fit.
 
     Every record has been read then, and what a report asks of the benchmark has been asked once.
 
@@ -42,14 +42,14 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
 
 
 def _report_on(benchmark: Benchmark, example: Example) -> None:
-    """Score an answer, and ask for all else that a report takes: what lacks in a benchmark of one's own shows here."""
+    """Score an answer and make its report, so that what is missing in a benchmark of one's own shows at once."""
     row = benchmark.placed(example.answered(_ANSWER, score_of(benchmark, example, _ANSWER)))
     benchmark.table([row] if benchmark.counts(row) else [])
     _ = benchmark.deviations, benchmark.official_counts
 
 
 def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
-    """The benchmark's score; a percentage would be read as a hundred times as much.
+    """The benchmark's score, which must lie between 0 and 1; a percentage is refused.
 
     Args:
         benchmark: whose rule counts.
@@ -69,7 +69,7 @@ def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
 
 
 def each_id_once(examples: Iterable[Example], task: str) -> Iterator[Example]:
-    """The examples; answers are kept by id, so that a second record of an id would get the answer to the first.
+    """The examples, refused if an id comes twice: answers are stored by id, and the second would get the first's.
 
     Args:
         examples: of the task.

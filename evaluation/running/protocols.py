@@ -1,4 +1,4 @@
-"""Who answers, the official script's `generate` or the model as it is served; and what is not official about it."""
+"""The two protocols: generating as the official script does, or as the model is served; and what deviates from it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Generated answers on disk: appended as they come, never asked for again, scored as often as you like."""
+"""Stores generated answers on disk as they come, so that none is generated twice and all can be scored again."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ class StoredResponse:
 
     @property
     def answer(self) -> str:
-        """What it says behind its thoughts; empty if these were cut off."""
+        """The text without its thoughts; empty if it was cut off within them."""
         return without_thoughts(self.response, opened=bool(self.thinks))
 
     @property
@@ -103,13 +103,13 @@ class Responses:
         self._tasks.setdefault(task, {}).update({(row.id, row.call): row for row in rows})
 
     def made_by(self) -> dict[str, object]:
-        """The facts of the last run that answered anything, and what was different in those before it."""
+        """The facts of the last run that answered anything, with those that differed in earlier runs."""
         *before, last = self._runs() or [dict(self.facts)]
         earlier = dict.fromkeys(text for run in before if (text := _difference(run, last)))
         return last | ({"earlier runs": "; ".join(earlier)} if earlier else {})
 
     def _runs(self) -> list[dict[str, object]]:
-        """Of all runs that answered anything, their facts."""
+        """The facts of every run that answered anything."""
         path = None if self.folder is None else self.folder / _RUNS
         if path is None or not path.exists():
             return []
@@ -165,13 +165,13 @@ class Responses:
 
 
 def _difference(run: Mapping[str, object], last: Mapping[str, object]) -> str:
-    """What was different in another run into the same folder, but for the time."""
+    """The facts that differed in another run into the same folder, without the date."""
     names = [name for name in {**run, **last} if run.get(name) != last.get(name)]
     return ", ".join(f"{name}: {run.get(name)}" for name in names) if set(names) - {"date"} else ""
 
 
 def record_hash(example: Example) -> str:
-    """What is asked, as 16 hex digits; answers may be corrected afterwards."""
+    """Hash of what is asked (16 hex digits), without the accepted answers, which may be corrected later."""
     asked = json.dumps([example.question, sorted(example.fields.items())], ensure_ascii=True)
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 

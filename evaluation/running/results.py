@@ -1,4 +1,4 @@
-"""From stored responses to a report: needs the benchmark's records and no model."""
+"""Makes a report of stored responses, from the benchmark's records and without a model."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ def subset(
 
 
 def is_done(rows: Sequence[StoredResponse], num_calls: int) -> bool:
-    """Whether an example needs no further call: a response that says nothing, or nothing but thoughts, ends it."""
+    """Whether an example needs no further call; an empty response, or one of thoughts alone, ends it early."""
     return len(rows) == num_calls or bool(rows and not rows[-1].answer)
 
 
@@ -148,7 +148,7 @@ def score_task(
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
-    """What is scored: the answer without thoughts; a mark of cut-off ones where an empty answer would not count."""
+    """The text to score: the answer without thoughts, or a placeholder if an empty answer would not be counted."""
     answer = row.answer
     if answer or not row.response or benchmark.counts(example.answered("", 0.0)):
         return answer

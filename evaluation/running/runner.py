@@ -1,4 +1,4 @@
-"""Runs a benchmark on a model: examples to prompts to responses to scores, resumable at any point."""
+"""Runs a benchmark on a model, from examples to scores; a killed run can continue anywhere."""
 
 import logging
 import time
@@ -40,13 +40,13 @@ class Runner:
     responses; the others get to know them.
 
     Args:
-        benchmark: what is asked.
-        model: who answers; a model in these processes, or another answerer.
-        prompt_format: its tokenizer and chat template.
-        settings: which examples, and for how long.
-        responses: what is answered already, and where new answers go; of the first process only.
-        command: that was typed, for the report; empty means that of this process.
-        extremes: the longest examples and the shortest, if every record has been read already (`extreme_examples`).
+        benchmark: the benchmark that is run.
+        model: a model in these processes, or another answerer.
+        prompt_format: the model's tokenizer and chat template.
+        settings: which examples are run, and for how long.
+        responses: answers so far, and where new ones go; on disk for the first process only.
+        command: the typed command, for the report; empty means that of this process.
+        extremes: the longest and shortest examples, if they are known already (`extreme_examples`).
     """
 
     benchmark: Benchmark
@@ -125,7 +125,7 @@ class Runner:
         return scores
 
     def _left(self, examples: Sequence[Example], call: int | None = None) -> list[Example]:
-        """Those that are not done yet and can be; with `call` only those that wait for that one."""
+        """The examples that can still be answered; with `call` only those whose next call that is."""
         waiting = [example for example in examples if example.id not in self._unanswered]
         rows = [(example, self.responses.of_example(example)) for example in waiting]
         calls = self.benchmark.num_calls
@@ -142,14 +142,14 @@ class Runner:
             self._until(end, task, call, waiting)
 
     def _at_once(self, task: str, call: int, examples: Sequence[Example]) -> None:
-        """All of them, batched by length over the whole task."""
+        """Answer all examples, batched by length over the whole task."""
         asked = list(self._asked(examples))
         with bar(task, sum(len(prompt.ids) for _, prompt in asked)) as advance:
             for prompts in self._answered(task, call, asked, None):
                 advance(sum(len(prompt.ids) for prompt in prompts))
 
     def _until(self, end: float, task: str, call: int, examples: Sequence[Example]) -> None:
-        """In a random order; prompts are built a few rounds at a time, and never once the time is over."""
+        """Answer examples in a random order until the time is over; prompts are built a few rounds at a time."""
         drawn_with = self.benchmark.drawn_with(task)
         asked = self._asked(shuffled(examples, f"{self.settings.seed}-{drawn_with}", alike=drawn_with != task))
         with bar(task, len(examples)) as advance:
@@ -163,7 +163,7 @@ class Runner:
     def _answered(
         self, task: str, call: int, asked: Sequence[PromptedExample], seed: int | None
     ) -> Generator[list[Prompt], None, None]:
-        """Generate and remember, round by round; gives the prompts of each."""
+        """Generate and store answers round by round; yields the prompts of each round."""
         prompts = [prompt for _, prompt in asked]
         batching, own = self.settings.batching, self.protocol.generation
         given = self.answerer.answers(prompts, self.prompt_format, batching, seed=seed, generation=own)
@@ -177,7 +177,7 @@ class Runner:
                 yield [prompts[number] for number in answers]
 
     def _asked(self, examples: Sequence[Example]) -> Iterator[PromptedExample]:
-        """With the prompt of the next call, built when it is taken."""
+        """Every example with the prompt of its next call, built only when it is taken."""
         for example in examples:
             yield example, self._prompt(example, [row.answer for row in self.responses.of_example(example)])
 
@@ -217,12 +217,12 @@ class Runner:
         }
 
     def _facts(self) -> dict[str, object]:
-        """What the report says about the run, and about those that had answered before it."""
+        """The report's facts about this run and about earlier runs whose answers it uses."""
         return self._settings | self.responses.made_by() | self._settings
 
 
 def _share(end: float | None, parts: int) -> float | None:
-    """When the first of several parts is over that share the time that is left."""
+    """When the first of several parts ends that share the remaining time equally; `None` without a limit."""
     if end is None:
         return None
     now = time.monotonic()

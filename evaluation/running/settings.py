@@ -1,4 +1,4 @@
-"""What a run of a benchmark can be told, by the command line and by callbacks alike."""
+"""Settings of a benchmark's run, the same for the command line and for callbacks."""
 
 import sys
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class RunSettings:
 def default_max_length(
     benchmark: Benchmark, tasks: Sequence[str], prompt_format: PromptFormat, window: int | None
 ) -> int:
-    """The official number where the window has room for it, the longest answer, the chat template and some slack.
+    """The official length, if the window has room for it, the longest answer, the chat template and some slack.
 
     The whole window where contexts are made for lengths that count the answer (`fills_length`).
     Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window.

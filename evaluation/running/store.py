@@ -1,4 +1,4 @@
-"""Where answers are kept until they are a report: a folder of their own for everything that they depend on."""
+"""Chooses the folder in which answers are stored, one for everything that they depend on."""
 
 import hashlib
 import json

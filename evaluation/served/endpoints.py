@@ -1,4 +1,4 @@
-"""The two ways to ask a server for the most likely answer: completions of our prompts, or chat."""
+"""The two ways to ask a server for greedy answers: completions of our prompts, or chat."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a server was found to take and to give.
+    """What a server was found to accept and to return.
 
     Args:
         takes_ids: prompts as token ids; else as text.
@@ -68,11 +68,11 @@ class Endpoint(ABC):
 
     @abstractmethod
     def raw(self, choice: Any) -> Any:
-        """The text of a reply as the server gives it."""
+        """The text of a reply, as the server returns it."""
 
     @abstractmethod
     def check(self, prompt: Prompt) -> None:
-        """Refuse a prompt that cannot be put so.
+        """Refuse a prompt that cannot be sent this way.
 
         Raises:
             ValueError: saying why, and what to type.
@@ -80,7 +80,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def too_few(self, prompt: Prompt, num_read: int) -> bool:
-        """Whether a server that has read so many tokens cannot have read the whole prompt, or has read another."""
+        """Whether the number of tokens that a server has read shows that it did not read the whole prompt."""
 
     @abstractmethod
     def text(self, choice: Any, prompt: Prompt) -> str | None:

@@ -1,4 +1,4 @@
-"""A served model as an answerer of benchmarks."""
+"""A model behind a server as an answerer of benchmarks."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ class ServedModel(Answerer):
 
     @classmethod
     def reach(cls, settings: ServerSettings, policy: PolicyConfig, prompt_format: PromptFormat) -> "ServedModel":
-        """Find the model and out how it can be asked.
+        """Find the model on the server, and find out how it can be asked.
 
         Args:
             settings: of the server.
@@ -131,7 +131,7 @@ class ServedModel(Answerer):
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What only the server knows or does, and what it does otherwise."""
+        """What only the server knows, and how its answers may differ from a local model's."""
         can, own, served = self.endpoint.abilities, self.own_window, self.endpoint.card.window
         more = [token for token in self.endpoint.prompt_format.stop_ids if token not in self.ends]
         names = shown_tokens(more, self.endpoint.prompt_format)
@@ -151,7 +151,7 @@ class ServedModel(Answerer):
         return tuple(text for text, holds in said.items() if holds)
 
     def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:
-        """In place of a device, the server; how it is asked, and end tokens."""
+        """The server (in place of a device), how it is asked, and the end tokens."""
         card = self.endpoint.card
         return {
             **({CHAT: OF_SERVER} if self.endpoint.settings.way == "chat" else {}),
@@ -174,11 +174,11 @@ class ServedModel(Answerer):
             )
 
     def check_prompt(self, prompt: Prompt) -> None:
-        """Whether it can be put to the server as it is."""
+        """Refuse a prompt that cannot be sent to the server as it is."""
         self.endpoint.check(prompt)
 
     def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:
-        """Enough that the server always has something to do."""
+        """Enough prompts to keep the server busy."""
         return list(islice(asked, _PORTION * self.connection.server.concurrency))
 
     def answers(
@@ -190,7 +190,7 @@ class ServedModel(Answerer):
         seed: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Generator[Texts, None, None]:
-        """One by one as they come in, asked in their order, so that questions about a context meet on the server.
+        """Yields answers one by one as they come in; asked in order, so that a server can cache shared contexts.
 
         Raises:
             ConnectionError: the server is gone, or cuts prompts or answers.
@@ -204,7 +204,7 @@ class ServedModel(Answerer):
             yield {number: self._text(reply, prompts[number])}
 
     def _text(self, reply: Any, prompt: Prompt) -> str | None:
-        """The answer; of a failed request none, and why is said."""
+        """The text of the answer; `None` for a failed request, with a warning."""
         if isinstance(reply, Failure):
             log.warning("no answer: %s", reply.error)
             return None
@@ -220,13 +220,13 @@ class ServedModel(Answerer):
         return None if text is None else whole_characters(text)
 
     def _tell_once(self, what: str) -> None:
-        """How many there are stands in the report's column of empty responses."""
+        """Warn once of each kind of empty answer; the report counts them as empty responses."""
         if what not in self._told:
             log.warning("%s: %s", self.connection.server.shown, what)
             self._told.append(what)
 
     def _check_whole(self, reply: Any, prompt: Prompt) -> None:
-        """Refuse what a server has cut without a word."""
+        """Refuse prompts and answers that the server has silently cut."""
         read, written = num_read(reply), num_written(reply)
         if read is not None and self.endpoint.too_few(prompt, read):
             raise UnreachableError(
@@ -248,5 +248,5 @@ def _wrote_something(reply: Any) -> bool:
 
 
 def _only_thought(choice: Any) -> bool:
-    """Whether the answer's tokens were over before the thoughts were, which the server keeps apart."""
+    """Whether the answer was cut off within thoughts that the server keeps apart."""
     return choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice)

@@ -1,4 +1,4 @@
-"""What a server takes and gives, found out with a few short questions before the first of a benchmark."""
+"""Finds out with a few short requests what a server accepts and returns, before a benchmark starts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ _REFUSALS = ("BadRequestError", "UnprocessableEntityError")  # of what was asked
 
 
 def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
-    """What the server behind an endpoint takes and gives.
+    """What the server behind an endpoint accepts and returns.
 
     Args:
         connection: to it.

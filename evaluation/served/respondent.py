@@ -1,4 +1,4 @@
-"""Who is asked: a model behind a server."""
+"""A model behind a server as what an evaluation asks."""
 
 from dataclasses import dataclass, field
 from functools import cached_property

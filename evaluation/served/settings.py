@@ -1,4 +1,4 @@
-"""Which server answers, and how it is asked."""
+"""Settings of a server that answers instead of a local model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -155,7 +155,7 @@ def ended(text: str, stop: Sequence[str], *, cut_off: bool, opened: bool = False
 
 
 def whole_letters(text: str, *, finished: bool) -> str:
-    """An answer without the letter in whose bytes it was cut off (tgi#1235), which every decoder writes as U+FFFD.
+    """An answer without the U+FFFD that is left at its end if it was cut off inside of a character (tgi#1235).
 
     Args:
         text: of a model.
