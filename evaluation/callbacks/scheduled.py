@@ -1,4 +1,4 @@
-"""When something is measured during `fit`, `validate` and `test`."""
+"""Decides when something is measured during `fit`, `validate` and `test`."""
 
 import logging
 import re
