@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from support.preference_data import RandomPairs
+from support.preference_data import RandomPairs, row_metrics
 
 from data_modules import SyntheticDataModule
 from lit_longpo.checkpoints import ResumableTrainer
@@ -24,11 +24,6 @@ SAID = "in {} of the first {} pairs"
 VIEWS = SimPO().views
 
 
-def row(*margins):
-    margins = torch.tensor(margins, dtype=torch.float32)
-    return {"rewards/margins": margins, "logps/chosen": margins - 5.0, "logps/rejected": margins * 0 - 4.5}
-
-
 def trainer(step=0):
     return SimpleNamespace(is_global_zero=True, loggers=[], logger=None, log_dir=None, global_step=step)
 
@@ -36,13 +31,13 @@ def trainer(step=0):
 def test_pairs_of_the_validation_before_training_are_the_first(caplog):
     pairs = FirstPairs()
     pairs.begin(VIEWS)
-    pairs.add(row(*[1] * 20))
+    pairs.add(row_metrics(*[1] * 20))
     pairs.watch(VIEWS, trainer())
-    pairs.add(row(*[1] * 20))
+    pairs.add(row_metrics(*[1] * 20))
     pairs.look(trainer())
     assert SAID.format("100%", 40) in caplog.text
     caplog.clear()
-    pairs.add(row(*[-1] * 40))  # the policy is no untrained one any more
+    pairs.add(row_metrics(*[-1] * 40))  # the policy is no untrained one any more
     pairs.end(trainer())
     assert not caplog.text
 
@@ -50,7 +45,7 @@ def test_pairs_of_the_validation_before_training_are_the_first(caplog):
 def test_a_short_run_says_what_it_has_seen(caplog):
     pairs = FirstPairs()
     pairs.watch(VIEWS, trainer())
-    pairs.add(row(*[1] * 16))
+    pairs.add(row_metrics(*[1] * 16))
     pairs.look(trainer())
     assert not caplog.text
     pairs.end(trainer())
@@ -62,10 +57,10 @@ def test_a_resumed_run_counts_on_from_its_checkpoint_or_not_at_all(known, caplog
     """A checkpoint of before holds no pairs, and the policy that goes on is no untrained one."""
     before, after = FirstPairs(), FirstPairs()
     before.watch(VIEWS, trainer())
-    before.add(row(*[1] * 20))
+    before.add(row_metrics(*[1] * 20))
     after.load(json.loads(json.dumps(before.state())) if known else None)
     after.watch(VIEWS, trainer(step=2))
-    after.add(row(*[1] * 20), step=0)
+    after.add(row_metrics(*[1] * 20), step=0)
     after.look(trainer())
     after.end(trainer())
     assert (SAID.format("100%", 40) in caplog.text) == known
@@ -155,7 +150,7 @@ def test_the_first_pairs_are_asked_before_the_first_step(tmp_path):
 def test_nothing_follows_what_was_asked(caplog):
     """Sixteen pairs, as many as two steps have; a run that goes on for longer has no untrained policy for more."""
     about = trainer()
-    about.datamodule = SimpleNamespace(first_rows=lambda number: iter([row(*[1] * 8)] * 9))
+    about.datamodule = SimpleNamespace(first_rows=lambda number: iter([row_metrics(*[1] * 8)] * 9))
     about.strategy = SimpleNamespace(batch_to_device=lambda batch: batch)
     about.precision_plugin = SimpleNamespace(forward_context=nullcontext)
     about.max_steps, about.accumulate_grad_batches, about.fast_dev_run = 2, 1, False
@@ -166,7 +161,7 @@ def test_nothing_follows_what_was_asked(caplog):
     caplog.clear()
     after.load(json.loads(json.dumps(before.state())))
     after.watch(VIEWS, trainer(step=2))
-    after.add(row(*[-1] * 40), step=2)
+    after.add(row_metrics(*[-1] * 40), step=2)
     after.look(trainer(step=3))
     after.end(trainer(step=3))
     assert caplog.text.count("of the first") == caplog.text.count(SAID.format("100%", 16)) == 1

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from support.preference_data import RandomPairs, groups_for
+from support.preference_data import RandomPairs, groups_for, row_metrics
 from support.tracked_runs import Tracked
 from transformers import AutoModelForCausalLM
 
@@ -21,11 +21,6 @@ SAID = "the untrained policy prefers the chosen answer in {} of the first {} pai
 ALONE = SimpleNamespace(is_global_zero=True, loggers=[], logger=None)
 
 
-def row(*margins):
-    margins = torch.tensor(margins, dtype=torch.float32)
-    return {"rewards/margins": margins, "logps/chosen": margins - 5.0, "logps/rejected": margins * 0 - 4.5}
-
-
 def watched(*rows, by_log_probs=False, trainer=ALONE):
     signal = PreferenceSignal(by_log_probs=by_log_probs)
     looked = []
@@ -36,19 +31,19 @@ def watched(*rows, by_log_probs=False, trainer=ALONE):
 
 
 def test_it_is_said_once_enough_pairs_are_there(caplog):
-    assert watched(row(*[1] * 16), row(*[1] * 15), row(1, -1)) == [False, False, True]
+    assert watched(row_metrics(*[1] * 16), row_metrics(*[1] * 15), row_metrics(1, -1)) == [False, False, True]
     assert SAID.format("97%", 33) in caplog.text
     assert "python -m lit_longpo build --config configs/build/solopo_chat.yaml" in caplog.text
 
 
 def test_two_wrong_pairs_are_a_signal_and_an_equal_one_is_wrong(caplog):
-    assert watched(row(*[1] * 30, 0, -1)) == [True]
+    assert watched(row_metrics(*[1] * 30, 0, -1)) == [True]
     assert not caplog.text
 
 
 def test_with_a_reference_log_probabilities_are_compared(caplog):
     """The rewards of a policy that is its reference are all 0, and so are their margins."""
-    untrained = {**row(*[1] * 32), "rewards/margins": torch.zeros(32)}
+    untrained = {**row_metrics(*[1] * 32), "rewards/margins": torch.zeros(32)}
     assert watched(untrained) == [True]
     assert not caplog.text
     assert watched(untrained, by_log_probs=True) == [True]
@@ -61,7 +56,7 @@ def test_objectives_without_rejected_answers_say_nothing(caplog):
 
 
 def test_one_process_speaks(caplog):
-    assert watched(row(*[1] * 32), trainer=SimpleNamespace(is_global_zero=False)) == [True]
+    assert watched(row_metrics(*[1] * 32), trainer=SimpleNamespace(is_global_zero=False)) == [True]
     assert not caplog.text
 
 
