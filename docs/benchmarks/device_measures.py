@@ -10,6 +10,8 @@ from benchmarks import gpu, ours
 from benchmarks.predicted import predict
 from benchmarks.setting import Setting
 
+_SHOWN = 30  # kernels and operators of a profile, those that take longest
+
 
 def measure_step(setting: Setting, side: str) -> dict[str, Any]:
     """Seconds, MFU and memory of a step."""
@@ -42,8 +44,8 @@ def _on(events: Iterable[Any], kind: str) -> list[Any]:
     return [event for event in events if event.device_type.name == kind]
 
 
-def _most(times: dict[str, list[Any]], number: int = 30) -> dict[str, list[Any]]:
-    return dict(sorted(times.items(), key=lambda item: item[1][1], reverse=True)[:number])
+def _most(times: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return dict(sorted(times.items(), key=lambda item: item[1][1], reverse=True)[:_SHOWN])
 
 
 def find_longest(setting: Setting, cap_gib: float, factors: Sequence[float]) -> dict[str, Any]:

@@ -63,6 +63,6 @@ def end(running: Iterable[BaseProcess]) -> None:
         process.join(10)
 
 
-def end_of(path: Path, size: int = 1500) -> str:
-    """The last characters of a file."""
-    return path.read_text(errors="replace")[-size:] if path.exists() else ""
+def end_of(path: Path) -> str:
+    """The last 1,500 characters of a file; empty if there is none."""
+    return path.read_text(errors="replace")[-1500:] if path.exists() else ""

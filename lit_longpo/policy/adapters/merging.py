@@ -30,7 +30,7 @@ def merge_adapters(model: nn.Module, *, single: bool = False) -> PreTrainedModel
     """The model with its adapters added to its weights; it is changed in place.
 
     4-bit weights are made whole first: quantised again, the sum would be another model. Weights in half precision are
-    added to in fp32 and rounded once; what that takes away from the adapters is said.
+    added to in fp32 and rounded once; a warning says what that takes away from the adapters.
 
     Args:
         model: PEFT-wrapped.
