@@ -47,7 +47,7 @@ _SWITCHES: dict[str, type[Callback]] = {
 
 
 class FitParser(SuggestingParser, LightningArgumentParser):
-    """Of LightningCLI's commands."""
+    """The parser of LightningCLI's commands."""
 
 
 class LongPOCLI(LightningCLI):
@@ -129,7 +129,7 @@ class LongPOCLI(LightningCLI):
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Before any class is made: what could only fail later, and with many words."""
+        """Check, before any class is made, what would only fail later and with a long message."""
         config = self.config[self.subcommand] if self.subcommand else self.config
         check_typed(config)
         expand_homes(config["trainer"])
@@ -187,7 +187,7 @@ class LongPOCLI(LightningCLI):
             raise InputError(f"expected settings of `trainer` that Lightning takes, got others: {error}") from error
 
     def after_instantiate_classes(self) -> None:
-        """Before anything is loaded: as many processes as the trainer expects? A policy that can be trained?
+        """Check, before anything is loaded, the number of processes and whether the policy can be trained.
 
         And do settings cancel others?
         """
@@ -209,7 +209,7 @@ class LongPOCLI(LightningCLI):
                 log.warning(message)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the instance
-        """Lightning's commands that make sense here; of those, the one that is typed first."""
+        """Lightning's commands that are offered here, the typed one first."""
         return self._asked
 
 

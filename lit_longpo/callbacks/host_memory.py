@@ -1,4 +1,4 @@
-"""Memory that a training on CPUs has freed goes back to the system."""
+"""Returns memory that a training on CPUs has freed to the system."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""At the end of every run: what became of every record that was read, with a sum that is right."""
+"""Logs at the end of every run what became of every record that was read, and checks that the counts add up."""
 
 import logging
 from collections.abc import Iterable, Mapping

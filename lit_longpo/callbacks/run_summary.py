@@ -1,4 +1,4 @@
-"""The last lines of a training: where everything lies, and what to type next."""
+"""Prints the last lines of a training: where everything lies, and what to type next."""
 
 import logging
 import re
@@ -95,7 +95,7 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
 
 
 def _activation() -> str | None:
-    """What makes the commands below this Python's, where the shell's are another's: after `make demo`, for example."""
+    """The command that activates this Python's environment, if the shell uses another (after `make demo`)."""
     folder, found = Path(sys.executable).parent, shutil.which("python")
     if (found is not None and Path(found).parent == folder) or not (folder / "activate").exists():
         return None
@@ -114,7 +114,7 @@ def _checkpoint(trainer: Trainer) -> Path | None:
 
 
 def _best(trainer: Trainer) -> Iterator[str]:
-    """Those that a metric chose: of all starts of a training, so they may lie in the folder of an earlier one."""
+    """The checkpoints that a metric chose, over all starts of a training, so some may lie in earlier folders."""
     keepers = [keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
     for keeper in keepers:
         if keeper.monitor not in (None, *COUNTS) and Path(keeper.best_model_path or "?").exists():

@@ -1,4 +1,4 @@
-"""Leave a folder that transformers alone can load."""
+"""Saves the trained model as a folder that transformers can load."""
 
 import copy
 import logging

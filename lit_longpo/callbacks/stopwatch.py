@@ -1,4 +1,4 @@
-"""Where time goes, without waiting for the device at every turn."""
+"""Measures where time goes without waiting for the device at every mark."""
 
 import time
 

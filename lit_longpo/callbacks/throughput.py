@@ -1,4 +1,4 @@
-"""Tokens per second, where the time goes, and peak memory."""
+"""Logs tokens per second, where the time goes, and peak memory."""
 
 import resource
 import sys
@@ -53,7 +53,7 @@ class ThroughputCallback(Callback):
             pl_module.reference.around = self._reference
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What others do before the first batch, as asking a benchmark, is no part of a step."""
+        """Start timing steps; what callbacks do before the first batch (a benchmark, say) is no part of one."""
         self._mark("set_up", "before")
         self._tokens, self._held, self._evaluations = 0, 0, 0
         self._logged_at = self._stepped_at = trainer.global_step

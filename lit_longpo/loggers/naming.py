@@ -60,7 +60,7 @@ def check_name(name: str | None) -> None:
 
 
 def named_logger(root: str | None, name: str) -> TensorBoardLogger:
-    """What stands for Lightning's default logger: its runs are `<root>/<name>/version_<n>`."""
+    """The logger in place of Lightning's default one, with runs in `<root>/<name>/version_<n>`."""
     return TensorBoardLogger(root or ".", name=name, default_hp_metric=False)
 
 

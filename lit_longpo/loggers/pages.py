@@ -1,6 +1,6 @@
-"""Pictures, tables and settings of a run: one class for each kind of logger, and files for those without pages.
+"""Shows pictures, tables and settings of a run: one class for each kind of logger, and files for all others.
 
-Called on the first process only. What is shown bears its step, as scalars do.
+Called on the first process only. Everything is shown under its step, as scalars are.
 """
 
 import logging

@@ -1,1 +1,1 @@
-"""What a run will take, before anything is loaded: memory, FLOPs, time, and settings that cancel each other."""
+"""Predicts before anything is loaded what a run takes: memory, FLOPs, time, and settings that conflict."""

@@ -131,7 +131,7 @@ class Tracer:
 
 
 def _of_kinds(kinds: Counter[str], at_depth: Callable[[tuple[str, ...]], Trace]) -> Activations:
-    """Of a hybrid: what a further layer adds is the mean over those that there are."""
+    """The activations of a hybrid's whole depth: a further layer counts as the mean of those of all kinds."""
     first, depth = next(iter(kinds)), kinds.total()
     one, further = at_depth((first,)), kinds - Counter([first])
     if not further:
@@ -151,7 +151,7 @@ def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T
 
 
 def _marks(row: RowPlan) -> tuple[int, ...]:
-    """Lengths of prompts that are traced: of few examples long ones, so that no traced row is longer than the last."""
+    """Lengths of the prompts that are traced, longer ones for rows of few examples."""
     few = tuple(tokens for tokens in _TRACED_TOKENS if tokens * row.num_examples <= _TRACED_TOKENS[-1])
     return few if len(few) > 1 else _TRACED_TOKENS[:2]
 

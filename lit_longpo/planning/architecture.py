@@ -47,7 +47,7 @@ def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConf
 
 
 def _rows_for_tokens(policy: PolicyConfig, rows: int) -> int:
-    """What `added_tokens` need; the most that they can, where no tokenizer is at hand."""
+    """Rows of embeddings with `added_tokens`; the most there may be if no tokenizer is at hand."""
     asked = len(policy.added_tokens) + len(policy.added_special_tokens)
     try:
         return max(policy.new_tokens().values(), default=-1) + 1

@@ -38,13 +38,13 @@ class PlanCLI(LongPOCLI):
         parser.add_class_arguments(PlanOptions)
 
     def before_instantiate_classes(self) -> None:
-        """A plan may be for another machine than this one."""
+        """Skip the checks of `fit` against this machine, since a plan may be for another one."""
 
     def instantiate_classes(self) -> None:
         """Nothing: neither model, data nor trainer is built."""
 
     def after_instantiate_classes(self) -> None:
-        """There is no trainer whose processes could be counted."""
+        """Skip the check of processes, since there is no trainer."""
 
 
 def plan_for(arguments: list[str]) -> Plan:
@@ -95,7 +95,7 @@ def with_goal(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Nothing is loaded inside the block, so there is nothing to report on; what a seed is set for is not run."""
+    """Inside the block libraries log warnings only; nothing is loaded that they could report on."""
     loggers = [logging.getLogger(name) for name in ("lit_longpo", "lightning.fabric.utilities.seed")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Settings that cancel each other, that the start-up checks would refuse, or that cost more than they seem to.
+"""Finds settings that conflict, that the start-up checks would refuse, or that cost more than they seem to.
 
 Every rule of `rules` is a function from the configuration to a message; no message means nothing to say.
 """
@@ -23,7 +23,7 @@ def conflicts(run: Configuration, config: PretrainedConfig) -> list[str]:
 
 
 def start_warnings(config: Namespace) -> list[str]:
-    """What `fit` says before it loads anything: every rule but for what it refuses, measures or says itself.
+    """The warnings that `fit` gives before it loads anything, without what it refuses, measures or says elsewhere.
 
     Args:
         config: of `fit`, as the command line has parsed it.
@@ -37,7 +37,7 @@ def start_warnings(config: Namespace) -> list[str]:
 
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
-    """Why this is not to be run, whatever its data: `fit` refuses it, or it would train nothing."""
+    """Why a configuration cannot run whatever its data, because `fit` refuses it or it would train nothing."""
     messages = [devices.degree(config, run), policy.chance(config, run), *(rule(run) for rule in _REFUSALS)]
     return next((message for message in messages if message is not None), None)
 

@@ -1,4 +1,4 @@
-"""How long the configured data's examples are, asked of the data module: it is made, and nothing else is."""
+"""Asks the configured data module how long its examples are; nothing else is made for that."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lit_longpo.policy.locations import locate
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:
-    """The largest example, and where it comes from; or `None` and why it is not known.
+    """(the largest example, where its length comes from), or (`None`, why it is not known).
 
     Args:
         config: of `plan`, as the command line has parsed it.

@@ -1,4 +1,4 @@
-"""From a configuration to everything that is printed."""
+"""Works out everything that a plan prints, from a configuration."""
 
 from dataclasses import dataclass, replace
 
@@ -28,7 +28,7 @@ MODES: tuple[ActivationMode, ...] = tuple(CHECKPOINTING)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes.
+    """The predicted costs of a run.
 
     Args:
         configuration: what was asked about.
@@ -138,7 +138,7 @@ def make_plan(run: Configuration) -> Plan:
 
 
 def _computed(row: RowPlan, alone: str | None) -> RowPlan:
-    """The row as it is computed: a prompt for every response where each is scored alone."""
+    """The row as it is computed, with a prompt for every response if each sequence is scored alone."""
     return row if alone is None else replace(row, prefix_sharing=False)
 
 
@@ -153,7 +153,7 @@ def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes
 
 
 def _cached_pass(run: Configuration, config: PretrainedConfig, planner: Planner, row: RowPlan) -> ReferencePass | None:
-    """What is scored before the first step."""
+    """The reference's pass before the first step; `None` without one."""
     if run.reference.mode == "online" or not run.objective.views.reference:
         return None
     found = (config, planner.sizes) if run.reference.policy is None else reference_model(run.reference.policy)

@@ -50,7 +50,7 @@ class Sharding:
 
     @property
     def split(self) -> Split | None:
-        """What splits the parameters."""
+        """Name of the strategy that splits the parameters; `None` if none does."""
         if self.kind == "fsdp2":
             return "FSDP2"
         return "ZeRO-3" if self.stage == 3 else None

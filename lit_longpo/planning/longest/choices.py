@@ -1,4 +1,4 @@
-"""What `plan --longest` chooses among: weights, strategy, ranks to a row, optimizer, activations.
+"""The choices of `plan --longest`: weights, strategy, ranks to a row, optimizer, activations.
 
 A choice is made twice: of the configuration that is planned, and as words of the command that runs it.
 """
@@ -34,7 +34,7 @@ _ACTIVATIONS: dict[str, Checkpointing] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to go.
+    """One option of a choice, as a change of the configuration and as words of the command line.
 
     Args:
         labels: what it is called, under what is chosen.

@@ -19,7 +19,7 @@ from lit_longpo.policy.rope import window_problem
 
 @dataclass(frozen=True)
 class Longest:
-    """What was found.
+    """The result of `plan --longest`.
 
     Args:
         best: the longest of all; of two alike the first, which moves less.

@@ -29,7 +29,7 @@ _LESS = ("keep all", "keep attention")  # of activations: never longer than to r
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to run.
+    """One way to run: a combination of choices, with the longest row that fits.
 
     Args:
         parts: what was chosen.
