@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 from jsonargparse._util import import_object
@@ -17,9 +18,9 @@ from lit_longpo.command_line.known_names import (
     option_names,
     subclass_names,
 )
+from lit_longpo.command_line.misplaced import beside_a_class, meant_place, place_in_files, section_of, settings_in
 from lit_longpo.command_line.typed_words import command_of, read_files, typed_value, typed_words
 from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, typed_option
-from lit_longpo.files.plain_yaml import keys_of
 
 _CAME = r"\. Got value: (?:Namespace\(class_path=\')?([\w.]+)"  # a class path, typed or in YAML
 
@@ -52,7 +53,9 @@ _NO_FUNCTION = re.compile(rf'key "([\w.]+)":.*?callable class: ((?:module|No mod
 _NO_NAME = re.compile(
     r'key "([\w.]+)":[^\n]*\n(?:[^\n]*Expected a path[^\n]*\n)?[ -]*Expected a dot import path string: (\w+)$'
 )
+_NOT_A_CLASS = re.compile(r"Option 'class_path' is not accepted|Not a valid subclass")  # in some messages of these
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
+_OF_COMMAND = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
 _STRANGERS = re.compile(r"unrecognized arguments: ([^\n]+)")
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
@@ -68,11 +71,30 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
     if (strangers := _STRANGERS.search(message)) is not None:
         unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
     command = command_of(parser)
-    if command is not parser and REFUSED.fullmatch(message) and (strays := _strays(command)):
+    if (REFUSED.fullmatch(message) or _OF_COMMAND.fullmatch(message)) and (strays := _strays(command)):
         return strays
     known = sorted({*known_options(parser), *class_names(parser), *_init_args(message)})
-    hints = _all_hints(list(dict.fromkeys(unknown)), known, known_options(parser) | known_options(command))
-    return "; ".join([_in_one_line(message, parser), *hints])
+    options = known_options(parser) | known_options(command)
+    meant = [f"did you mean {name}? Mind the indentation" for name in _meant(message, parser, command)]
+    return "; ".join(
+        [_in_one_line(message, parser), *(meant or _all_hints(list(dict.fromkeys(unknown)), known, options))]
+    )
+
+
+def _meant(message: str, parser: ArgumentParser, command: ArgumentParser) -> Iterator[str]:
+    """An option of the command that a key of a file would be, stood it not in another section."""
+    of_command, place = _OF_COMMAND.fullmatch(message), _place(message, parser)
+    name = of_command[1] if of_command else place[0] if place else ""
+    if name and (option := meant_place(name, known_options(command))) is not None:
+        yield option
+
+
+def _place(message: str, parser: ArgumentParser) -> tuple[str, Path] | None:
+    """Where an argument that a class does not have stands in the files, and in which; `None` if it was typed."""
+    refused = REFUSED.fullmatch(message)
+    if refused is None or typed_option(refused[1], typed_words()):
+        return None
+    return place_in_files(refused[1], set(option_names(parser)), read_files())
 
 
 def _all_hints(words: Sequence[str], known: list[str], options: set[str]) -> list[str]:
@@ -81,12 +103,15 @@ def _all_hints(words: Sequence[str], known: list[str], options: set[str]) -> lis
 
 
 def _strays(command: ArgumentParser) -> str | None:
-    """The first file named by --config with sections that the command does not have, often another project's."""
+    """The first file named by --config with sections that the command does not have: of one section, or not ours."""
     words = typed_words()
     options = known_options(command)
     sections = {option.partition(".")[0] for option in options}
     for path in configurations(words):
-        if strays := [key for key in keys_of(path) if key not in sections]:
+        content = settings_in(path)
+        if strays := [key for key in content if key not in sections]:
+            if section := section_of(content, command):
+                return f"expected sections in {path}, got the settings of one; type --{section} {path} for its --config"
             hints = _all_hints(strays, sorted({*options, *class_names(command)}), options)
             return "; ".join([f"expected options of this command in {path}, got {', '.join(strays)}", *hints])
     return None
@@ -94,6 +119,9 @@ def _strays(command: ArgumentParser) -> str | None:
 
 def _in_one_line(message: str, parser: ArgumentParser) -> str:
     """What was expected where a class should have been named; other messages as `wording` has them."""
+    if _NOT_A_CLASS.search(message) and (beside := beside_a_class(read_files())) is not None:
+        section, keys, file = beside
+        return f"expected `class_path` and `init_args` in `{section}` of {file}, got {', '.join(keys)} beside them"
     if match := _NO_SUBCLASS.search(message) or _OTHER_CLASS.search(message):
         key, base, word = match.groups()
         literals = [name for literal in _LITERAL.findall(message) for name in literal.split("', '")]
@@ -110,6 +138,8 @@ def _in_one_line(message: str, parser: ArgumentParser) -> str:
         return f"expected a class for `{key}`, got {path}: {cause}"
     if (match := _NO_NAME.search(message)) and (base := class_of(parser, match.group(1))):
         return _expected_class(match.group(1), base, match.group(2))
+    if (place := _place(message, parser)) is not None:
+        return f"expected options of this command, got {place[0]} in {place[1]}"
     return in_one_line(
         message,
         typed_words(),

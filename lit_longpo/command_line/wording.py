@@ -19,11 +19,12 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 _FORMS = {"list": "a list", "str": "a text"}
 _BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to load config ")
 _REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
-REFUSED = re.compile(r"Option '(\w+)' is not accepted")
+REFUSED = re.compile(r"Option '([\w.]+)' is not accepted")
 _CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # sections that name one
 # Where a section that is missing may come from: a recipe of the command that has it.
 _RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "solopo", "benchmark": "needle"}
 _FIRST = {"data": "--data data/pairs", "model": "--model DPO", "benchmark": "--config eval/qa"}  # names its class
+_UNREAD = re.compile(r"Unable to load config '([^'\n]+)'$", re.MULTILINE)
 _LONG_WORD = re.compile(r"[^\s\\/]{400,}")  # of a file that nobody wrote by hand
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
@@ -51,6 +52,8 @@ def in_one_line(
         return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
     if match := REFUSED.fullmatch(message):
         return _refused(match.group(1), words, arguments)
+    if (match := _UNREAD.search(message)) and _is_configuration(f"{match[1]}.yaml"):
+        return f"expected a file of settings, got {match[1]}; type {match[1]}.yaml, as names inside files need it"
     key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
     if key and got and kinds and {"tuple", "list", "null"} >= {*kinds} and got[-1][:1] not in ("[", "{"):
         return _expected_list(key.group(1), got[-1].strip("'"), words)
