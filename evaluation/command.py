@@ -25,6 +25,7 @@ from evaluation.served.settings import ServerSettings, with_server
 from evaluation.short_context import ShortContext, ShortContextEvaluation
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.nearby import nearby
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers import name_loggers
 from lit_longpo.policy import PolicyConfig
@@ -118,6 +119,7 @@ def _compare(words: list[str]) -> None:
         raise MissingFileError(
             f"expected reports at {' and '.join(paths)}, found none at {' and '.join(missing)}; reports are the .json "
             "files that `evaluate` writes into --output, and callbacks into `benchmarks` of a run"
+            f"{nearby(missing[0])}"
         )
     for title, comparison in compared(Path(paths[0]), Path(paths[1])):
         sys.stdout.write(comparison.markdown())

@@ -12,6 +12,7 @@ from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError, error_text
 from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.files.json_files import Rows, json_lines, json_list
+from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.files.strict_json import RecordError
 
@@ -57,7 +58,8 @@ def existing_file(path: str, argument: str, what: str) -> Path:
     if not Path(path).is_file():
         raise MissingFileError(
             f"expected {what} at {str(Path(path).absolute())!r}, found no file there; set `{argument}` to an "
-            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line){_writer(path)}"
+            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line)"
+            f"{nearby(path)}{_writer(path)}"
         )
     return Path(path)
 
@@ -273,5 +275,5 @@ def _not_loaded(source: str, split: str, argument: str, error: Exception) -> Mis
     return MissingFileError(
         f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set (NAME, NAME:CONFIGURATION) "
         f"with a split {split!r}, got {source!r}, which could not be loaded "
-        f"({type(error).__name__}: {error_text(error)}); set `{argument}`"
+        f"({type(error).__name__}: {error_text(error)}); set `{argument}`{nearby(source)}"
     )

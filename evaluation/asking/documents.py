@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.nearby import nearby
 
 STDIN = "-"
 _BETWEEN = "\n\n"  # as passages of a question are joined
@@ -48,7 +49,7 @@ def _bytes(path: Path) -> bytes:
         inside = next((item.name for item in sorted(path.iterdir()) if item.is_file()), "FILE")
         raise InputError(f"expected a text file, got the folder {path}; type --document {path / inside}")
     if not path.exists():
-        raise MissingFileError(f"expected a document at {path.absolute()}, found none; set --document")
+        raise MissingFileError(f"expected a document at {path.absolute()}, found none; set --document{nearby(path)}")
     return path.read_bytes()
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.nearby import nearby
 from lit_longpo.files.strict_json import (
     RecordError,
     accepted_answers,
@@ -142,6 +143,7 @@ def read_records(path: str) -> list[Any]:
     if not Path(path).exists():
         raise MissingFileError(
             f"expected a file of questions at {str(Path(path).absolute())!r}, found none; type --benchmark.path FILE"
+            f"{nearby(path)}"
         )
     rows = _rows(Path(path)) if Path(path).suffix in (".jsonl", ".json") else []
     if rows and _is_plain(rows[0].value):

@@ -12,6 +12,7 @@ from evaluation.metrics.longbench import total
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 
@@ -30,7 +31,7 @@ def record_files(path: str | Path) -> list[Path]:
     if not files:
         raise MissingFileError(
             f"expected records ({', '.join(_SUFFIXES)}) at {str(root.absolute())!r}, found none; set --benchmark.path "
-            "to the file or folder that was downloaded"
+            f"to the file or folder that was downloaded{nearby(root)}"
         )
     return files
 

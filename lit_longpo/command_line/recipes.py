@@ -134,7 +134,7 @@ def _beside_here_or_ours(name: str, start: Path) -> Path:
     ours = None if path.is_absolute() else shipped(name)
     if ours is None:
         places = dict.fromkeys((str((Path.cwd() / path).parent), str((start / path).parent)))
-        raise MissingFileError(_nowhere(name, " or ".join(places), shipped_names()))
+        raise MissingFileError(_nowhere(name, " or ".join(places), (Path.cwd(), start), shipped_names()))
     return ours
 
 
@@ -149,7 +149,7 @@ def _configuration(name: str, room: str) -> str:
             return str(_local(path, shipped(name, room)))
     ours = shipped(name, room)
     if ours is None:
-        raise MissingFileError(_nowhere(name, str(Path.cwd()), shipped_names(room)))
+        raise MissingFileError(_nowhere(name, str(Path.cwd()), [Path.cwd()], shipped_names(room)))
     return str(ours)
 
 
@@ -208,10 +208,12 @@ def _local(path: Path, ours: Path | None) -> Path:
     return path
 
 
-def _nowhere(name: str, places: str, names: Sequence[str]) -> str:
-    """What was looked for and where, and what there is."""
+def _nowhere(name: str, places: str, folders: Sequence[Path], names: Sequence[str]) -> str:
+    """What was looked for and where, and what there is: the user's own files first."""
     plain = name.removeprefix("configs/").removesuffix(".yaml")
-    near = difflib.get_close_matches(plain, names, n=3, cutoff=0.6)
+    beside = {path.stem for folder in folders for path in (folder / name).parent.glob("*") if path.suffix in _SUFFIXES}
+    near = [f"{Path(name).with_name(stem)}.yaml" for stem in difflib.get_close_matches(Path(name).stem, beside, n=2)]
+    near += difflib.get_close_matches(plain, names, n=3 - len(near), cutoff=0.6)
     recipes = [known for known in names if "/" not in known]
     hint = f"did you mean {' or '.join(near)}?" if near else f"recipes that can be named: {', '.join(recipes)}"
     return f"expected a configuration file, got {name}, which is neither in {places} nor comes with lit_longpo; {hint}"

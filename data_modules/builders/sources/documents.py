@@ -12,6 +12,7 @@ from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import numbered_lines
+from lit_longpo.files.nearby import nearby
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -79,7 +80,7 @@ def document_files(path: str) -> list[Path]:
     if not files:
         raise MissingFileError(
             f"expected a {', '.join(SUFFIXES)} file or a folder of them at {str(where.absolute())!r}, found none; "
-            "set `source.init_args.path`"
+            f"set `source.init_args.path`{nearby(where)}"
         )
     return files
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from jsonargparse import strip_meta
@@ -143,6 +144,14 @@ def test_a_local_file_wins_and_that_is_said(tmp_path, caplog):
     local.write_text("policy: {dtype: float16}\n")
     assert read("--config", "overlays/bf16").policy.dtype == "float16"
     assert "reading overlays/bf16.yaml of this folder, not the bf16.yaml that comes with lit_longpo" in caplog.text
+
+
+def test_a_file_of_the_users_is_meant_first(capsys, tmp_path):
+    (tmp_path / "my_soloop.yaml").touch()
+    for name in ("my_solopo.yaml", "my_solopo", tmp_path / "my_solopo.yaml"):
+        with pytest.raises(SystemExit):
+            read("--config", str(name))
+        assert f"did you mean {Path(name).with_name('my_soloop.yaml')}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
