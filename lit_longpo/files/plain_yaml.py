@@ -1,6 +1,8 @@
 """What a file of settings may hold: it is looked through once, event by event, before anything makes values of it."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,6 +13,7 @@ _LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
 _MOST_VALUES = 1_000_000  # of a file, what aliases repeat counted each time
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _NESTED = f"at most {_DEEPEST} sections or lists inside each other"
+_OTHER_BASE = re.compile(r"[-+]?(?:0[0-7_]+|[1-9][\d_]*(?::[0-5]?\d)+)")  # 010 is 8, 1:30 is 90
 _MERGED = "<<"  # may stand in a section several times
 
 
@@ -131,12 +134,18 @@ def keys_of(path: Path) -> list[str]:
     return [str(key) for key in content] if isinstance(content, dict) else []
 
 
+def _number(text: str) -> Any:
+    return yaml.load(text, Loader=LOADER)
+
+
 def _of_text(event: yaml.Event) -> tuple[str, str] | None:
     """What is expected in place of a text or number, and what it is; `None` if it may stand."""
     if not isinstance(event, yaml.ScalarEvent):
         return None
     if "\0" in event.value:
         return "texts", "a NUL character"
+    if event.implicit[0] and _OTHER_BASE.fullmatch(event.value) and isinstance(number := _number(event.value), int):
+        return "decimal numbers, and texts in quotes", f"{event.value}, which YAML reads as {number},"
     if event.implicit[0] and len(event.value) > _LONGEST and event.value.lstrip("+-").isdigit():
         return "numbers", f"one of {len(event.value):,} digits"
     return None

@@ -1,6 +1,7 @@
 """Files of settings that no library should read: endless, nested without end, or with a key twice."""
 
 import pytest
+import yaml
 
 from lit_longpo.errors import InputError
 from lit_longpo.files.plain_yaml import check_plain, keys_of
@@ -70,3 +71,22 @@ def test_a_file_that_cannot_be_read_has_no_sections(content, keys, tmp_path):
     (tmp_path / "mine.yaml").write_bytes(content)
     assert keys_of(tmp_path / "mine.yaml") == keys
     assert keys_of(tmp_path / "none.yaml") == []
+
+
+@pytest.mark.parametrize(("value", "read"), [("010", 8), ("-017", -15), ("1:30", 90), ("00", 0)])
+def test_numbers_that_yaml_reads_otherwise_are_refused(value, read, tmp_path):
+    """YAML 1.1 has octal and sexagesimal numbers: `max_steps: 010` trained 8 steps, the same word typed 10."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"trainer: {{max_steps: {value}}}\n")
+    assert yaml.safe_load(path.read_text())["trainer"]["max_steps"] == read
+    with pytest.raises(InputError, match=rf"got {value}, which YAML reads as {read}, at line 1"):
+        check_plain(path)
+
+
+@pytest.mark.parametrize(
+    "value", ["10", "0", "-3", "0.5", "'010'", "08:15:00:00", "1_000", "2024-07-26", "0x10", "1e-5"]
+)
+def test_numbers_in_the_usual_way_may_stand(value, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: {value}\n")
+    check_plain(path)
