@@ -176,18 +176,20 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     return max(int(size), int(trained * rope["factor"]))
 
 
-def window_problem(reach: int, config: PretrainedConfig) -> str | None:
+def window_problem(reach: int, config: PretrainedConfig, *, synthesised: bool = False) -> str | None:
     """What to type where positions reach beyond what a model was made for; `None` if they do not.
 
     Args:
         reach: positions of the longest sequence.
         config: of the model, with its rotary settings as they are used.
+        synthesised: whether `data.init_args.positions` is why they reach so far, and no sequence is so long.
     """
     window = readable_positions(config)
     if window is None or reach <= window:
         return None
+    shorter = f"--data.positions.target_length {window} to stay inside of it" if synthesised else _cut(window)
     return (
-        f"training data: positions reach {reach:,}, the model was made for {window:,}; type {_cut(window)}"
+        f"training data: positions reach {reach:,}, the model was made for {window:,}; type {shorter}"
         f"{_stretched(reach, config)}"
     )
 

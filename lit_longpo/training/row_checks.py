@@ -144,6 +144,7 @@ def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
         trainer: whose data they are.
         config: of the policy.
     """
-    problem = window_problem(data_attribute(trainer, "reach", 0), config)
+    reach = data_attribute(trainer, "reach", 0)
+    problem = window_problem(reach, config, synthesised=reach > data_attribute(trainer, "true_reach", 0))
     if problem is not None and trainer.is_global_zero:
         log.warning(problem)

@@ -11,7 +11,8 @@ from lit_longpo.policy.rope import window_problem
 def window(config: PretrainedConfig, run: Configuration) -> str | None:
     """Sequences beyond the model's window."""
     longest = min(run.row().long_tokens, run.data.max_length or run.row_tokens)
-    return window_problem(max(longest, run.data.target_length), config)
+    target = run.data.target_length
+    return window_problem(max(longest, target), config, synthesised=target > longest)
 
 
 def budget(run: Configuration) -> str | None:

@@ -252,6 +252,13 @@ def test_what_is_typed_for_positions_beyond_the_window_is_enough():
     assert "rope" not in window_problem(373, GPT2Config(n_positions=256))
 
 
+def test_positions_that_were_synthesised_are_not_cut_with_the_context():
+    """Cutting contexts, which was advised, leaves LOGO's `target_length` where it is."""
+    said = window_problem(373, LlamaConfig(max_position_embeddings=256), synthesised=True)
+    assert "type --data.positions.target_length 256 " in said
+    assert "max_length" not in said
+
+
 def test_a_factor_brings_its_own_temperature_of_attention():
     """mlx-lm#1507: Olmo 3 spells out what YaRN's paper gives for its factor; another factor would keep it."""
     scaling = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 256}
