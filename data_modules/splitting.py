@@ -59,7 +59,20 @@ def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> S
         InputError: the fraction is not in [0, 1), or nothing would be kept.
     """
     train, val = hold_out(items, fraction, seed)
+    if split == "train":
+        _say_share(len(val), len(items), fraction)
     return train if split == "train" else val
+
+
+def _say_share(held: int, total: int, fraction: float) -> None:
+    """Warn where whole documents are far more of the examples than was asked for: training has as many fewer."""
+    wanted = fraction * total
+    if held - wanted >= max(1.0, wanted / 2):
+        log.warning(
+            "`data.init_args.val_fraction: %s` holds out %d of %d examples (%.0f %%), as whole documents are held out; "
+            "0 trains on all of them, `data.init_args.val_path` names others to validate on",
+            *(fraction, held, total, 100 * held / total),
+        )
 
 
 def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:

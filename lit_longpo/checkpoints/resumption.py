@@ -80,7 +80,11 @@ class ResumingConnector(NamedPathsConnector):
                 return path
         _name_passed(passed)
         where = self.trainer.default_root_dir
-        log.warning("no whole checkpoint of these settings and data below %s: starting at step 0", where)
+        log.warning(
+            "no whole checkpoint of these settings and data below %s: starting at step 0; --initial_weights PATH "
+            "would start from the weights of another",
+            where,
+        )
         return None
 
 
@@ -118,7 +122,7 @@ def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False
     for path in paths:
         differing = _grave(read_record(path), settings)
         if differing:
-            passed.append(f"{path}: it was trained with {_in_words(differing)}")
+            passed += [] if chosen else [f"{path}: it was trained with {_in_words(differing)}"]  # said of newer ones
         elif fitting and holds_weights_alone(path):
             passed.append(f"{path}: it holds weights alone (`save_weights_only`)")
         else:

@@ -102,7 +102,13 @@ def say_steps(trainer: Trainer, steps: int) -> None:
     """
     if not trainer.is_global_zero:
         return
-    if 0 <= steps < trainer.max_steps and not keeps_nothing(trainer):  # in transformers it overrules `max_epochs`
+    if 0 <= steps < (trainer.min_steps or 0) and not keeps_nothing(trainer):
+        log.warning(
+            "`trainer.min_steps: %d` is not reached: the training ends with %d optimizer steps (`trainer.max_epochs: "
+            "%s`, `trainer.max_steps: %d`); type --trainer.max_epochs -1 --trainer.max_steps %d to train for so many",
+            *(trainer.min_steps, steps, trainer.max_epochs, trainer.max_steps, trainer.min_steps),
+        )
+    elif 0 <= steps < trainer.max_steps and not keeps_nothing(trainer):  # in transformers it overrules `max_epochs`
         log.warning(
             "`trainer.max_steps: %d` is not reached: the training ends with `trainer.max_epochs: %s`, which has %d "
             "optimizer steps; type --trainer.max_epochs -1 to train for %d steps",

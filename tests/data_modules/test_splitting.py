@@ -70,6 +70,26 @@ def test_no_document_is_on_both_sides(names, seed):
     assert len({pair.long_context for pair in val}) == max(1, round(0.3 * len(set(names))))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            "aaaaaaaaaabbbbbbbbbbccccccccccdddddddddd",
+            "`data.init_args.val_fraction: 0.1` holds out 10 of 40 examples (25 %)",
+        ),
+        ("abcdefghijklmnopqrst", ""),
+        ("abcde", ""),  # one is the least there is
+    ],
+)
+def test_a_share_far_above_the_one_that_was_asked_for_is_said(names, said, caplog):
+    pairs = records(names)
+    share_of("val", pairs, 0.1, 0)
+    assert not caplog.text  # the training split says it, once
+    train = share_of("train", pairs, 0.1, 0)
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text) == (len(train) < 0.85 * len(pairs) - 1)
+
+
 LAYOUTS = {
     "before": "{1}\n\n{0}",
     "behind": "Answer in a few words.\n\n{0}\n\n{1}",

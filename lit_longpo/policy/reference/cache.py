@@ -210,7 +210,7 @@ def fill(
         return 0
     if missing:
         check_writable(cache.directory, _ELSEWHERE)
-        log.info("reference: scoring the rows that %s lacks", cache.directory)
+        log.info("reference: scoring the pairs that %s lacks", cache.directory)
     with reference() as model:
 
         def scores(batch: PackedBatch) -> Scores:
@@ -239,18 +239,22 @@ def _score_missing(
     batches: Iterable[PackedBatch],
     needed: Callable[[bool], bool],
 ) -> int:
-    flushed, scored = time.monotonic(), 0
+    begun = flushed = time.monotonic()
+    scored = pairs = 0
     try:
         for batch in batches:
             if not needed(not cache.has(batch.fingerprints)):
                 continue
             cache.add(batch, scores(batch).sums)
-            scored += 1
+            scored, pairs = scored + 1, pairs + len(batch.examples)
             if time.monotonic() - flushed > _FLUSH_SECONDS:
                 cache.flush()
                 flushed = time.monotonic()
+                log.info("reference: %d pairs scored so far, in %.0f s", pairs, flushed - begun)
     finally:  # an interrupted pass keeps what it has
         cache.flush()
+    if pairs:
+        log.info("reference: %d pairs scored in %.0f s", pairs, time.monotonic() - begun)
     return scored
 
 

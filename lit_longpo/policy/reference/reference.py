@@ -167,8 +167,8 @@ class Reference:
         cache.load()
         check_shared(cache, first, trainer)
         log.info(
-            "reference: %d log-probabilities of responses, which the policy's are compared with; %d rows scored now",
-            *(len(cache), scored),
+            "reference: the policy is compared with the log-probabilities in %s (of %d responses); %d rows scored now",
+            *(cache.directory, len(cache), scored),
         )
         return cache
 

@@ -219,12 +219,12 @@ def test_last_is_that_of_this_objective_and_data(again, caplog):
     folder, checkpoint = again
     fit(folder / "sft", objective="sft", steps=3)
     fit(folder / "other data", "--data.init_args.num_train", "20", steps=3)
-    shutil.copy(newest_whole(folder / "sft"), folder / "older.ckpt")
+    shutil.copy(newest_whole(folder / "sft"), folder / "newer.ckpt")
     caplog.clear()
     fit(folder, "--ckpt_path", "last", steps=3)
     passed = [record.message for record in caplog.records if record.message.startswith("passing over")]
     assert len(passed) == 2  # one for all of other settings, one for all of other data
-    assert "more like it)" in passed[0]
+    assert "more like it)" not in passed[0]  # the one in `sft` is older than one that was looked at
     assert f"going on from {checkpoint}" in caplog.text
     assert "`model` SFT, now DPO" in caplog.text
     assert "other data/checkpoints/last.ckpt: it was trained on other data" in caplog.text

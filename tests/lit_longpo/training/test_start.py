@@ -35,6 +35,8 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
         ({"accumulate_grad_batches": 1}, "which change little; type --trainer.max_epochs 3"),
         ({"max_steps": 2}, ""),  # wanted
         ({"max_steps": 50}, "`trainer.max_steps: 50` is not reached: the training ends with `trainer.max_epochs: 1`, "),
+        ({"min_steps": 50}, "`trainer.min_steps: 50` is not reached: the training ends with 2 optimizer steps"),
+        ({"min_steps": 2, "max_steps": 2}, ""),
         ({"limit_train_batches": 16}, ""),
         ({"limit_train_batches": 16, "max_steps": 16, "fast_dev_run": 16}, ""),
         ({"is_global_zero": False}, ""),
@@ -42,7 +44,7 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
 )
 def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     trainer = {"max_steps": -1, "max_epochs": 1, "accumulate_grad_batches": 8, "limit_train_batches": 1.0}
-    trainer["fast_dev_run"] = False
+    trainer |= {"fast_dev_run": False, "min_steps": None}
     say_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)

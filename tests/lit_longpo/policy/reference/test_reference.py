@@ -22,6 +22,7 @@ from lit_longpo.engine import pack, score
 from lit_longpo.objectives import DPO, IPO, SFT, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
+from lit_longpo.policy.reference import cache as reference_cache
 from lit_longpo.policy.reference import tables as reference_tables
 from lit_longpo.policy.reference.cache import ReferenceCache, fill
 from lit_longpo.policy.reference.reference import Reference, frozen_copy, reference_mode
@@ -53,6 +54,19 @@ def test_the_next_run_scores_nothing_but_verifies_a_row_of_a_model_at_hand(model
     assert fill(again, lambda: reference_mode(model), ROWS, CPU) == 0
     with pytest.raises(ValueError, match="delete that folder"):
         fill(again, lambda: reference_mode(tiny_model("Llama", seed=1)), ROWS, CPU)
+
+
+def test_a_pass_says_how_many_pairs_it_scores(model, tmp_path, caplog, monkeypatch):
+    """In a log that is no terminal, too; once a minute, here after every row."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(reference_cache, "_FLUSH_SECONDS", -1.0)
+    cache = ReferenceCache(tmp_path)
+    fill(cache, lambda: reference_mode(model), ROWS, CPU)
+    said = [record.message for record in caplog.records if " pairs scored" in record.message]
+    assert [message.split(" pairs")[0] for message in said] == [f"reference: {n}" for n in (1, 2, 3, 4, 4)]
+    caplog.clear()
+    fill(cache, lambda: reference_mode(model), ROWS, CPU)
+    assert "pairs scored" not in caplog.text
 
 
 def _stored(model, folder):
