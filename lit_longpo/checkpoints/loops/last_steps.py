@@ -42,8 +42,18 @@ def _and_last(
             keeper._save_topk_checkpoint(trainer, keeper._monitor_candidates(trainer))
     elif not _is_due(keeper, trainer, ends_epoch=ends_epoch):
         return
-    if keeper.save_last is True:
+    if keeper.save_last:
+        _write_last(keeper, trainer)
+
+
+def _write_last(keeper: Any, trainer: Trainer) -> None:
+    """The last weights, or a link to them: to nothing else, as Lightning has it where no other file holds them."""
+    stated = keeper.save_last
+    keeper.save_last = stated if keeper._last_global_step_saved == trainer.global_step else True
+    try:
         keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
+    finally:
+        keeper.save_last = stated
 
 
 def _is_due(keeper: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:

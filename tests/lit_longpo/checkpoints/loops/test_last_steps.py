@@ -50,6 +50,15 @@ def fit(folder, *callbacks, kind=ResumableTrainer, **options):
         ({"monitor": "val/told"}, {"max_epochs": 3}, {"step=5": 5}, {"step=5": 5}),
         ({"save_top_k": 0}, {"val_check_interval": 2}, {}, {}),
         ({"save_last": True}, {}, {"step=5": 5, "last": 5}, {"step=5": 5, "last": 5}),
+        # A link leads to the last weights; it led to those of a metric, or to a file that was replaced.
+        (
+            {"save_last": "link", "monitor": "val/told"}, {"max_epochs": 3},
+            {"step=5": 5, "last": 5}, {"step=5": 5, "last": 15},
+        ),
+        (
+            {"save_last": "link", "every_n_train_steps": 2}, {"max_epochs": 3},
+            {"step=14": 14, "last": 14}, {"step=15": 15, "last": 15},
+        ),
     ],
 )  # fmt: skip
 def test_the_last_step_is_kept(options, trainer, theirs, ours, tmp_path):
@@ -85,6 +94,13 @@ def test_a_run_that_is_stopped_early_keeps_its_last_step(tmp_path):
 def test_two_that_keep_the_last_write_it_once(tmp_path):
     keep = [ModelCheckpoint(tmp_path, f"{{step}}-every{n}", every_n_train_steps=n) for n in (2, 3)]
     assert fit(tmp_path, *keep) == {"step=3-every3": 3, "step=5-every2": 5}
+
+
+@pytest.mark.parametrize(("mode", "links"), [("max", True), ("min", False)])
+def test_a_link_stays_one_where_the_last_weights_have_a_file(mode, links, tmp_path):
+    fit(tmp_path, ModelCheckpoint(tmp_path, "{step}", monitor="val/told", mode=mode, save_last="link"), max_epochs=3)
+    assert (tmp_path / "last.ckpt").is_symlink() == links
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 15
 
 
 def test_beside_an_average_the_last_step_has_the_weights_that_training_goes_on_with(tmp_path):
