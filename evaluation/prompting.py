@@ -1,4 +1,4 @@
-"""From a benchmark's prompt text to token ids: truncation first, the chat template afterwards."""
+"""Turns a benchmark's prompt text into token ids: truncation first, the chat template afterwards."""
 
 import sys
 from collections.abc import Sequence

@@ -105,7 +105,7 @@ class Respondent:
 
 @dataclass
 class EvaluationRun:
-    """What one command of `evaluate` says beside what is asked.
+    """The settings of one `evaluate` command beside the benchmark.
 
     Args:
         respondent: who is asked.

@@ -1,4 +1,4 @@
-"""What a model knew about short contexts, and still knows: tasks of lm-evaluation-harness, each with its shots."""
+"""Measures what training has cost on short contexts, with tasks of lm-evaluation-harness."""
 
 import logging
 from collections.abc import Iterator, Mapping

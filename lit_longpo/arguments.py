@@ -11,7 +11,7 @@ _CHOICES = (Union, UnionType, Literal)
 
 @cache
 def arguments_of(cls: Any) -> Arguments:
-    """What a class takes, and its bases, whose word counts where its own says nothing.
+    """The arguments of a class and of its bases; types and defaults of a base count where the class states none.
 
     Args:
         cls: the class.

@@ -119,12 +119,12 @@ def _spaced(words: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """What an error of a library says, in one line; its class, where it says nothing."""
+    """A library's error message in one line; the error's class if it has no message."""
     return _spaced(str(error)) or type(error).__name__
 
 
 def missing_package(error: BaseException | None) -> str | None:
-    """What to install, if somebody in a chain of errors lacks a package that is none of ours or Python's."""
+    """The package to install, if a chain of errors begins with a missing one that is not ours or Python's."""
     if error is None or isinstance(error, UserError):
         return None
     if told := _TOLD.search(str(error)):

@@ -77,7 +77,7 @@ class BABILong(Benchmark):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Where the records are, as well."""
+        """As of every benchmark, and where the records are."""
         return (*super().identity, self.path)
 
     @property

@@ -118,16 +118,16 @@ class RecordBenchmark(Benchmark):
 
     @property
     def settings(self) -> dict[str, object]:
-        """Which files."""
+        """The files that records are read from."""
         return {"records": Path(self.path).name}
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Where they are, as well."""
+        """As of every benchmark, and where the files are."""
         return (*super().identity, self.path)
 
     def examples(self, task: str) -> Iterator[Example]:
-        """Those of a task, in the order of the files."""
+        """Examples of a task, in the order of the files."""
         return iter(self._by_task[task])
 
     def placed(self, prediction: Prediction) -> Prediction:

@@ -1,1 +1,1 @@
-"""What reports are made of: intervals, tables, official averages, pages."""
+"""Reports and their parts: intervals, tables, official averages, pages."""

@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def head(self) -> list[tuple[str, str]]:
-        """What was compared, and what could not be."""
+        """Facts about both reports, and about examples that are in one of them only."""
         return [
             ("a", _described(self.first)),
             ("b", _described(self.second)),
@@ -97,7 +97,7 @@ class Comparison:
         return [paired, official]
 
     def markdown(self) -> str:
-        """What was compared, what could not be, and the tables."""
+        """The comparison as Markdown: head and tables."""
         return Page(self.title, self.head, self.sections).markdown()
 
 

@@ -63,7 +63,7 @@ class Cut(Protocol):
 
 @dataclass(frozen=True)
 class TruncationCounts:
-    """What truncation did to one task.
+    """How many prompts of one task were cut, and how many tokens they lost.
 
     Args:
         num_examples: prompts of the task.
@@ -101,7 +101,7 @@ def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, Truncat
 
 
 class ReportRules:
-    """What a benchmark says about its reports.
+    """The rules of a benchmark's reports: which predictions count, means, tables.
 
     A report finds them by its name, as one that was stored has nothing else: a class stands for its `name` and for
     `names`, if its reports can have several.

@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness found, as numbers of tasks and scores of single questions."""
+"""Reads lm-evaluation-harness's results: numbers of tasks, and scores of single questions."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def shots_of(found: Mapping[str, Any]) -> int | dict[str, int] | None:
-    """Of a task, or of the parts of a group where they differ."""
+    """The number of shots of a task, or of each part of a group if they differ."""
     shots = dict(found["n-shot"])
     different = set(shots.values())
     return different.pop() if len(different) == 1 else shots

@@ -117,7 +117,7 @@ class Completions(Endpoint):
     tries = ((True, True), (True, False), (False, True), (False, False))
 
     def send(self, client: Any, prompt: Prompt) -> Any:
-        """To the address of completions."""
+        """Send a prompt to the completions address."""
         asked = list(prompt.ids) if self.abilities.takes_ids else self._as_text(prompt.ids)
         return client.completions.create(prompt=asked, **self._common(prompt))
 
@@ -142,7 +142,7 @@ class Completions(Endpoint):
         return num_read != len(prompt.ids)
 
     def text(self, choice: Any, prompt: Prompt) -> str | None:
-        """From its tokens where the server gives them."""
+        """Decoded from the answer's tokens if the server returns them, else its text."""
         ids = getattr(choice, "token_ids", None)
         if self.abilities.gives_ids and isinstance(ids, list):
             said = until_stop_ids(ids, self.stops(prompt))
@@ -184,7 +184,7 @@ class Chat(Endpoint):
     tries = ((False, True), (False, False))
 
     def send(self, client: Any, prompt: Prompt) -> Any:
-        """To the address of chat completions."""
+        """Send a prompt's messages to the chat completions address."""
         return client.chat.completions.create(messages=self._messages(prompt), **self._common(prompt))
 
     def raw(self, choice: Any) -> Any:

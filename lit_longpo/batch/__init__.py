@@ -1,4 +1,4 @@
-"""What flows between data, engine and objectives.
+"""The data structures that flow between data, engine and objectives.
 
 Shape legend, used in every docstring of the project:
     B  examples in a batch           M  rejected responses of one example

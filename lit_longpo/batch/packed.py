@@ -84,7 +84,7 @@ class PackedBatch:
 
 
 class PreferenceBatch:
-    """What a data module hands to an objective.
+    """The batch that a data module hands to an objective: one row for the policy, and one for the reference.
 
     Not a dataclass: Lightning's half-precision and DeepSpeed plugins would take one apart to convert its
     floating-point tensors, which stay as exact as they are, and refuse frozen ones.

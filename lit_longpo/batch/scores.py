@@ -1,4 +1,4 @@
-"""What the engine hands to a loss: summed log-probabilities by view."""
+"""The engine's scores for a loss: summed log-probabilities by view."""
 
 from dataclasses import dataclass, field
 

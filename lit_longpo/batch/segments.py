@@ -1,4 +1,4 @@
-"""Who attends to what in a packed row: boundaries as integers of the host."""
+"""Segments of a packed row: which queries attend to which pieces, as integers on the host."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class SegmentTable:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What a row's groups would be without each other, where some of them hold tokens together.
+    """The groups of a row in which some share tokens, as they would be on their own.
 
     Args:
         groups: of each segment, its group's number.

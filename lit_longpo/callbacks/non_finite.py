@@ -251,7 +251,7 @@ def _records(rows: Sequence[PreferenceBatch]) -> list[str]:
 
 
 def replay_command(folder: Path, rows: Path, count: int, trainer: Trainer) -> str:
-    """What to type to train one step on kept rows, with the run's last checkpoint if there is one.
+    """The command that trains one step on the stored rows, from the run's last checkpoint if there is one.
 
     Args:
         folder: of the run.

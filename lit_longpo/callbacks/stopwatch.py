@@ -22,7 +22,7 @@ class Stopwatch:
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     def mark(self, name: str) -> None:
-        """What happened since the mark before was `name`."""
+        """Attribute the time since the previous mark to `name`."""
         now = self._now()
         if isinstance(now, torch.cuda.Event):
             assert isinstance(self._last, torch.cuda.Event)

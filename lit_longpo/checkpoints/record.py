@@ -1,4 +1,4 @@
-"""What a checkpoint says about its run: for the model card, and for whoever goes on from it."""
+"""The record of its run that a checkpoint carries, for model cards and for resuming."""
 
 import dataclasses
 import json

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class NamedPathsConnector(_CheckpointConnector):
-    """Lightning's own, which loads the checkpoint that was named and takes none by itself.
+    """Lightning's checkpoint connector, but it only loads a checkpoint that was named.
 
     Under SLURM Lightning 2.6 takes whatever run's `hpc_ckpt_N.ckpt` lies in the root folder, unlooked at.
     """
@@ -36,7 +36,7 @@ class NamedPathsConnector(_CheckpointConnector):
 
 
 class ResumingConnector(NamedPathsConnector):
-    """Lightning's own, which compares a checkpoint with the training data, or finds one by them, once they are there.
+    """Lightning's checkpoint connector, but it compares a checkpoint with the training data, or finds one by them.
 
     Args:
         trainer: about to fit.

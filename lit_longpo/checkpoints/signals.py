@@ -29,7 +29,7 @@ _DIED = 128  # what a shell adds to the signal that ended a program
 
 
 class StopSignals(_SignalConnector):
-    """Lightning's own, which lets every process finish the same step before it stops.
+    """Lightning's signal connector, but every process finishes the same step before it stops.
 
     The first signal asks, the second one ends the process at once; so does the first before there is anything to
     write, for example in the reference pass, which keeps what it has.

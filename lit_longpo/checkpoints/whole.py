@@ -39,7 +39,7 @@ Kind = Literal["file", "torch folder", "DeepSpeed folder"]
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint folder consists of.
+    """The list of a checkpoint folder's files, with their sizes and checksums.
 
     Args:
         strategy: class name of the strategy that wrote it.
@@ -65,7 +65,7 @@ class Manifest:
 
 
 def partial_name(path: Path) -> Path:
-    """Where a checkpoint is written until it is whole."""
+    """The temporary path under which a checkpoint is written until it is whole."""
     return path.with_name(path.name + _PARTIAL)
 
 
@@ -158,7 +158,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with what a checkpoint's files hold, in words; `None` if every checksum agrees.
+    """What is wrong with the contents of a checkpoint's files, in words; `None` if every checksum agrees.
 
     Reads everything once. Folders of before have no checksums, which is said.
 

@@ -13,7 +13,7 @@ def commands_of(parser: ArgumentParser) -> dict[str, ArgumentParser]:
 
 
 def actions_of(parser: ArgumentParser) -> Iterator[Any]:
-    """What the parser and those of its subcommands take."""
+    """The actions of the parser and of its subcommands' parsers."""
     for action in parser._actions:
         yield action
         for subparser in getattr(action, "_name_parser_map", {}).values():

@@ -1,4 +1,4 @@
-"""What a process is told before a command runs in it, how it hears its end, and how long imports take."""
+"""Sets up the process of a command: logging, SIGTERM, import paths, fast imports."""
 
 import gc
 import importlib.util

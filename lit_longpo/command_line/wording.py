@@ -1,4 +1,4 @@
-"""What jsonargparse says over several lines, in one: what was expected, what came, where."""
+"""Puts jsonargparse's errors of several lines into one: what was expected, what came, where."""
 
 import re
 from collections.abc import Sequence

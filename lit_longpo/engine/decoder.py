@@ -60,7 +60,7 @@ def accepted(decoder: nn.Module, **keywords: Any) -> dict[str, Any]:
 
 
 def accepted_by(model: PreTrainedModel, **keywords: Any) -> dict[str, Any]:
-    """Those keywords that a whole model takes: itself, or on its way to the decoder."""
+    """The given keywords that a whole model takes, itself or on the way to its decoder."""
     known = accepted(model, **keywords)
     return {**accepted(decoder_of(model), **keywords), **known} if passes_keywords_on(model) else known
 

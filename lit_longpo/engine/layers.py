@@ -1,4 +1,4 @@
-"""What a configuration says about packed rows, before any weight is read."""
+"""Judges by a model's configuration whether it can be packed, before any weight is read."""
 
 import inspect
 import re

@@ -29,7 +29,7 @@ def depends_on_length(rotary: nn.Module | None) -> bool:
 
 
 def rotary_embedding(decoder: nn.Module) -> nn.Module | None:
-    """What computes the angles of all layers; `None` if a decoder has no such module, or several."""
+    """The module that computes the angles of all layers; `None` if a decoder has none, or several."""
     name = _rotary_name(decoder)
     return None if name is None else cast(nn.Module, getattr(decoder, name))
 

@@ -1,4 +1,4 @@
-"""What a file of settings may hold: it is looked through once, event by event, before anything makes values of it."""
+"""Checks a YAML file of settings event by event, before anything makes values of it."""
 
 import re
 from pathlib import Path

@@ -18,7 +18,7 @@ _DELETES = "Experiment logs directory"  # how Lightning's warning begins; nothin
 
 
 class EarlierRows:
-    """What `metrics.csv` files hold already.
+    """The rows that `metrics.csv` files hold already.
 
     A start that goes on writes behind them, as TensorBoard does; so do `validate` and `test`. A training that begins
     anew leaves them in a file of their own.

@@ -100,7 +100,7 @@ class PreferenceModule(LightningModule, ABC):
     @property
     @abstractmethod
     def views(self) -> Views:
-        """What has to be scored; the data module tokenises and packs nothing else."""
+        """The views that have to be scored; the data module tokenises and packs nothing else."""
 
     @abstractmethod
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:

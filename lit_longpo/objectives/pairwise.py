@@ -1,4 +1,4 @@
-"""What the pairwise objectives share: one response's numbers, a reward and a loss, and the module around them.
+"""The base of the pairwise objectives: one response's numbers, a reward and a loss, and the module around them.
 
 A paper is one file: its equation, a pure loss, a `PairwiseAlgorithm` and a `PairwiseModule`. SoLoPO takes any of
 these modules as its base, so nothing else has to know a new one.
@@ -132,7 +132,7 @@ class PairwiseModule(PreferenceModule):
 
 
 def pair_metrics(algorithm: PairwiseAlgorithm, chosen: Scored, rejected: Scored) -> Metrics:
-    """What every pairwise objective logs. Shape of each: (B,)."""
+    """The metrics that every pairwise objective logs. Shape of each: (B,)."""
     rewards = preference_metrics(algorithm.reward(chosen), algorithm.reward(rejected))
     log_probs = {"logps/chosen": chosen.log_probs.detach(), "logps/rejected": rejected.log_probs.detach()}
     return {**rewards, **log_probs, "nll": (-chosen.log_probs / chosen.tokens).detach()}

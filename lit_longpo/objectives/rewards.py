@@ -1,4 +1,4 @@
-"""What every preference objective logs of its rewards, under TRL's names."""
+"""The reward metrics that every preference objective logs, under TRL's names."""
 
 from torch import Tensor
 

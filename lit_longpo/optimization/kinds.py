@@ -1,4 +1,4 @@
-"""What optimizers ask for beyond a gradient for each number: whole tensors, matrices alone, the loss again.
+"""Checks what an optimizer needs beyond a gradient for each number: whole tensors, matrices only, the loss again.
 
 AdamW and its like update every number by itself, so they train slices (ZeRO, FSDP2) as they train whole tensors.
 Adafactor factorises the squares of a matrix's gradients, Muon makes its update orthogonal, LBFGS goes by all weights

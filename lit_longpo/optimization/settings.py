@@ -218,7 +218,7 @@ class Optimization:
 
 
 def undecayed(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """What has no weight decay although it may be a matrix.
+    """The parameters without weight decay although they may be matrices.
 
     Biases of stacked experts (gpt-oss) have a row for each expert, norms of heads (Command R+) and scales (Inkling 2)
     one for each head; Mamba's rates of decay (`A_log`, a row for each channel) and RWKV's mixtures do not decay in

@@ -1,4 +1,4 @@
-"""How many steps an optimizer takes in a whole fit."""
+"""Counts the steps that an optimizer takes in a whole fit."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lit_longpo.strategies.accumulation import rows_of_a_step
 
 @dataclass(frozen=True)
 class Taken:
-    """What of a fit lies behind it.
+    """The steps, epochs and rows that a fit has behind it.
 
     Args:
         steps: of the optimizer.

@@ -1,4 +1,4 @@
-"""What an optimizer makes of gradients, found out on a few numbers: its class does not say."""
+"""Finds out on a few numbers how an optimizer uses gradients, which its class does not say."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence

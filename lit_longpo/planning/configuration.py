@@ -32,7 +32,7 @@ _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class Configuration:
-    """What was configured.
+    """The parts of a `fit` configuration on which a plan depends.
 
     Args:
         policy: the model.
@@ -154,7 +154,7 @@ class Configuration:
 
     @property
     def device_memory_from(self) -> str:
-        """Where that comes from, in words."""
+        """Where the memory of a device comes from, in words."""
         if self.options.device_memory_gib is not None:
             return "--device_memory_gib"
         return "a GPU's, assumed; type --device_memory_gib for another" if self.on_gpu else "this machine's memory"

@@ -1,4 +1,4 @@
-"""What `plan` can be told beside the configuration of `fit`."""
+"""The options of `plan` beside the configuration of `fit`."""
 
 from dataclasses import dataclass
 from typing import Literal

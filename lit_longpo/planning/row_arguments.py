@@ -1,4 +1,4 @@
-"""What a plan reads of a data module's arguments: how its rows are filled."""
+"""The arguments of a data module that a plan reads: how its rows are filled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

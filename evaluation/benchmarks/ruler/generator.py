@@ -1,4 +1,4 @@
-"""What the kinds of RULER's tasks have in common (NVIDIA/RULER c3f5e3b).
+"""The interface of RULER's kinds of tasks (NVIDIA/RULER c3f5e3b).
 
 What is hidden and asked is drawn from one stream of random numbers, the hay around it from another, so that answers
 are known before there is a tokenizer. Lists are put into order by a state of their own that begins anew each time, as

@@ -114,7 +114,7 @@ def sequential_states(model: PreTrainedModel, row: PackedBatch) -> Tensor:
 def run_sequences(
     decoder: PreTrainedModel, row: PackedBatch, run: Callable[[RowSequence, Tensor, Tensor], Tensor]
 ) -> list[Tensor]:
-    """What a function gives for each sequence of a row, with gradients.
+    """Apply a function to each sequence of a row, with gradients.
 
     Args:
         decoder: what computes angles and holds the parameters.

@@ -113,7 +113,7 @@ def _named(function: Any, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
 
 
 def own_forward(module: nn.Module) -> Callable[..., Tensor]:
-    """What computes a module's output: its class, or what `layer_kernels.py` has put in its place."""
+    """The untiled forward of a module: that of its class, or of the kernel that `layer_kernels.py` has set."""
     forward: Callable[..., Tensor] = vars(module).get("layer_kernel", type(module).forward)
     return forward
 

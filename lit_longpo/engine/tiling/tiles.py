@@ -230,7 +230,7 @@ def _add(total: Tensor, gradient: Tensor) -> Tensor:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What is summed over tokens, tiles or blocks is kept in: fp32, or fp64 where that comes in."""
+    """The dtype of sums over tokens, tiles or blocks: fp64 for fp64 inputs, else fp32."""
     return torch.promote_types(dtype, torch.float32)
 
 

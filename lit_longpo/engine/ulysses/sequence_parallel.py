@@ -29,7 +29,7 @@ from lit_longpo.batch import PackedBatch, Segment, SegmentTable
 
 @dataclass(frozen=True)
 class RowPart:
-    """What one rank runs of a row.
+    """The part of a row that one rank computes.
 
     Args:
         row: the whole row, padded; the same on every rank.
