@@ -72,7 +72,7 @@ def end_of_answer(
         ends.pop()
     closing = ends[-1] if ends else ""
     token = last.ids[len(ends) - 1] if ends else None
-    return closing, () if token in tokenizer.added_tokens_decoder else eos
+    return closing, () if token in _control_ids(tokenizer) else eos
 
 
 def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, following: str) -> str:
@@ -106,11 +106,17 @@ def _opening(
         later: tokens between an answer and the next question.
     """
     ids = texts.encode(chat.head).ids
-    again = set(later) & tokenizer.added_tokens_decoder.keys() - {tokenizer.bos_token_id}
+    again = set(later) & _control_ids(tokenizer) - {tokenizer.bos_token_id}
     behind = texts.encode_after("", chat.tail).ids
-    closing = next((number for number in behind if number in tokenizer.added_tokens_decoder), None)
+    closing = next((number for number in behind if number in _control_ids(tokenizer)), None)
     opens = [number for number in ids if number in again]
     return next((number for number in opens if number != closing), next(iter(opens), None))
+
+
+def _control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Added tokens, without the one of what is unknown: a template's marks may have it, and say nothing then."""
+    unknown = {tokenizer.unk_token_id} - {tokenizer.bos_token_id, tokenizer.eos_token_id}  # GPT-2's is its end, too
+    return set(tokenizer.added_tokens_decoder) - unknown
 
 
 def _text_of(tokens: Tokens, text: str, count: int) -> str:

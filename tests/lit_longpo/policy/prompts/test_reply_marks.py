@@ -3,6 +3,7 @@
 import pytest
 from support.bpe_tokenizers import bpe_tokenizer
 from support.chat_formats import chat_bpe_tokenizer
+from support.word_tokenizer import word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -130,6 +131,20 @@ def test_other_replies_are_read_as_they_are_written(name):
     for text in ("<think>\nRome?\n</think>\n\nOslo", " Oslo and  Rome\n", "<think>\nRome?"):
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert form.decode_reply(ids) == text
+
+
+def test_an_end_that_the_tokenizer_does_not_know_is_none():
+    """ChatML behind a vocabulary of words: its unknown token was the end of answers, and of every generated one."""
+    chatml = (
+        "{% for m in messages %}word7 {{ m['content'] }} <|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}word7 {% endif %}"
+    )
+    tokenizer = word_tokenizer(chat_template=chatml)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    assert form.end_id == tokenizer.eos_token_id != tokenizer.unk_token_id
+    assert form.stop_ids == (tokenizer.eos_token_id,)
+    assert form.encode_response("word3")[-1] == tokenizer.eos_token_id
+    assert form.closing_text == "<|im_end|>"  # told as text before a training
 
 
 @pytest.mark.parametrize("end", ["", "{{ eos_token }}", "{% if m['role'] == 'assistant' %}</s>{% endif %}"])
