@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.checkpoints.whole import refuse_broken
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.command_line.precedence import name_of, options_of
 from lit_longpo.command_line.settings_checks import check_length, check_typed, expand_homes
@@ -201,6 +202,8 @@ class LongPOCLI(LightningCLI):
         self.model.log_interval_is_typed = any(name_of(each) == _INTERVAL for each in options_of(self._words))
         weights = self._get(self.config, "initial_weights")
         self.model.initial_weights = None if weights is None else Path(weights).expanduser()
+        if self.model.initial_weights is not None:
+            refuse_broken(self.model.initial_weights, "--initial_weights", at_once=True)
         if self.subcommand == "fit" and self.trainer.is_global_zero:
             from lit_longpo.planning.conflicts import start_warnings  # the plan's command line is made of this one
 

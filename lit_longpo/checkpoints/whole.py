@@ -204,17 +204,18 @@ def _missing_part(path: Path, names: Sequence[str]) -> str | None:
     return None
 
 
-def refuse_broken(path: Path, option: str) -> None:
+def refuse_broken(path: Path, option: str, *, at_once: bool = False) -> None:
     """Refuse a checkpoint that is not whole, or not as it was written.
 
     Args:
         path: of the checkpoint.
         option: that takes it.
+        at_once: look at what takes no reading of the whole checkpoint alone.
 
     Raises:
         InputError: saying what is wrong and what to type.
     """
-    if (wrong := fault(path) or damage(path)) is not None:
+    if (wrong := fault(path) or (None if at_once else damage(path))) is not None:
         raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, option)}")
 
 

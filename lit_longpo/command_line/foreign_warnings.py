@@ -64,11 +64,11 @@ _WARNINGS = (
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
 # Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
-# checks of packed rows do not allow for; one seed, once more for every process; that the README in a folder of data is
-# none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on
-# machines without a GPU, wherever it is installed and transformers writes a model, and what it says of every optimizer
-# but its own; what bitsandbytes could load faster, at its import on CPUs; lm-evaluation-harness's words to
-# whoever hands it a model that is loaded, as we do.
+# checks of packed rows do not allow for; an argument of its own function that Ctrl-C's checkpoint leaves out; one seed,
+# once more for every process; that the README in a folder of data is none of the hub's; what transformers suspects of
+# tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on machines without a GPU, wherever it is installed
+# and transformers writes a model, and what it says of every optimizer but its own; what bitsandbytes could load faster,
+# at its import on CPUs; lm-evaluation-harness's words to whoever hands it a model that is loaded, as we do.
 _LINES = {
     "DeepSpeed": _LeftOut(("Setting accelerator to CPU", "**** You are using ZeRO with an untested optimizer")),
     "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),
@@ -77,6 +77,7 @@ _LINES = {
         ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")
     ),
     "lightning.fabric.utilities.seed": _LeftOut(("[rank: ",)),
+    "lightning.pytorch.trainer.connectors.checkpoint_connector": _LeftOut(("`weights_only` was not set",)),
     "lm_eval.models.huggingface": _LeftOut(
         ("`pretrained` model kwarg is not of type `str`", "Passed an already-initialized model through `pretrained`")
     ),

@@ -198,6 +198,12 @@ def test_weights_only_start_anew_with_other_settings(again):
         torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-7)
 
 
+def test_weights_that_are_not_there_are_told_before_the_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda self: pytest.fail("the model was loaded"))
+    message = refusal(tmp_path, "--initial_weights", tmp_path / "lost.ckpt")
+    assert f"expected a whole checkpoint at {tmp_path / 'lost.ckpt'}, but it is not there" in message
+
+
 def test_weights_of_other_adapters_are_refused(tmp_path):
     lora = ("--policy.lora.r", "2", "--policy.lora.alpha")
     fit(tmp_path, *lora, "4", steps=1)
