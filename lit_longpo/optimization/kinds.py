@@ -5,6 +5,7 @@ Adafactor factorises the squares of a matrix's gradients, Muon makes its update 
 at once: of a flat slice, as DeepSpeed hands them out, they would make something else. A trial tells (`trials.py`).
 """
 
+import inspect
 import re
 from collections.abc import Iterable
 from textwrap import shorten
@@ -69,6 +70,26 @@ def graph_problem(make: OptimizerFactory) -> str | None:
         f"expected an optimizer that goes by gradients alone, got {type(probe_of(make)).__name__}, which takes their "
         f"own: no row keeps the graph for that, and attention kernels have no second derivative; {INSTEAD}"
     )
+
+
+def closure_problem(make: OptimizerFactory, split: str | None) -> str | None:
+    """Why the optimizer's first step would fail, as Lightning hands it the loss as a function; `None` if it would not.
+
+    Args:
+        make: of parameters.
+        split: as for `slices_problem`; DeepSpeed hands it nothing.
+    """
+    if split is not None and split.startswith("ZeRO"):
+        return None
+    optimizer = probe_of(make)
+    try:
+        inspect.signature(optimizer.step).bind(closure=None)
+    except TypeError:
+        return (
+            f"expected an optimizer whose `step` takes a `closure`, by which Lightning computes the loss, got "
+            f"{type(optimizer).__name__}, whose takes none; write `def step(self, closure=None)`, or {INSTEAD}"
+        )
+    return None
 
 
 def host_problem(optimizer: Optimizer, device: str | None) -> str | None:

@@ -17,6 +17,7 @@ from lit_longpo.optimization.kinds import (
     accumulation_problem,
     check_gradients,
     check_vectors,
+    closure_problem,
     graph_problem,
     host_problem,
     optimizer_of,
@@ -162,8 +163,9 @@ class Optimization:
                 is none for the device or the strategy, or wants more than gradients.
         """
         strategy = trainer.strategy
-        placement = self.placement_problem(optimizer_device(strategy), optimizer_split(strategy))
-        if problem := placement or graph_problem(self.optimizer):
+        split = optimizer_split(strategy)
+        problem = self.placement_problem(optimizer_device(strategy), split) or closure_problem(self.optimizer, split)
+        if problem := problem or graph_problem(self.optimizer):
             raise InputError(problem)
         if vectors:
             check_vectors(self.optimizer)

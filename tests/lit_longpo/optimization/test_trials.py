@@ -121,3 +121,34 @@ def test_an_optimizer_that_differentiates_gradients_is_refused_before_the_policy
     trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"goes by gradients alone, got AdaHessian, which .*; type --optimization"):
         trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+class WithoutClosure(Plain):
+    """As written for a loop of one's own."""
+
+    def step(self):
+        super().step()
+
+    def update(self, weights, gradient):
+        return gradient
+
+
+def test_a_step_that_takes_no_closure_is_refused_before_the_policy_is_loaded(monkeypatch):
+    """Lightning hands every step one (Adan#11, Lightning#4940): it was a TypeError at step 1."""
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
+    module = ORPO(optimization=Optimization(partial(WithoutClosure, lr=0.01), "constant", 0.0))
+    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(InputError, match=r"`step` takes a `closure`, .* got WithoutClosure, .*; write `def step"):
+        trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+class Choosy(Plain):
+    """Of a package that wants more than plain tensors: its own mistake is told by training, no trial."""
+
+    def update(self, weights, gradient):
+        raise TypeError("expected a quantised tensor")
+
+
+def test_what_cannot_be_tried_is_not_refused():
+    make = partial(Choosy, lr=0.1)
+    assert graph_problem(make) is slices_problem(make, "ZeRO-2") is None
