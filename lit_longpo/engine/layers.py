@@ -25,6 +25,16 @@ def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
     return tuple(getattr(config, "layer_types", None) or ())
 
 
+def experts_per_token(config: PretrainedConfig) -> int:
+    """How many experts of a layer a token meets at most, 1 without any; Hunyuan says it for each layer.
+
+    Args:
+        config: of the language model (`get_text_config`).
+    """
+    said = getattr(config, "num_experts_per_tok", None) or 1
+    return max(said) if isinstance(said, list | tuple) else int(said)
+
+
 def counts_columns(config: PretrainedConfig) -> bool:
     """Whether some layer may count tokens from a row's first column, padding too (DeepSeek-V4 compresses windows so).
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
+from lit_longpo.engine.layers import experts_per_token
 from lit_longpo.engine.routers import routers
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.policy import Quantization
@@ -117,11 +118,11 @@ def count(plan: ModelPlan) -> ModelSizes:
 
 def _met_by_a_token(model: PreTrainedModel, layers: list[nn.Module]) -> list[tuple[int, bool]]:
     """Sizes of the weights that one token is multiplied by, and whether they are trained."""
-    chosen = getattr(model.config.get_text_config(), "num_experts_per_tok", 1)
+    chosen = experts_per_token(model.config.get_text_config())
     found, choosing = list[tuple[int, bool]](), set(map(id, routers(model)))
     for module in (module for layer in layers for module in layer.modules()):
-        if isinstance(module, nn.Linear) or id(module) in choosing:
-            weight = cast(nn.Parameter, module.weight)
+        weight = getattr(module, "weight", None)  # some routers hold a linear map of their own instead (Hunyuan)
+        if isinstance(weight, nn.Parameter) and (isinstance(module, nn.Linear) or id(module) in choosing):
             found.append((weight.numel(), weight.requires_grad))
         elif not isinstance(module, nn.Conv1d):  # all experts of a layer are one tensor, (E, in, out) or (E, out, in)
             experts = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim == 3]

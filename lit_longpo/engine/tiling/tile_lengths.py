@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from lit_longpo.engine.layers import experts_per_token
 from lit_longpo.engine.tiling.tiles import autocast_dtype
 from lit_longpo.errors import InputError
 
@@ -90,7 +91,7 @@ def mlp_sizes(config: PretrainedConfig) -> tuple[int, int]:
     names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
     said = next((size for name in names if (size := getattr(text, name, None))), 4 * text.hidden_size)
     inside = max(said) if isinstance(said, list | tuple) else int(said)
-    return int(text.hidden_size), inside * int(getattr(text, "num_experts_per_tok", None) or 1)
+    return int(text.hidden_size), inside * experts_per_token(text)
 
 
 def check_tile_tokens(tokens: TileTokens) -> None:

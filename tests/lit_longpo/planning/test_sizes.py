@@ -42,3 +42,12 @@ def test_4_bit_weights_take_what_bitsandbytes_takes(quantization, tmp_path):
     whole = count(ModelPlan(config, torch.bfloat16, LoRA(r=4), converted=True))
     assert (whole.total, whole.frozen_linear) == (planned.total, planned.frozen_linear)
     assert states(planned, Sharding("ddp", 2), FusedAdamW).parameters == planned.total_bytes < 0.4 * whole.total_bytes
+
+
+def test_experts_that_are_chosen_by_layer_are_counted_as_one_number_for_all():
+    """Hunyuan-A13B's files say both in lists, which ended `fit` and `plan` in a TypeError."""
+    one, each = (
+        count(ModelPlan(tiny_config("HunYuanMoEV1", head_dim=8, num_experts=4, moe_topk=chosen), torch.float32))
+        for chosen in (2, [2, 2])
+    )
+    assert each == one

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.tiny_models import tiny_model
+from support.tiny_models import tiny_config, tiny_model
 
 from lit_longpo.engine.tiling.tile_lengths import auto_tile, mlp_sizes, quick_tile
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
@@ -49,6 +49,8 @@ def test_devices_have_tiles_of_their_own():
 def test_experts_count_as_often_as_a_token_meets_them():
     assert mlp_sizes(tiny_model("Qwen3Moe").config) == (32, 2 * 16)
     assert mlp_sizes(tiny_model("Llama").config) == (32, 48)
+    by_layer = {"num_experts": 4, "moe_topk": [2, 3], "moe_intermediate_size": [16, 16]}  # as Hunyuan-A13B's files say
+    assert mlp_sizes(tiny_config("HunYuanMoEV1", **by_layer)) == (32, 3 * 16)
 
 
 def test_auto_leaves_rows_whole_whose_activations_are_kept(monkeypatch):
