@@ -10,7 +10,15 @@ from transformers import Cache
 from evaluation.processes import gather, rank, world_size
 from evaluation.prompting import Prompt
 from evaluation.running.batching import Batch, Batching, Round, limits, plan_rounds
-from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill, spreads, until_stop_ids
+from lit_longpo.engine import (
+    check_answers,
+    continue_rows,
+    end_ids,
+    generation_mode,
+    prefill,
+    spreads,
+    until_stop_ids,
+)
 from lit_longpo.strategies import is_sharded
 
 
@@ -47,6 +55,7 @@ def answer(
     prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
     for step in plan_rounds(prompts, batching, world_size(), seed):
         with generation_mode(model):
+            check_answers(model, lockstep=sharded)
             share = _share(model, step, prompts, batching, generation or {}, sharded=sharded)
         merged = dict[int, list[int]]()
         for part in gather(share):

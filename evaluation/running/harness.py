@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lit_longpo.engine import NumbersOnly, base_model, end_ids, generation_mode, no_numbers
+from lit_longpo.engine import NumbersOnly, base_model, check_answers, end_ids, generation_mode, no_numbers
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError, error_text
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
@@ -82,6 +82,7 @@ def _counting_model(prompt_format: PromptFormat, *, in_chat: bool) -> Any:
 
         def generate_until(self, requests: Any, *rest: Any, **options: Any) -> Any:
             _check_room(requests, self.max_length, self.max_gen_toks)
+            check_answers(self.model)
             return super().generate_until(requests, *rest, **options)
 
         def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:

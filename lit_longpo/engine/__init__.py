@@ -7,6 +7,7 @@ from lit_longpo.engine.generation.numbers import NumbersOnly, no_numbers
 from lit_longpo.engine.generation.prefilling import prefill
 from lit_longpo.engine.generation.settings import Limits, end_ids, greedy_settings, until_stop_ids
 from lit_longpo.engine.generation.spreading import spreads
+from lit_longpo.engine.generation.trial import check_answers
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
@@ -29,6 +30,7 @@ __all__ = [
     "ScoringPlan",
     "UnsupportedModelError",
     "base_model",
+    "check_answers",
     "check_heads",
     "check_model",
     "check_routers",

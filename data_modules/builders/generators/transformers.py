@@ -13,7 +13,7 @@ from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
-from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode, until_stop_ids
+from lit_longpo.engine import Limits, check_answers, continue_rows, end_ids, generation_mode, until_stop_ids
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.rope import readable_positions
@@ -90,6 +90,7 @@ class TransformersGenerator(TextGenerator):
         prompts, plain = [self._prompts.ids(request) for request in batch], self._prompts.format(None)
         ends, decoding = (*plain.stop_ids, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):
+            check_answers(self._model)
             answers = continue_rows(
                 self._model,
                 prompts,

@@ -11,6 +11,7 @@ from lit_longpo.engine.states import masks_padding, mixers, unreachable_states
 _BY_DISTANCE = ("bloom", "mpt", "roformer")  # between tokens, and nowhere by a position
 # What a forward calls the keys and values of the tokens before its own; the first name since transformers 5.24.
 _CACHE_NAMES = ("cache", "past_key_values")
+_PADDING_COUNTS = "_padding_counts"  # of a model to which it means something
 _KNOWN = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 CACHE = next(name for name in _CACHE_NAMES if name in _KNOWN)  # by which `generate` takes and gives them
 
@@ -45,9 +46,15 @@ def _counts_tokens(model: PreTrainedModel) -> bool:
 
 def pads(model: PreTrainedModel) -> bool:
     """Whether padding on the left changes no answer; it does if a state reads it, or if columns are counted."""
-    if counts_columns(model.config.get_text_config()) or not _is_told_positions(model):
+    counted = getattr(model, _PADDING_COUNTS, False) or counts_columns(model.config.get_text_config())
+    if counted or not _is_told_positions(model):
         return False
     return not carries_state(model) or masks_padding(model)
+
+
+def refuse_padding(model: PreTrainedModel) -> None:
+    """Ask a model for prompts without padding from now on: a trial has shown that it is not as good as none."""
+    setattr(model, _PADDING_COUNTS, True)
 
 
 def _is_told_positions(model: PreTrainedModel) -> bool:
