@@ -96,7 +96,7 @@ class Recipe(ABC):
     instruction = RequestTemplate("{question}")
 
     def asked(self, question: str) -> str:
-        """What is asked in a pair's question, without the words of `instruction` around it."""
+        """The question itself of a pair's `question`, without the words of `instruction` around it."""
         before, after = (self.instruction.user.split("{question}")[place] for place in (0, -1))
         return question.removeprefix(before).removesuffix(after)
 
