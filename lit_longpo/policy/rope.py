@@ -21,6 +21,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
 
 _SCALED_BY_FACTOR = ("yarn", "linear", "dynamic", "longrope")  # of a length that does not hold the factor
+_CHUNKS = "dual_chunk_attention_config"
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
 
 
@@ -83,6 +84,8 @@ class RoPE:
             parameters["original_max_position_embeddings"] = trained
         if self.type == "dynamic":
             text.max_position_embeddings = trained
+        if getattr(text, _CHUNKS, None) and (self.type or self.max_length):
+            setattr(text, _CHUNKS, None)  # what was said instead of it; others would still read by chunks
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
             if kind == "linear":  # else the length would be multiplied by the factor once more
@@ -150,8 +153,20 @@ def _leave_attention_to(parameters: dict[str, Any], factor: float | None) -> Non
 def trained_length(config: PretrainedConfig) -> int | None:
     """Tokens that a model was trained on before any scaling; `None` if its configuration does not say."""
     scaled_from = global_rope(config).get("original_max_position_embeddings")
-    length = scaled_from or getattr(config, "max_position_embeddings", None)
+    length = scaled_from or _stated_length(config)
     return None if length is None else int(length)
+
+
+def _stated_length(text: PretrainedConfig) -> int | None:
+    """`max_position_embeddings`, or less where it takes dual chunk attention, which transformers leaves out.
+
+    Files of Qwen2.5-1M state 1,010,000 positions. By plain attention they can read the 262,144 that they were trained
+    on, which stand beside the chunks.
+    """
+    length: int | None = getattr(text, "max_position_embeddings", None)
+    chunks = getattr(text, _CHUNKS, None) or {}
+    plain = chunks.get("original_max_position_embeddings")
+    return length if length is None or plain is None else min(length, plain)
 
 
 def readable_positions(config: PretrainedConfig) -> int | None:
@@ -165,7 +180,7 @@ def readable_positions(config: PretrainedConfig) -> int | None:
         config: of the model, with its rotary settings as they are used.
     """
     text = config.get_text_config()
-    size = getattr(text, "max_position_embeddings", None)
+    size = _stated_length(text)
     if size is None:
         return None
     every, rope = getattr(text, "rope_parameters", None) or {}, global_parameters(text)

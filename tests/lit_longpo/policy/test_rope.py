@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -239,6 +240,20 @@ def test_changed_positions_change_the_window_once(rope, window, tmp_path):
     assert readable_positions(config) == window
     config.save_pretrained(tmp_path)
     assert readable_positions(AutoConfig.from_pretrained(tmp_path)) == window
+
+
+def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention():
+    """Qwen2.5-1M and Qwen3-2507: transformers keeps the setting in the configuration and computes without it."""
+    chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
+    config = Qwen2Config(max_position_embeddings=1010000, dual_chunk_attention_config=chunks)
+    assert readable_positions(config) == trained_length(config) == 262144
+    with pytest.raises(InputError, match=r"at most 262,144 positions.* --policy\.rope\.factor 2 "):
+        check_window(500000, config)
+    for rope in (RoPE(type="yarn", factor=2.0), RoPE(max_length=500000)):
+        stretched = copy.deepcopy(config)
+        rope.apply(stretched)
+        check_window(500000, stretched)
+        assert not stretched.dual_chunk_attention_config
 
 
 def test_what_is_typed_for_positions_beyond_the_window_is_enough():
