@@ -22,6 +22,7 @@ _VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign be
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")  # 1,000
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
+_NO_CENTS = re.compile(r"\.00?$")
 
 
 @lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
@@ -29,13 +30,14 @@ def normalise(text: str) -> str:
     """Lower case, letters and digits only, single spaces; the form in which answers are compared.
 
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
-    A number is one word however it is written: 1,000 is 1000, 2.50 is 2.5, and neither 2 nor 5 is in it.
+    A number is one word: 1,000 is 1000, 5.00 is 5, and neither 2 nor 5 is in 2.5. Python 3.10 is not 3.1, and 1.000 may
+    be a thousand.
     """
     folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", text)).casefold()
     whole = _GROUPED.sub(lambda found: found[0].replace(",", ""), folded)
     parts = _DECIMAL.split(whole)
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
-    parts[1::2] = (number.rstrip("0").rstrip(".") for number in parts[1::2])
+    parts[1::2] = (_NO_CENTS.sub("", number) for number in parts[1::2])
     return " ".join("".join(parts).split())
 
 
@@ -59,9 +61,18 @@ def holds(text: str, answer: str) -> bool:
         text: where it is looked for.
         answer: an empty one is nowhere.
     """
-    if JOINED.search(answer):
-        return answer.replace(" ", "") in text.replace(" ", "")
-    return bool(answer) and has_words(text, answer)
+    if not JOINED.search(answer):
+        return bool(answer) and has_words(text, answer)
+    if answer[0].isdecimal() or answer[-1].isdecimal():
+        return _whole_number(answer).search(text) is not None
+    return answer.replace(" ", "") in text.replace(" ", "")
+
+
+@lru_cache(maxsize=1 << 10)
+def _whole_number(answer: str) -> re.Pattern[str]:
+    """Finds an answer of a `JOINED` script that begins or ends with a number, which is no part of a longer one."""
+    before, after = (r"(?<![\d.])" * answer[0].isdecimal(), r"(?!\.?\d)" * answer[-1].isdecimal())
+    return re.compile(before + r"\s*".join(map(re.escape, answer.replace(" ", ""))) + after)
 
 
 def mentions(text: str, answers: Iterable[str]) -> bool:

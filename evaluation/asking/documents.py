@@ -1,5 +1,6 @@
 """Reads the document that questions are about, from text files or standard input, as one context."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def read_document(paths: Sequence[str]) -> DocumentText:
         raise InputError("expected a document to ask about, got none; type --document FILE (- reads what is piped in)")
     if paths.count(STDIN) > 1:
         raise InputError(f"expected {STDIN} once among the documents, got {paths.count(STDIN)}; name files")
-    texts = [_decoded(_piped() if path == STDIN else _bytes(Path(path).expanduser()), path) for path in paths]
+    texts = [_decoded(_piped() if path == STDIN else _bytes(Path(os.path.expanduser(path))), path) for path in paths]
     names = ["standard input" if path == STDIN else Path(path).name for path in paths]
     return DocumentText(" + ".join(names), _BETWEEN.join(texts))
 

@@ -211,8 +211,10 @@ def _local(path: Path, ours: Path | None) -> Path:
 def _nowhere(name: str, places: str, folders: Sequence[Path], names: Sequence[str]) -> str:
     """What was looked for and where, and what there is: the user's own files first."""
     plain = name.removeprefix("configs/").removesuffix(".yaml")
-    beside = {path.stem for folder in folders for path in (folder / name).parent.glob("*") if path.suffix in _SUFFIXES}
-    near = [f"{Path(name).with_name(stem)}.yaml" for stem in difflib.get_close_matches(Path(name).stem, beside, n=2)]
+    there = (path for folder in folders for path in (folder / name).parent.glob("*"))
+    beside = {path.stem: path.name for path in there if path.suffix in _SUFFIXES}
+    stems = difflib.get_close_matches(Path(name).stem, beside, n=2)
+    near = [str(Path(name).with_name(beside[stem])) for stem in stems]
     near += difflib.get_close_matches(plain, names, n=3 - len(near), cutoff=0.6)
     recipes = [known for known in names if "/" not in known]
     hint = f"did you mean {' or '.join(near)}?" if near else f"recipes that can be named: {', '.join(recipes)}"

@@ -53,5 +53,6 @@ def test_nothing_folders_terminals_and_missing_files_are_refused(tmp_path, monke
     ):
         with pytest.raises(ValueError, match=said):
             read_document(paths)
-    with pytest.raises(FileNotFoundError, match=r"found none; set --document"):
-        read_document([str(tmp_path / "gone.txt")])
+    for gone in (str(tmp_path / "gone.txt"), "~nobody-of-this-name/gone.txt"):
+        with pytest.raises(FileNotFoundError, match=r"found none; set --document"):
+            read_document([gone])

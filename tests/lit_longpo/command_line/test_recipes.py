@@ -147,11 +147,13 @@ def test_a_local_file_wins_and_that_is_said(tmp_path, caplog):
 
 
 def test_a_file_of_the_users_is_meant_first(capsys, tmp_path):
-    (tmp_path / "my_soloop.yaml").touch()
-    for name in ("my_solopo.yaml", "my_solopo", tmp_path / "my_solopo.yaml"):
-        with pytest.raises(SystemExit):
-            read("--config", str(name))
-        assert f"did you mean {Path(name).with_name('my_soloop.yaml')}" in capsys.readouterr().err
+    for theirs in ("my_soloop.yaml", "my_loposo.yml"):
+        (tmp_path / theirs).touch()
+        for name in ("my_solopo.yaml", "my_solopo", tmp_path / "my_solopo.yaml"):
+            with pytest.raises(SystemExit):
+                read("--config", str(name))
+            assert f"did you mean {Path(name).with_name(theirs)}" in capsys.readouterr().err
+        (tmp_path / theirs).unlink()
 
 
 @pytest.mark.parametrize(

@@ -16,3 +16,4 @@ def test_nothing_is_said_where_nothing_is_like_it(tmp_path):
     assert nearby(tmp_path / "pairs.jsonl") == ""
     assert nearby(tmp_path / "nowhere" / "notes.jsonl") == ""
     assert nearby(tmp_path / "notes.jsonl" / "notes.jsonl") == ""  # below a file
+    assert nearby("~nobody-of-this-name/notes.jsonl") == ""  # it was a traceback
