@@ -121,7 +121,7 @@ class MixtureDataModule(PairDataModule):
         return [replace(pair, id=f"{name}/{pair.id}").read_from(pair.origin) for name, pair in named]
 
     def reports(self) -> dict[str, Any]:
-        """Also how many examples of each source an epoch has, and the sources' own reports."""
+        """As of every data module; also how many examples of each source an epoch has, and the sources' own reports."""
         own = {name: _own_reports(source) for name, source in self.sources.items()}
         mixture = {name: asdict(counts) for name, counts in self.counts.items()}
         return {

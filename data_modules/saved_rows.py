@@ -1,4 +1,4 @@
-"""A data module of stored rows, to compute again what made a loss NaN."""
+"""A data module of stored rows, to compute again what made a loss NaN or infinite."""
 
 from collections.abc import Iterator
 from pathlib import Path

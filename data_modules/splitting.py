@@ -196,7 +196,7 @@ def _(item: PreferencePair) -> tuple[str, str]:
 
 @documents_of.register
 def _(item: QARecord) -> tuple[str, str]:
-    """Sorted, because the questions of an article have the same paragraphs in any order."""
+    """All passages, and those that the answer depends on; sorted, as all questions of an article hold all of its."""
     whole = "\n".join(sorted(passage.text for passage in item.passages))
     return whole, "\n".join(sorted(passage.text for passage in item.passages if passage.supporting)) or whole
 

@@ -1,4 +1,4 @@
-"""Measures what training has cost on short contexts, with tasks of lm-evaluation-harness."""
+"""Measures what a model can do on short contexts, with tasks of lm-evaluation-harness, each with its shots."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -190,7 +190,7 @@ class LongPOCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Check, before anything is loaded, the number of processes and whether the policy can be trained.
 
-        And do settings cancel others?
+        Also warns of settings that cancel others.
         """
         check_strategy(self.trainer.strategy)
         check_launch(self.trainer)
@@ -212,7 +212,7 @@ class LongPOCLI(LightningCLI):
                 log.warning(message)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the instance
-        """Lightning's commands that are offered here, the typed one first."""
+        """Lightning's commands that are offered here: the typed one alone, if one of them is typed first."""
         return self._asked
 
 

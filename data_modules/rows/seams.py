@@ -4,7 +4,7 @@ Responses share their prompt's tokens, so context, question and answers are toke
 merges across those seams would give other tokens for the whole text, and some chat templates write earlier turns
 differently from the last one. Training and evaluation use the same seams, so nothing breaks; but a checkpoint served
 with joint tokenisation would see other ids. Comparing takes as long as tokenising, so of large data only a part is
-compared, large enough to find any kind of text that differs.
+compared, large enough to find a kind of text that differs.
 """
 
 from collections import Counter

@@ -160,7 +160,7 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
 
 
 def longer_answers(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
-    """Warnings about tasks whose sub-EM rises and whose F1 falls by a point or more: their answers got longer."""
+    """Warnings about tasks whose sub-EM rises and whose F1 falls by a point or more, as longer answers make them do."""
     said = list[str]()
     for task in first.tables.keys() & second.tables.keys():
         changes = {

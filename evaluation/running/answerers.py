@@ -87,7 +87,7 @@ class Answerer(ABC):
         seed: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Generator[Texts, None, None]:
-        """Yields answers by the prompt's number as they come, decoded by `PromptFormat.decode_reply`.
+        """Yields answers by the prompt's number as they come, unstripped (see `PromptFormat.decode_reply`).
 
         Args:
             prompts: what to answer.

@@ -49,7 +49,7 @@ def _report_on(benchmark: Benchmark, example: Example) -> None:
 
 
 def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
-    """The benchmark's score, which must lie between 0 and 1; a percentage is refused.
+    """The benchmark's score, which must lie between 0 and 1: a percentage would be read as a hundred times as much.
 
     Args:
         benchmark: whose rule counts.

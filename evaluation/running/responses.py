@@ -64,7 +64,7 @@ class StoredResponse:
 
     @property
     def answer(self) -> str:
-        """The text without its thoughts; empty if it was cut off within them."""
+        """What the text says behind its last thoughts; empty if it was cut off within them."""
         return without_thoughts(self.response, opened=bool(self.thinks))
 
     @property
@@ -165,7 +165,7 @@ class Responses:
 
 
 def _difference(run: Mapping[str, object], last: Mapping[str, object]) -> str:
-    """The facts that differed in another run into the same folder, without the date."""
+    """The facts that differed in another run into the same folder; empty if only the date did."""
     names = [name for name in {**run, **last} if run.get(name) != last.get(name)]
     return ", ".join(f"{name}: {run.get(name)}" for name in names) if set(names) - {"date"} else ""
 

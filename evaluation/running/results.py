@@ -148,7 +148,7 @@ def score_task(
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
-    """The text to score: the answer without thoughts, or a placeholder if an empty answer would not be counted."""
+    """The text to score: the answer, or a mark of cut-off thoughts if an empty answer would not be counted."""
     answer = row.answer
     if answer or not row.response or benchmark.counts(example.answered("", 0.0)):
         return answer

@@ -80,7 +80,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def too_few(self, prompt: Prompt, num_read: int) -> bool:
-        """Whether the number of tokens that a server has read shows that it did not read the whole prompt."""
+        """Whether a server that has read so many tokens has not read the whole prompt, or has read another one."""
 
     @abstractmethod
     def text(self, choice: Any, prompt: Prompt) -> str | None:

@@ -1,4 +1,4 @@
-"""Finds and checks the checkpoint that a trainer loads: a named one, or for "last" the newest of such a run."""
+"""Finds and checks the checkpoint that a trainer loads: a named one, or for "last" the newest of a run like this."""
 
 import logging
 from collections.abc import Callable

@@ -55,7 +55,7 @@ def log_from(trainer: Trainer, step: int) -> None:
     """Set the step under which the next values are logged, so that it is the one of a run that was not stopped.
 
     Lightning 2.6 counts these steps separately. After a resume its guess is one too high if the checkpoint was saved
-    after the end of a step, as the last one of a training is.
+    after the end of a step, as the last one of a training and that of a stopped one are.
 
     Args:
         trainer: whose training is about to go on.
@@ -118,7 +118,7 @@ def validation_due(checkpoint: dict[str, Any]) -> bool:
 
 
 def validated_rows(checkpoint: dict[str, Any]) -> int | None:
-    """Rows trained on when the last validation was done; `None` if a validation is due."""
+    """The rows of a checkpoint, after which no validation is due any more; `None` if one is due, or without `fit`."""
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop is None or validation_due(checkpoint):
         return None

@@ -111,7 +111,10 @@ def starts_anew(trainer: Trainer) -> bool:
 
 
 def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:
-    """The checkpoints whose settings are those of this run; logs the newest one that is passed over.
+    """The checkpoints whose settings are those of this run, as far as is known without data.
+
+    Those that hold weights alone are left out if training is to continue. A warning names the newest one that is
+    passed over.
 
     Args:
         paths: whole checkpoints.
@@ -149,7 +152,7 @@ def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
 
 
 def check_settings(path: Path, settings: Settings) -> None:
-    """Refuse to resume from a checkpoint that was trained with other settings than this run's.
+    """Refuse to resume from a checkpoint whose training had other settings than this run, slight ones apart.
 
     Args:
         path: a whole checkpoint.

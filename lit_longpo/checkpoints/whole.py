@@ -210,7 +210,7 @@ def refuse_broken(path: Path, option: str, *, at_once: bool = False) -> None:
     Args:
         path: of the checkpoint.
         option: that takes it.
-        at_once: look at what takes no reading of the whole checkpoint alone.
+        at_once: only look at what can be told without reading the whole checkpoint.
 
     Raises:
         InputError: saying what is wrong and what to type.

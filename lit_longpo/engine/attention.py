@@ -73,7 +73,7 @@ class MissingTableError(UnsupportedModelError):
 
 
 class MissingKernelError(UnsupportedModelError):
-    """The attention backend that was asked for does not run here; the error is final, no other backend is tried."""
+    """The attention backend that was asked for does not run here; no other is tried, as it was not asked for."""
 
 
 def prefix_shared_attention(
@@ -220,7 +220,9 @@ def register() -> None:
 
 
 def exact_attention(model: PreTrainedModel | type[PreTrainedModel], config: PretrainedConfig | None = None) -> str:
-    """The transformers attention that computes the model exactly: "eager" with a soft-cap, as 5.10 drops it in "sdpa".
+    """The transformers attention that computes the model exactly: "sdpa" if the model has it, else "eager".
+
+    With a soft-cap it is "eager", too: transformers 5.10 drops the cap under "sdpa".
 
     Args:
         model: the model or its class.

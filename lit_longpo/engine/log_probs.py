@@ -76,7 +76,9 @@ def token_log_probs(
 
 
 def projected_twice(scored: int, vocabulary: int) -> int:
-    """The number of tokens whose logits backward recomputes: of all tiles but the last; of all tiles with a soft-cap.
+    """The number of tokens whose logits backward recomputes: those of all tiles but the last.
+
+    With a soft-cap it recomputes all of them, which is not counted here.
 
     Args:
         scored: N.

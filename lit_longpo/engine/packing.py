@@ -54,7 +54,10 @@ class _Row:
                 self._score(place.rows[offset - 1] if offset else place.prompt[-1].rows[-1], token, owner)
 
     def score_rest(self, group: Group, place: "_Place", owner: int) -> None:
-        """Score the rest of the first response's sequence: prompt and template tokens, but for the first of all."""
+        """Score the rest of the first response's sequence: the tokens of prompt and template.
+
+        Not the first one of the prompt, which nothing predicts.
+        """
         length, response = len(group.prompt_ids), group.responses[0]
         mask = group.sequence_mask or (True,) * (length + len(response.token_ids))
         rows = itertools.chain.from_iterable(piece.rows for piece in place.prompt)

@@ -4,7 +4,7 @@
 2. A model that fails there is scored one sequence at a time, through its own forward. That too is compared with the
    model's own logits.
 3. If head weight times hidden states does not give these logits, the logits themselves are used (`own_logits.py`).
-4. What still differs is refused: no causal language model is left.
+4. What still differs is refused: models whose tokens see later ones, and other models that are not causal.
 
 Some models are only right at true positions; rows with synthesised ones are refused for them (`leaps.py`). At the end
 layers that run in tiles are compared with whole ones.

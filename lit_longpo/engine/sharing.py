@@ -2,7 +2,7 @@
 
 Sharing is exact if a token depends on the tokens before it and on nothing else. Some rotary angles also depend on the
 length of the sequence, and some models are run one sequence at a time. For these every group gets a prompt of its own
-again; scored tokens keep their order.
+again; scored tokens keep their order. The row is then as long as it would have been without sharing.
 """
 
 from collections.abc import Iterator, Sequence

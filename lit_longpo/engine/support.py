@@ -1,7 +1,7 @@
 """Start-up check of whether a packed row is exact for this model: rules from its configuration, then a probe.
 
-The probe scores two tiny groups in one packed row and as separate rows, and compares both with the model's own
-logits. (Counting attention calls would prove nothing: a Mamba branch beside attention passes the count.) One prompt has
+The probe scores two tiny groups in one packed row, and as separate rows by the model's own logits, and compares the
+two. (Counting attention calls would prove nothing: a Mamba branch beside attention passes the count.) One prompt has
 a jump in its positions, which transformers would take for a boundary. In half precision the comparison is too blunt for
 a layer whose state leaks a little. So models with recurrent layers must also keep responses apart to the bit, and every
 state has to pass through the functions that `states.py` wraps.
@@ -186,7 +186,11 @@ def check_sharing(model: nn.Module) -> None:
 
 
 def _sharing(group: Group) -> list[Group]:
-    """Three groups whose prompts begin alike: the given one, and two that go on with 2 and 4 tokens of its response."""
+    """Three groups whose prompts begin alike, with one response each.
+
+    The first has the given prompt and its second response. The prompts of the others go on with 2 and 4 tokens of its
+    first response; what follows these tokens is the response.
+    """
     first, second, _ = group.responses
     groups = [replace(group, responses=(second,))]
     for number in (2, 4):

@@ -1,4 +1,4 @@
-"""A manifest of everything that a folder's lines depend on, so that a killed run only continues with its own."""
+"""A manifest of all that a folder's lines depend on, written before them, so that a killed run continues its own."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Keeps the rows of earlier starts in a `CSVLogger`'s file, which Lightning deletes at every start."""
+"""Keeps the rows of earlier starts in a `CSVLogger`'s named folder, whose file Lightning deletes at every start."""
 
 import csv
 import logging

@@ -151,7 +151,7 @@ def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T
 
 
 def _marks(row: RowPlan) -> tuple[int, ...]:
-    """Lengths of the prompts that are traced, longer ones for rows of few examples."""
+    """Lengths of the prompts that are traced; a row of several examples has no more tokens than the last length."""
     few = tuple(tokens for tokens in _TRACED_TOKENS if tokens * row.num_examples <= _TRACED_TOKENS[-1])
     return few if len(few) > 1 else _TRACED_TOKENS[:2]
 

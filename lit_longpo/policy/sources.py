@@ -1,4 +1,7 @@
-"""Checks that there is a model at `policy.source` before a library tries to load it, and explains their errors."""
+"""Checks that there is a model at `policy.source`, and explains libraries' errors about its files.
+
+Checked before any library tries to load it, which takes a minute for a name on the hub.
+"""
 
 import difflib
 import pickle

@@ -148,7 +148,10 @@ def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[st
 
 
 def _at_an_error(callback: Callback) -> Iterator[str]:
-    """Problems of callbacks that save when an exception is raised: such a checkpoint lies inside a step."""
+    """Problems of callbacks that save when an exception is raised: such a checkpoint lies inside a step.
+
+    SIGTERM and Ctrl-C leave a checkpoint between two steps without them.
+    """
     expected = "expected checkpoints between two steps from `trainer.callbacks`, got"
     instead = "`every_n_train_steps` of a ModelCheckpoint says how many steps an error costs"
     if isinstance(callback, OnExceptionCheckpoint):

@@ -20,7 +20,7 @@ from lit_longpo.training.row_checks import data_attribute
 
 
 class FirstPairs:
-    """Collects what the untrained policy makes of a run's first pairs, and reports it once (`PreferenceSignal`)."""
+    """Collects what the untrained policy makes of the first pairs of a `fit`, and reports it once."""
 
     def __init__(self) -> None:
         self._signal: PreferenceSignal | None = None
@@ -32,7 +32,10 @@ class FirstPairs:
         self._signal = PreferenceSignal.of(views)
 
     def watch(self, views: Views, trainer: Trainer) -> None:
-        """Start collecting where training starts, or continue with what the checkpoint has seen."""
+        """Start collecting where training starts, or continue with what the checkpoint has seen.
+
+        A resumed run whose checkpoint has seen no pairs collects none: its policy is trained already.
+        """
         if trainer.global_step and not self._seen:
             self._signal = None
             return
@@ -81,7 +84,7 @@ class FirstPairs:
             self._signal.look(trainer, last=True)
 
     def state(self) -> dict[str, Any] | None:
-        """What a checkpoint keeps: the pairs seen so far; `None` if there are none."""
+        """What a checkpoint keeps: the pairs seen so far; `None` if none are collected and none were."""
         return self._seen if self._signal is None else {**self._signal.state(), "asked": self._asked}
 
     def load(self, state: dict[str, Any] | None) -> None:

@@ -47,7 +47,10 @@ def precision_problem(
 
 
 def _half_states(dtype: str, precision: str, *, trains_weights: bool) -> str | None:
-    """The problem of training in fp16, where Adam's squares of gradients below 2e-4 are zero; `None` if none."""
+    """The problem of training in fp16; `None` if there is none.
+
+    Adam's squares of gradients below 2e-4 are zero there, so that its steps become a hundred times too large.
+    """
     if precision == "16-mixed" and dtype != "float32" and trains_weights:
         return (
             f"expected `policy.dtype: float32` beside `trainer.precision: 16-mixed`, got {dtype}, whose gradients no "

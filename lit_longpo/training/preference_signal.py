@@ -114,7 +114,7 @@ class PreferenceSignal:
         return Difficulty(tuple(self.state()["margins"]), measure)
 
     def _log(self, difficulty: Difficulty, loggers: Iterable[Logger]) -> None:
-        """Log the numbers to every logger that has not received them, in an earlier start of the run either."""
+        """Log the numbers to every logger that has not had them yet, in this start of the run or in an earlier one."""
         numbers = {"ranked_right": difficulty.ranked_right, "median_margin": difficulty.median_margin}
         for logger in loggers:
             if (place := place_of(logger)) in self._told:

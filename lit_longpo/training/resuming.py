@@ -87,7 +87,10 @@ class Resumption:
             trainer.callback_metrics.update(values)
 
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
-        """Restore this rank's random state right before the first batch, so that nothing else uses it."""
+        """Restore this rank's random state right before the first batch, so that nothing else uses it.
+
+        Logged steps are counted on from the checkpoint's.
+        """
         self.loaded_step = None
         if self.random_states is not None:
             self._say_left_out(trainer)
@@ -96,7 +99,10 @@ class Resumption:
             self.random_states = None
 
     def _say_left_out(self, trainer: Trainer) -> None:
-        """Warn of a checkpoint saved inside an optimizer step, as older versions and foreign callbacks write them."""
+        """Warn of a checkpoint that was saved inside an optimizer step.
+
+        Lightning's own trainer, older versions of ours and other people's callbacks may write such checkpoints.
+        """
         if self.left_out and trainer.is_global_zero:
             log.warning(
                 "the checkpoint was saved between the rows of one optimizer step: its %d rows before that change no "

@@ -27,7 +27,7 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
 
     Raises:
         ValueError: there are no rows, they reach beyond the model's window, or they only keep their budget by sharing
-            prompts, which this model cannot.
+            prompts, which this model cannot; or several processes are to validate after a time.
     """
     _check_clock(trainer)
     _check_training_rows(trainer)

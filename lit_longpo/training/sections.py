@@ -85,7 +85,7 @@ class Sections:
             raise InputError(problem)
 
     def kept_whole(self, model: nn.Module, strategy: object, precision: str) -> FullPrecision:
-        """The tensors that a half-precision model keeps in fp32, to be restored after a strategy has cast them.
+        """Tensors that a half-precision model keeps in fp32, to be restored once the trainer's precision casts them.
 
         Args:
             model: the policy as it was loaded.
@@ -93,7 +93,7 @@ class Sections:
             precision: of the trainer.
 
         Raises:
-            InputError: such a tensor cannot be restored, because it is trained or split.
+            InputError: the precision casts such a tensor, and it cannot be restored, because it is trained or split.
         """
         kept = [name for name, p in kept_parameters(model) if p.requires_grad or splits_parameters(strategy)]
         if kept and (precision in CASTS or is_deepspeed(strategy)):

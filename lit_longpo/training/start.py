@@ -73,8 +73,10 @@ def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> Scori
         trainer: its data are set up.
 
     Raises:
-        UnsupportedModelError: the data have synthesised positions, or rows filled by sharing prompts, and the model
-            cannot be scored on such rows.
+        UnsupportedModelError: no way gives the model's own log-probabilities, or the data have synthesised positions
+            and it cannot be scored at them.
+        ChanceError: in training mode its log-probabilities differ from those in eval mode.
+        InputError: rows only keep their budget by sharing prompts, which the model cannot.
     """
     found = plan_scoring(model)
     if found.path == "packed":
@@ -94,7 +96,7 @@ def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
 
 
 def say_steps(trainer: Trainer, steps: int) -> None:
-    """Warn if a run ends before `trainer.max_steps`, or has so few steps that nothing is learnt.
+    """Warn if a run ends before `trainer.min_steps` or `max_steps`, or has so few steps that nothing is learnt.
 
     Args:
         trainer: about to fit.

@@ -28,7 +28,7 @@ _VERDICT = re.compile(
 
 
 class Verifier(ABC):
-    """Labels a pair: chosen is better (True), worse (False), or the verifier cannot tell (None)."""
+    """Labels a pair: chosen is better (True), worse (False), or neither: both are equal, or it cannot tell (None)."""
 
     @abstractmethod
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:

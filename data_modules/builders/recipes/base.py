@@ -50,7 +50,7 @@ class Workbench:
     opened: bool = False
 
     def said(self, text: str) -> str:
-        """A generated text without its thoughts; empty if it was cut off within them."""
+        """What a generated text says behind its last thoughts; empty if it was cut off within them."""
         return without_thoughts(text, opened=self.opened)
 
     def rng(self, name: str) -> random.Random:

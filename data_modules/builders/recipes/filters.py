@@ -54,7 +54,7 @@ class Refusal(AnswerFilter):
 class Repetition(AnswerFilter):
     """Refuses answers that repeat themselves.
 
-    The share of repeated word n-grams; unlike the share of repeated words it does not grow with length.
+    The share of repeated word n-grams counts; unlike that of repeated words it does not grow with length.
 
     Args:
         n: words of an n-gram.

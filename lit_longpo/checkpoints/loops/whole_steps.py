@@ -18,8 +18,8 @@ from lit_longpo.strategies import ends_step
 def keep_steps_whole(trainer: Trainer) -> None:
     """Put off until the step's end what Lightning 2.6 does between its rows.
 
-    After a resume its ModelCheckpoint takes the first row for the end of a step; timed checkpoints and `max_time` come
-    wherever the clock says so; and validations, with their checkpoints, count rows.
+    After a resume its ModelCheckpoint takes the first row for the end of the step that it has stored already; timed
+    checkpoints and `max_time` come wherever the clock says so; and validations, with their checkpoints, count rows.
 
     Args:
         trainer: about to fit, with its callbacks.

@@ -46,7 +46,7 @@ class Part:
 
 
 def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
-    """Whether a row's attention is computed in parts: a long piece, or a chain of pieces, is shared by groups.
+    """Whether a row's attention is computed in parts: a long piece or a chain of pieces is shared, on a CPU.
 
     Args:
         query: Shape: (1, H, T, D).

@@ -30,7 +30,8 @@ def keeps_more_than_keys(model: PreTrainedModel) -> bool:
 def continues(model: PreTrainedModel) -> bool:
     """Whether a prompt may be computed in parts, each on the cache that the parts before have left.
 
-    Not if rotary angles depend on the length: a part's keys would get the angles of the part's own length.
+    Not if rotary angles depend on the length: a part's keys would get the angles of the part's own length
+    (under longrope those of other factors).
     """
     known = unreachable_states(model, model.config.get_text_config()) is None
     taken = any(name in inspect.signature(model.forward).parameters for name in _CACHE_NAMES)

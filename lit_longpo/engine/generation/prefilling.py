@@ -39,7 +39,8 @@ def past_of(
 ) -> Cache | None:
     """The cache of all but the last column, each different prompt computed once, without padding if possible.
 
-    `None` if `generate` has to compute the prompts itself, as for models whose angles depend on the length.
+    `None` if `generate` has to compute the prompts itself, as for models whose angles depend on the length. Where a
+    width was asked for, rows are computed as a padded batch.
 
     Args:
         model: a causal language model.

@@ -1,4 +1,4 @@
-"""Scores by a model's own logits, one sequence at a time: for heads that are more than one linear map.
+"""Scores by a model's own logits, one sequence at a time: for heads that are no plain product with a weight.
 
 Elsewhere the engine multiplies hidden states with the head's weight itself, tile by tile. A head of several layers
 (BERT's), of fewer rows than the vocabulary (Inkling's) or with a factor of its own would be left out so. Here the whole

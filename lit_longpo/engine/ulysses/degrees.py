@@ -30,7 +30,7 @@ def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None =
 
 
 def head_counts(config: PretrainedConfig) -> tuple[int, int]:
-    """The numbers of query heads and of key/value heads."""
+    """The numbers of query heads (1 if not stated) and of key/value heads (as many, if not stated)."""
     text = config.get_text_config()
     heads = int(getattr(text, "num_attention_heads", None) or 1)
     return heads, int(getattr(text, "num_key_value_heads", None) or heads)

@@ -97,7 +97,8 @@ def _opening(
     """The control token that opens turns; `None` if there is none.
 
     It is the first control token of a prompt that occurs again between an answer and the next question. A token that
-    closes turns also occurs again if the template begins with a message of its own, so that one is passed over.
+    closes turns also occurs again if the template begins with a message of its own; any other goes
+    before it.
 
     Args:
         tokenizer: any.

@@ -112,11 +112,11 @@ class DataMarks:
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None) -> tuple[Markup, Markup]:
-    """The control tokens that contexts and questions must not contain, and those that answers must not contain.
+    """The control tokens that stay text in contexts and questions, and those that stay text in answers.
 
     These are the special tokens, and the added tokens that the chat template writes (DeepSeek's turn marks are not
-    special). Answers may contain added tokens that open no turn: `<think>` is an answer's own to write, even if the
-    template mentions it.
+    special). In answers only those added tokens that open turns stay text: `<think>`, special or not, is an answer's
+    own to write, wherever the template has it (behind the mark that opens answers, or in words about how to think).
     """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)

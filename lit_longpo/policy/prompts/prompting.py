@@ -74,7 +74,7 @@ class PromptFormat:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end a generated answer: the one that ends answers in training, then the tokenizer's EOS."""
+        """The tokens that end a generated answer, each once: the one that ends it in training, then the EOS token."""
         return tuple(dict.fromkeys((self.end_id, int(self.tokenizer.eos_token_id))))
 
     @property
@@ -141,7 +141,7 @@ class PromptFormat:
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
-        """The control tokens that the chat template writes and answers must not contain."""
+        """The control tokens that the chat template writes and that stay text in answers."""
         texts = () if self._chat is None else tuple(self._chat.texts())
         return tuple(name for name in self._from_data.in_answers.tokens if any(name in text for text in texts))
 
@@ -228,7 +228,7 @@ class PromptFormat:
 
     @property
     def closing_text(self) -> str:
-        """The text that ends answers, if the chat template ends them by text; empty if it ends them by a token."""
+        """The text with which the chat template ends answers, up to a token in it; empty if a token comes first."""
         if self._chat is None or self._end:
             return self._closing.strip()
         names = (token.content for token in self.tokenizer.added_tokens_decoder.values())

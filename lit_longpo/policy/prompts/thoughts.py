@@ -9,7 +9,7 @@ THINKS, THOUGHT = "<think>", "</think>"
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
-    """The reply without its thoughts; unchanged if it has none.
+    """What a reply says behind its last thoughts, stripped; the reply unchanged if it has none.
 
     Args:
         text: of a model that may think.

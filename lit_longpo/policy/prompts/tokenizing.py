@@ -100,7 +100,9 @@ class TextEncoder:
         return tokens
 
     def encode_after(self, before: str, text: str, data: Sequence[Data] = ()) -> Tokens:
-        """Tokens of a text as it is encoded after another one; on its own if a token would span both.
+        """Tokens of a text as it is encoded after another one, without the mark of a text's beginning.
+
+        The text is encoded on its own if a token would span both.
 
         Args:
             before: what stands before it; a line break if that is nothing.
@@ -119,7 +121,7 @@ class TextEncoder:
         return UnlocatedTokens(both.ids[len(first) :], text, self._slow_ids)
 
     def _controlled(self, text: str, tokens: LocatedTokens, data: Sequence[Data]) -> set[int]:
-        """The control tokens that were read out of data and have to be encoded as text."""
+        """The control tokens that were read out of data and have to be encoded as text; the unknown token is none."""
         hit = set[int]()
         if all(part.markup.ids.isdisjoint(tokens.ids) for part in data):  # nearly always
             return hit

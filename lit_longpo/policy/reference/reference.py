@@ -59,10 +59,10 @@ class Reference:
         self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a reference model with another tokenizer than the policy's; reads no weights.
+        """Refuse a reference model to which any of the policy's token ids means something else; reads no weights.
 
         Raises:
-            InputError: naming a token whose ids differ.
+            InputError: naming a token whose ids differ, or the reference has no tokenizer.
         """
         if self.config.policy is None:
             return

@@ -38,6 +38,8 @@ def turn_off(config: PretrainedConfig) -> None:
 def chance_problem(config: PretrainedConfig) -> str | None:
     """Why a model cannot be trained, because it draws random numbers that no setting turns off; `None` if it can.
 
+    In eval mode such a model is exact.
+
     Args:
         config: a model's.
     """
