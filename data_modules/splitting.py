@@ -65,7 +65,7 @@ def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> S
 
 
 def _say_share(held: int, total: int, fraction: float) -> None:
-    """Warn where whole documents are far more of the examples than was asked for: training has as many fewer."""
+    """Warn if the documents held out are far more of the examples than was asked for; training has so many fewer."""
     wanted = fraction * total
     if held - wanted >= max(1.0, wanted / 2):
         log.warning(

@@ -100,7 +100,7 @@ class Benchmark(ReportRules, ABC):
         return ()
 
     def drawn_with(self, task: str) -> str:
-        """What seeds the choice and the order of a task's examples; tasks of one such name draw the same contexts.
+        """The name that seeds choice and order of a task's examples; tasks with the same name draw the same contexts.
 
         Args:
             task: whose examples are asked in part, by `limit` or `max_minutes`.

@@ -139,7 +139,7 @@ class LVEval(WithAnswerMetric):
         return dict(hashes(self.folder, ("config.py", "config/config.json")))
 
     def drawn_with(self, task: str) -> str:
-        """Its data set: the same questions at every level, as they are compared."""
+        """The task's data set, so that all levels, which are compared, ask the same questions."""
         return dataset_name(task)
 
     def official_length(self, window: int) -> int:

@@ -108,7 +108,7 @@ class QA(Benchmark):
 
     @cached_property
     def asked(self) -> tuple[Question, ...]:
-        """The questions with an answer, as many as `first` allows, those about one context side by side."""
+        """The questions with an answer, context by context until there are `first`; the last context may bring more."""
         by_context = dict[str, list[Question]]()
         for item in self._all:
             if item.answers:

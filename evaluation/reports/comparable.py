@@ -40,7 +40,7 @@ def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[st
 
 
 def check_same_questions(pairs: Sequence[Pair]) -> None:
-    """Refuse pairs of predictions of which an id means two questions.
+    """Refuse predictions whose id stands for different questions in the two reports.
 
     Args:
         pairs: predictions with the same id, from either report.

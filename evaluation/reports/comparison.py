@@ -228,7 +228,7 @@ def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
 
 
 def _other_texts(pairs: Sequence[Pair]) -> list[str]:
-    """Questions of one id whose contexts are others, as in two files of the same questions at two lengths."""
+    """How many questions have other contexts under the same id, as in files of two lengths; empty if none has."""
     named = [(one.context, other.context) for one, other in pairs if one.context and other.context]
     others = sum(one != other for one, other in named)
     return [f"the contexts of {others:,} of {len(named):,} questions"] if others else []

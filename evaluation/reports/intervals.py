@@ -145,7 +145,7 @@ def estimate_mean_of(
 
 
 def _drawn_together(samples: Mapping[str, ClusteredScores]) -> list[NDArray[np.float64]]:
-    """Means of each group; the contexts of those that share some are drawn for all of them, by the first one's name."""
+    """The means of each group's draws. Groups that share contexts draw together, seeded by the first one's name."""
     drawn = dict[str, NDArray[np.float64]]()
     for names in _sharing(samples):
         every = sorted(frozenset().union(*(samples[name].named_contexts for name in names)))
@@ -184,7 +184,7 @@ def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -
 
 @lru_cache(_REMEMBERED)
 def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], num: int, name: str) -> NDArray[np.float64]:
-    """Means over what is drawn of at least `num` contexts; NaN where none of them has a score here."""
+    """The mean of every draw from at least `num` contexts; NaN if none of the drawn ones has a score here."""
     sums, sizes = np.bincount(clusters, weights=scores, minlength=num), np.bincount(clusters, minlength=num)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     rows = max(1, _BLOCK // len(sums))

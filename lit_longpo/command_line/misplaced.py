@@ -41,7 +41,7 @@ def meant_place(place: str, options: Collection[str]) -> str | None:
 
 
 def section_of(content: dict[str, Any], parser: ArgumentParser) -> str | None:
-    """The section whose settings these are; `None` of others, of a single key, and where several may be meant."""
+    """The section that has all of these settings; `None` if none or several have, and for a single key."""
     if len(content) < 2:
         return None
     options = set(option_names(parser))
@@ -64,7 +64,7 @@ def beside_a_class(files: Sequence[Path]) -> tuple[str, list[str], Path] | None:
 
 
 def settings_in(path: Path) -> dict[str, Any]:
-    """What a file says; nothing of one that holds no sections or cannot be read, which is told by whoever reads it."""
+    """The settings in a file; empty if it holds no sections or cannot be read, which its reader reports."""
     content = _content(path)
     return content if isinstance(content, dict) else {}
 

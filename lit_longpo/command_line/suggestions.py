@@ -82,7 +82,7 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
 
 
 def _meant(message: str, parser: ArgumentParser, command: ArgumentParser) -> Iterator[str]:
-    """An option of the command that a key of a file would be, stood it not in another section."""
+    """The option of the command that a key would be if it stood in another section of its file, if there is one."""
     of_command, place = _OF_COMMAND.fullmatch(message), _place(message, parser)
     name = of_command[1] if of_command else place[0] if place else ""
     if name and (option := meant_place(name, known_options(command))) is not None:

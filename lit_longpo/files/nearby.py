@@ -9,7 +9,7 @@ _MOST = 10_000  # names that are compared, in half a second
 
 
 def nearby(path: str | Path) -> str:
-    """A question about what lies beside a missing path and is called almost so, with "; " in front; else nothing.
+    """A "did you mean" question with names like that of a missing path, after a "; "; empty if there are none.
 
     Args:
         path: as the user wrote it.

@@ -1,4 +1,4 @@
-"""Checks that policy, reference and strategy agree on one precision, and that it can hold small weight updates."""
+"""Checks that policy, reference and strategy agree on one precision, and that fp16 does not undo training."""
 
 from lit_longpo.policy import LoRA
 

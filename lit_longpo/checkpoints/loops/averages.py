@@ -5,10 +5,10 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 
 def take_averages_back(trainer: Trainer) -> None:
-    """Put the weights that are trained in their place again: an average is there as long as a validation lasts.
+    """Put the trained weights back into the model if a validation of the average was cut short.
 
-    Lightning 2.6 leaves it there where SIGTERM ends a validation. A checkpoint would then call the average what is
-    trained, and the other way round.
+    Lightning 2.6 leaves the average in their place if SIGTERM ends a validation. A checkpoint would then hold each of
+    the two under the other's name.
 
     Args:
         trainer: whose loop a signal has ended, maybe in the midst of a validation.

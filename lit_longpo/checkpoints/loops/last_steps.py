@@ -47,7 +47,7 @@ def _and_last(
 
 
 def _write_last(keeper: Any, trainer: Trainer) -> None:
-    """The last weights, or a link to them: to nothing else, as Lightning has it where no other file holds them."""
+    """Write the last weights, or a link if a file holds them; else Lightning would link to another file."""
     stated = keeper.save_last
     keeper.save_last = stated if keeper._last_global_step_saved == trainer.global_step else True
     try:

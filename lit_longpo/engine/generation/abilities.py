@@ -54,7 +54,7 @@ def pads(model: PreTrainedModel) -> bool:
 
 
 def refuse_padding(model: PreTrainedModel) -> None:
-    """Ask a model for prompts without padding from now on: a trial has shown that it is not as good as none."""
+    """From now on ask this model without padding, because a trial has shown that padding changes its answers."""
     setattr(model, _PADDING_COUNTS, True)
 
 

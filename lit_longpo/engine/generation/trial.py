@@ -1,8 +1,8 @@
-"""A few tokens asked for before the first answer: transformers' `generate` is not every model's own forward.
+"""Generates a few tokens before the first answer, to find models that `generate` asks otherwise than they read.
 
-It counts positions from 0 where RoBERTa's decoders begin behind their padding, hands caches to models that take none
-(GPT-1, XLNet), and some models read their own cache otherwise than a whole text (GIT, CPM-Ant). Answers would be
-another model's, or a traceback.
+transformers' `generate` counts positions from 0 where RoBERTa's decoders begin behind their padding, and gives caches
+to models that take none (GPT-1, XLNet). Some models read their own cache otherwise than a whole text (GIT, CPM-Ant).
+Answers would be another model's, or a traceback.
 """
 
 from collections.abc import Sequence

@@ -111,7 +111,7 @@ class Tiles:
         tokens: a number, or "auto".
         sizes: channels of a token, and inside of an MLP.
         recomputed: whether layers are recomputed in backward to save memory.
-        quick: whether they are recomputed and time comes first.
+        quick: whether "auto" may save time on a CPU: all but attention is recomputed, and this is no norm.
     """
 
     def __init__(

@@ -115,7 +115,7 @@ def _opening(
 
 
 def _control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Added tokens, without the one of what is unknown: a template's marks may have it, and say nothing then."""
+    """The ids of added tokens, without the unknown token: a template's mark that becomes it says nothing."""
     unknown = {tokenizer.unk_token_id} - {tokenizer.bos_token_id, tokenizer.eos_token_id}  # GPT-2's is its end, too
     return set(tokenizer.added_tokens_decoder) - unknown
 

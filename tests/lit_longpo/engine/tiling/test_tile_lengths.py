@@ -66,7 +66,7 @@ def test_auto_leaves_rows_whole_whose_activations_are_kept(monkeypatch):
 
 
 def test_on_cpus_mlps_whose_tensors_would_be_mapped_anew_are_tiled_where_attention_is_kept():
-    """A numbers' bytes decide: 8,738 tokens of 960 channels in fp32 are 32 MiB; of them 2,184 are 8 MiB."""
+    """A number's bytes decide: 8,738 tokens of 960 channels in fp32 are 32 MiB; of them 2,184 are 8 MiB."""
     assert [quick_tile(tokens, 960, 4) for tokens in (8738, 8739)] == [None, 2184]
     assert [quick_tile(tokens, 960, 2) for tokens in (17476, 17477)] == [None, 4369]
     model = tiny_model("Llama")  # 48 channels inside
