@@ -11,7 +11,13 @@ from jsonargparse._common import parent_parser
 
 from lit_longpo.command_line.consent import not_consented
 from lit_longpo.command_line.known_names import actions_of, commands_of
-from lit_longpo.command_line.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
+from lit_longpo.command_line.precedence import (
+    decimal_numbers,
+    own_defaults,
+    texts_as_typed,
+    typed_last,
+    with_negative_values,
+)
 from lit_longpo.command_line.recipes import fragments_found, with_files
 from lit_longpo.command_line.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
 from lit_longpo.command_line.suggestions import with_suggestion
@@ -43,7 +49,13 @@ class SuggestingParser(ArgumentParser):
         typed = all(isinstance(word, str) for word in words)
         if typed:
             words = typed_last(self._with_files(with_negative_values(words)), commands_of(self))
-        with own_defaults(), texts_as_typed(), fragments_found() as files, command_line(words, files, self):
+        with (
+            own_defaults(),
+            texts_as_typed(),
+            decimal_numbers(),
+            fragments_found() as files,
+            command_line(words, files, self),
+        ):
             try:
                 values: Namespace = super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text

@@ -1,7 +1,7 @@
 """Decides what wins on the command line: typed values over files, and a new class's defaults over an old one's values.
 
-It also keeps a typed text a text. jsonargparse has no public hooks for the last two, so private functions of its
-`_typehints` are patched while arguments are parsed.
+It also keeps a typed text a text, and reads numbers as decimal ones. jsonargparse has no public hooks for the last
+three, so private parts of it are patched while arguments are parsed.
 """
 
 import logging
@@ -15,12 +15,16 @@ from unittest.mock import patch
 import jsonargparse._typehints
 import yaml
 from jsonargparse import Namespace
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse._util import NestedArg
+
+from lit_longpo.files.plain_yaml import OTHER_BASE
 
 log = logging.getLogger(__name__)
 
 _OPTION = re.compile(r"--\w|-[hc]$")  # not a negative number
 _NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|-\.?(inf|nan)$", re.IGNORECASE)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _READ = "parse_value_or_config"
 _DISCARD = "discard_init_args_on_class_path_change"
 
@@ -92,6 +96,22 @@ def texts_as_typed() -> Iterator[None]:
 
     with patch.object(jsonargparse._typehints, _READ, unread):
         yield
+
+
+@contextmanager
+def decimal_numbers() -> Iterator[None]:
+    """Inside the block, what YAML 1.1 reads in another base is text: `[010]` holds no 8, and 1:30 is not 90."""
+    loader = get_yaml_default_loader()
+    resolvers = {
+        first: [(tag, _decimal(pattern) if tag in _NUMBERS else pattern) for tag, pattern in rules]
+        for first, rules in loader.yaml_implicit_resolvers.items()
+    }
+    with patch.object(loader, "yaml_implicit_resolvers", resolvers):
+        yield
+
+
+def _decimal(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?!{OTHER_BASE.pattern}$)(?:{pattern.pattern})", pattern.flags)
 
 
 def _is_prose(value: object) -> bool:

@@ -13,7 +13,8 @@ _LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
 _MOST_VALUES = 1_000_000  # of a file, what aliases repeat counted each time
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _NESTED = f"at most {_DEEPEST} sections or lists inside each other"
-_OTHER_BASE = re.compile(r"[-+]?(?:0[0-7_]+|[1-9][\d_]*(?::[0-5]?\d)+)")  # 010 is 8, 1:30 is 90
+# 010 is 8, 1:30 is 90, 0:30.5 is 30.5
+OTHER_BASE = re.compile(r"[-+]?(?:0[0-7_]+|[1-9][\d_]*(?::[0-5]?\d)+|\d[\d_]*(?::[0-5]?\d)+\.[\d_]*)")
 _MERGED = "<<"  # may stand in a section several times
 
 
@@ -134,7 +135,7 @@ def keys_of(path: Path) -> list[str]:
     return [str(key) for key in content] if isinstance(content, dict) else []
 
 
-def _number(text: str) -> Any:
+def _read(text: str) -> Any:
     return yaml.load(text, Loader=LOADER)
 
 
@@ -144,7 +145,7 @@ def _of_text(event: yaml.Event) -> tuple[str, str] | None:
         return None
     if "\0" in event.value:
         return "texts", "a NUL character"
-    if event.implicit[0] and _OTHER_BASE.fullmatch(event.value) and isinstance(number := _number(event.value), int):
+    if event.implicit[0] and OTHER_BASE.fullmatch(event.value) and (number := _read(event.value)) != event.value:
         return "decimal numbers, and texts in quotes", f"{event.value}, which YAML reads as {number},"
     if event.implicit[0] and len(event.value) > _LONGEST and event.value.lstrip("+-").isdigit():
         return "numbers", f"one of {len(event.value):,} digits"

@@ -112,6 +112,18 @@ CALLBACK = ("--trainer.callbacks+", "QACallback", "--trainer.callbacks.path", "q
 DATA = ("--data", "PreferenceDataModule", "--data.path")
 
 
+def test_numbers_that_are_typed_are_decimal():
+    """`--trainer.max_steps 010` was 10, and in a list or section 8; 1:30 was 90."""
+    config = parse(*DPO, "--trainer", "{max_steps: 010}", "--data.long_words", "[020, 0x40]")
+    assert (config.trainer.max_steps, config.data.init_args.long_words) == (10, (20, 64))
+    with pytest.raises(SystemExit):
+        parse(*DPO, "--trainer.max_steps", "1:30")
+    with pytest.raises(SystemExit):
+        parse(*DPO, "--trainer.gradient_clip_val", "1:30.5")
+    assert parse(*DPO, "--trainer.max_time", "1:12:00:00").trainer.max_time == "1:12:00:00"
+    assert yaml.safe_load("010") == 8  # other readers' numbers are as they were
+
+
 def test_a_text_for_an_argument_of_a_class_stays_text():
     texts = ("--trainer.callbacks.question_template", "Q: {question}", *DATA, "pairs: a.jsonl")
     config = parse(*DPO, *CALLBACK, *texts, "--data.token_cache", "- cache")

@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_has_no_sections(content, keys, tmp_path):
     assert keys_of(tmp_path / "none.yaml") == []
 
 
-@pytest.mark.parametrize(("value", "read"), [("010", 8), ("-017", -15), ("1:30", 90), ("00", 0)])
+@pytest.mark.parametrize(("value", "read"), [("010", 8), ("-017", -15), ("1:30", 90), ("00", 0), ("1:30.5", 90.5)])
 def test_numbers_that_yaml_reads_otherwise_are_refused(value, read, tmp_path):
     """YAML 1.1 has octal and sexagesimal numbers: `max_steps: 010` trained 8 steps, the same word typed 10."""
     path = tmp_path / "mine.yaml"
