@@ -41,6 +41,7 @@ class StopSignals(_SignalConnector):
     def __init__(self, trainer: Trainer) -> None:
         self._asked: int | None = None
         self._agreed = False
+        self._process = os.getpid()
         super().__init__(trainer)
 
     @property
@@ -73,8 +74,14 @@ class StopSignals(_SignalConnector):
 
     def listen(self) -> None:
         """Handle signals from now on; Lightning would only start after the reference pass."""
+        self._process = os.getpid()
         for signum in _ASKING:
             self._register_signal(signum, self._ask)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether this is the process that listens, not one of its data loaders, which have its handlers by fork."""
+        return os.getpid() == self._process
 
     @property
     def _all_know(self) -> bool:
@@ -88,6 +95,8 @@ class StopSignals(_SignalConnector):
         return bool(rows.current.ready) and not rows.is_last_batch and not loop._should_accumulate()
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if not self._is_own:  # schedulers and terminals signal these, too; the run ends them
+            return
         begun = self.trainer._has_begun()  # type: ignore[attr-defined]
         if not begun:
             _say(signum, "stopped before the first step; the same command begins again")
@@ -98,7 +107,7 @@ class StopSignals(_SignalConnector):
         _say(signum, "stopping after this step, with a checkpoint; once more stops at once")
 
     def _slurm_sigusr_handler_fn(self, signum: int, frame: FrameType | None) -> None:
-        if self.trainer.is_global_zero and not self.trainer._has_begun():  # type: ignore[attr-defined]
+        if self._is_own and self.trainer.is_global_zero and not self.trainer._has_begun():  # type: ignore[attr-defined]
             requeue_job()
         self._ask(signum, frame)
 

@@ -152,6 +152,23 @@ def test_before_the_first_step_a_job_is_begun_again_too(tmp_path, monkeypatch, c
     assert "type: scontrol requeue 5_3" in caplog.text
 
 
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGINT])
+def test_a_data_loader_leaves_signals_to_the_run(signum, tmp_path, monkeypatch):
+    """SLURM signals all processes of a job; each worker had it begun again before there was a checkpoint."""
+    asked = slurm(monkeypatch, tmp_path)
+    signals = StopSignals(SimpleNamespace(is_global_zero=True, _has_begun=lambda: False))
+    handler = signals._ask if signum == signal.SIGINT else signals._slurm_sigusr_handler_fn
+    if (worker := os.fork()) == 0:
+        status = 1
+        try:
+            handler(signum, None)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 0
+    assert not asked.exists()
+
+
 def test_a_second_signal_does_not_wait(policy_folder, tmp_path):
     twice = Signal("in a step", signal.SIGTERM, signal.SIGTERM)
     losses, code, trainer = train(tmp_path, policy_folder, twice, limit_val_batches=0)
