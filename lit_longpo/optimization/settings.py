@@ -164,7 +164,9 @@ class Optimization:
         """
         strategy = trainer.strategy
         split = optimizer_split(strategy)
-        problem = self.placement_problem(optimizer_device(strategy), split) or closure_problem(self.optimizer, split)
+        problem = self.placement_problem(optimizer_device(strategy), split)
+        if getattr(trainer.precision_plugin, "scaler", None) is None:  # one of fp16 takes the step without a closure
+            problem = problem or closure_problem(self.optimizer, split)
         if problem := problem or graph_problem(self.optimizer):
             raise InputError(problem)
         if vectors:

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from support.preference_data import RandomPairs
 from torch import nn
 
@@ -140,6 +141,16 @@ def test_a_step_that_takes_no_closure_is_refused_before_the_policy_is_loaded(mon
     trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"`step` takes a `closure`, .* got WithoutClosure, .*; write `def step"):
         trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+def test_a_loss_scaler_steps_without_a_closure():
+    """Lightning 2.6 computes the loss before it hands the optimizer to the scaler of `16-mixed`."""
+    trainer = Trainer(plugins=[MixedPrecision("16-mixed", "cpu")], accelerator="cpu", logger=False, max_steps=1)
+    optimization = Optimization(partial(WithoutClosure, lr=0.01), "constant", 0.0)
+    optimization.check_trainer(trainer)
+    trainer.precision_plugin.scaler = None
+    with pytest.raises(InputError, match="takes a `closure`"):
+        optimization.check_trainer(trainer)
 
 
 class Choosy(Plain):
