@@ -72,15 +72,15 @@ def _tolerance(base: PreTrainedModel) -> float:
 
 
 def _error(base: PreTrainedModel, groups: Sequence[Group], lockstep: bool) -> float:
-    """How far tokens out of a cache are from those of whole texts, relative to the largest of all log-probabilities."""
+    """How far tokens out of a cache are from those of whole texts, relative to the median of all log-probabilities."""
     noted = _Noting()
     options: dict[str, Any] = {"logits_processor": LogitsProcessorList([noted]), "lockstep": lockstep}
     rows = continue_rows(base, [group.prompt_ids for group in groups], Limits(_TOKENS, (_END,)), **options)
     answers = [Response("chosen", tuple(ids), (True,) * len(ids)) for ids in rows]
     own = torch.stack([plain_log_probs(base, *each) for each in zip(groups, answers, strict=True)])
-    every = noted.log_probs()  # of likely tokens alone rounding may be large
+    every = noted.log_probs()  # of likely tokens alone rounding may be large; of masked ones they are infinite
     found = every.gather(-1, torch.tensor(rows, device=every.device).unsqueeze(-1)).squeeze(-1)
-    return float((found - own).abs().max() / every.abs().max())
+    return float((found - own).abs().max() / every.abs().median())
 
 
 class _Noting(LogitsProcessor):

@@ -51,6 +51,15 @@ def test_models_that_would_answer_otherwise_than_they_read_are_refused(name, opt
     assert "\n" not in str(caught.value)
 
 
+def test_masked_tokens_hide_no_error():
+    """Models write -inf, or the least number, for what fills their vocabulary up."""
+    model = tiny("Roberta", **SIZES, **UNDROPPED, is_decoder=True)
+    masked = torch.zeros(96).index_fill(0, torch.tensor([94, 95]), -torch.inf)
+    model.lm_head.register_forward_hook(lambda _, __, logits: logits + masked)
+    with generation_mode(model), pytest.raises(UnsupportedModelError, match="other log-probabilities"):
+        check_answers(model)
+
+
 def test_a_model_to_which_padding_is_a_token_answers_one_prompt_at_a_time():
     model = tiny("Git", **SIZES, **UNDROPPED, vision_config=EYES, max_position_embeddings=128)
     prompts = [list(range(10, 40)), [7, 8, 9], list(range(20, 45))]
