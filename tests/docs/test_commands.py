@@ -146,6 +146,7 @@ STARTS = (
     ("fit", "--config", "real/solopo"),
     ("fit", "--config", "longpo"),
     ("fit", "--config", "dpo", "--data", "data/pairs"),
+    ("fit", "--config", "dpo", "--model", "objective/ipo"),
     ("build", "--config", "solopo"),
     ("plan", "--config", "solopo"),
     ("evaluate", "--config", "qa", "--benchmark.path", "questions.jsonl"),
