@@ -66,5 +66,5 @@ def test_128k_tokens_fit_with_layers_in_tiles():
     assert made.row.num_tokens == 131_072 + made.row.response_tokens == 131_328
     assert made.tokens_per_step == 8 * 131_328
     assert made.memory["keep_attention"].peak > 80 * GIB > made.memory["recompute"].peak > 50 * GIB
-    assert made.memory["offload"].peak < 31 * GIB < made.memory["offload"].host
+    assert made.memory["offload"].peak < 32 * GIB < made.memory["offload"].host
     assert made.warnings == []
