@@ -1,6 +1,5 @@
 """Makes a report of stored responses, from the benchmark's records and without a model."""
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ from torchmetrics import Metric
 from evaluation.benchmark import Benchmark, Example
 from evaluation.processes import rank, world_size
 from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.running.batching import drawn_groups
 from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
 from evaluation.running.preflight import each_id_once, score_of
 from evaluation.running.protocols import chat_deviation
@@ -66,13 +66,10 @@ def subset(
     if settings.limit is None or settings.limit >= len(every):
         return every, len(every)
     seed, alike = f"{settings.seed}-{drawn_with or task}", drawn_with not in (None, task)
-    groups = dict[str, list[int]]()
-    for number, example in enumerate(every):
-        groups.setdefault(example.context_key if whole_contexts or alike else str(number), []).append(number)
-    order = [groups[key] for key in (sorted(groups) if alike else groups)]
-    random.Random(seed).shuffle(order)
+    together = whole_contexts or alike
+    keys = [each.context_key if together else str(number) for number, each in enumerate(every)]
     chosen = list[int]()
-    for group in order:
+    for group in drawn_groups(keys, seed, alike=alike):
         if chosen and len(chosen) + len(group) > settings.limit:
             break
         chosen += group[: settings.limit]
