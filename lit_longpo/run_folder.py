@@ -99,7 +99,8 @@ def release_versions(loggers: Sequence[Any]) -> None:
     for logger in loggers:
         folder = Path(logger.log_dir)
         if all(any(path.match(name) for name in _FIRST_FILES) for path in folder.glob("*")):
-            shutil.rmtree(folder, ignore_errors=not folder.exists())  # another logger's, too
+            if folder.exists():  # not if it was another logger's, too
+                shutil.rmtree(folder)
             logger._version = logger._experiment = None  # another `fit` of the same trainer takes a number of its own
 
 
