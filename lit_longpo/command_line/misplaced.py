@@ -5,10 +5,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from lit_longpo.command_line.known_names import class_of, option_names, subclass_names
+from lit_longpo.files.plain_yaml import written_in
 
 _OF_A_CLASS = {"class_path", "init_args", "dict_kwargs"}
 
@@ -25,7 +25,7 @@ def place_in_files(word: str, beside: Collection[str], files: Sequence[Path]) ->
     found = [
         (f"{section}.{word}".lstrip("."), path)
         for path in dict.fromkeys(files)
-        for section, content in _sections(_content(path), "")
+        for section, content in _sections(written_in(path), "")
         if _value_at(content, word) and content.keys() - {first} <= {*beside}
     ]
     return found[0] if len(found) == 1 else None
@@ -57,23 +57,10 @@ def section_of(content: dict[str, Any], parser: ArgumentParser) -> str | None:
 def beside_a_class(files: Sequence[Path]) -> tuple[str, list[str], Path] | None:
     """The first section that names a class and has other keys beside it, those, and the file; `None` if none has."""
     for path in files:
-        for section, content in _sections(_content(path), ""):
+        for section, content in _sections(written_in(path), ""):
             if "class_path" in content and (keys := [key for key in content if key not in _OF_A_CLASS]):
                 return section, keys, path
     return None
-
-
-def settings_in(path: Path) -> dict[str, Any]:
-    """The settings in a file; empty if it holds no sections or cannot be read, which its reader reports."""
-    content = _content(path)
-    return content if isinstance(content, dict) else {}
-
-
-def _content(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
 
 
 def _sections(content: object, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

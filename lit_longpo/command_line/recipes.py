@@ -16,7 +16,7 @@ from unittest.mock import patch
 from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.plain_yaml import check_plain, keys_of
+from lit_longpo.files.plain_yaml import check_plain, settings_in
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _is_model(option: str, word: str) -> bool:
         return True
     names_class = option == "--model" and "/" not in word  # of an objective
     if Path(word).is_file():
-        return not keys_of(Path(word))
+        return not settings_in(Path(word))
     return not names_class and not word.startswith("-")
 
 

@@ -18,9 +18,10 @@ from lit_longpo.command_line.known_names import (
     option_names,
     subclass_names,
 )
-from lit_longpo.command_line.misplaced import beside_a_class, meant_place, place_in_files, section_of, settings_in
+from lit_longpo.command_line.misplaced import beside_a_class, meant_place, place_in_files, section_of
 from lit_longpo.command_line.typed_words import command_of, read_files, typed_value, typed_words
 from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, typed_option
+from lit_longpo.files.plain_yaml import settings_in
 
 _CAME = r"\. Got value: (?:Namespace\(class_path=\')?([\w.]+)"  # a class path, typed or in YAML
 

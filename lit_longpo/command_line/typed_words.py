@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from lit_longpo.command_line.wording import typed_option
+from lit_longpo.files.plain_yaml import settings_in
 
 _PARSED: ContextVar[tuple[Sequence[str], Sequence[Path]]] = ContextVar("parsed", default=((), ()))
 _COMMAND: ContextVar[ArgumentParser | None] = ContextVar("command", default=None)  # whose options are being parsed
@@ -62,12 +63,9 @@ def typed_value(option: str) -> str | None:
 
 def _value_in(path: Path, option: str) -> str | None:
     """An option's value as a file has it, of a file of one section too; `None` if it has none."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # told by whoever reads it
-        return None
+    content = settings_in(path)
     for names in (option.split("."), option.split(".")[-1:]):
-        value = content
+        value: Any = content
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, list):

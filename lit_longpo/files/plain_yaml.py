@@ -126,13 +126,18 @@ def _too_much(expected: str, path: Path, line: int) -> InputError:
     return InputError(f"expected {expected} in {path}, got more at line {line}; correct that line")
 
 
-def keys_of(path: Path) -> list[str]:
-    """Sections of a file; none of one that cannot be read, which is told by whoever reads it."""
+def settings_in(path: Path) -> dict[str, Any]:
+    """The sections of a file, every value as text; none of one that holds something else, or cannot be read."""
+    content = written_in(path)
+    return content if isinstance(content, dict) else {}
+
+
+def written_in(path: Path) -> object:
+    """What a file holds, every value as text; `None` of one that cannot be read, which is told by its reader."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # bytes that are no text, and dates that are none, are ValueErrors
-        return []
-    return [str(key) for key in content] if isinstance(content, dict) else []
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
 
 
 def _read(text: str) -> Any:
