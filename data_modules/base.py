@@ -21,9 +21,10 @@ from data_modules.rows.dealing.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.given_pairs import check_sequence, checked_pairs
 from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.split_report import SplitReport
 from data_modules.rows.stores.store_folder import StoreFolder
 from data_modules.rows.stores.token_store import Examples, TokenStore
-from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
+from data_modules.rows.tokenising import Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from data_modules.rows.tokenising import SplitReport
+from data_modules.rows.split_report import SplitReport
 from lit_longpo.files.stored import write_json
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from data_modules.records import PreferencePair, Turn
 from data_modules.rows.fitting import PromptFitter
@@ -81,11 +80,6 @@ class PairEncoder:
         self.fitter = PromptFitter(prompt_format, lengths)
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short, self.every_view = long_from_short, every_view
-        self.num_unused = 0  # records with more rejected answers than are scored
-        self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
-        self.num_marked = 0  # records with answers that begin with a mark of the chat template's own
-        self.num_other_thoughts = 0  # records with answers whose thoughts are not in the chat template's marks
-        self.num_same_role = 0  # conversations in which one side speaks twice in a row
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups and the keys of its documents; `None` if the length policy leaves it out (counted).
@@ -102,15 +96,6 @@ class PairEncoder:
         """As `encode`, without keys of documents, which take as long as half of the tokens."""
         counts.examples += 1
         check_requirements(pair, self.views, long_from_short=self.long_from_short)
-        scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
-        roles = [*(said.role for said in pair.history), "user", *(said.role for said in pair.followup)]
-        told = {message.role for message in pair.other_messages}
-        self.num_same_role += any(before == after for before, after in pairwise(roles))
-        answers = [answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected)]
-        self.num_marked += any(map(self.prompt_format.is_marked, answers))
-        self.num_other_thoughts += any(map(self.prompt_format.has_other_thoughts, answers))
-        self.num_earlier += "assistant" in told and not pair.rejected
-        self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
         prompts, cut = list[tuple[UnfittedGroup, EncodedPrompt]](), False
         for unfitted in self._unfitted_groups(pair):
             prompt = self.fitter.fit(pair, unfitted, counts)

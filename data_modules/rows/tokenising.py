@@ -1,23 +1,20 @@
-"""Turns the pairs of a split into tokenised examples, and reports what was found on the way."""
+"""Turns the pairs of a split into tokenised examples, and says what was found on the way."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair
-from data_modules.rows.accounts import Selection
 from data_modules.rows.encoding import EncodedPair, PairEncoder
 from data_modules.rows.positions import PositionSynthesis
-from data_modules.rows.seams import SeamComparison, SeamReport
-from data_modules.rows.suspect_texts import SuspectTexts
-from data_modules.rows.token_checks import TokenChecks
-from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from data_modules.rows.seams import SeamComparison
+from data_modules.rows.split_report import SplitReport
+from data_modules.rows.truncation import LengthPolicy
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -27,50 +24,6 @@ from lit_longpo.progress_bar import progress_bar
 log = logging.getLogger(__name__)
 
 VERSION = 15  # of what is stored; another one tokenises anew
-
-
-@dataclass
-class SplitReport:
-    """What was found in a split while it was tokenised.
-
-    Args:
-        lengths: what the length policy did.
-        tokens: what the tokens say about the texts.
-        seams: whether prompt and answers, tokenised apart, have the tokens of the joint text.
-        positions: long prompts that were "stretched" to synthesised positions, and that were "too_long" for it.
-        unused: records with more rejected answers than the objective uses.
-        weighted: records with a weight, or a margin, of their own.
-        cut_messages: whole messages whose middle was cut, although the question may stand there.
-        marked: records with an answer that begins with a mark of the chat template, which is read as text there.
-        other_thoughts: records with an answer whose `<think>` is trained as text, as the template marks thoughts
-            otherwise.
-        earlier: records without rejected answers that hold earlier answers, which are not trained.
-        rendered: whole messages that have been through a chat template already; its marks are read as text.
-        same_role: conversations in which one side speaks twice in a row.
-        suspect: texts that are probably mistakes.
-        selection: which of the records that were read are in the split.
-    """
-
-    lengths: SplitLengths = field(default_factory=SplitLengths)
-    tokens: TokenChecks = field(default_factory=TokenChecks)
-    seams: SeamReport = field(default_factory=lambda: SeamReport(0, 0, None))
-    positions: dict[str, int] = field(default_factory=dict)  # a Counter would not survive `asdict`
-    unused: int = 0
-    weighted: int = 0
-    cut_messages: int = 0
-    rendered: int = 0
-    marked: int = 0
-    other_thoughts: int = 0
-    earlier: int = 0
-    same_role: int = 0
-    suspect: SuspectTexts = field(default_factory=SuspectTexts)
-    selection: Selection = field(default_factory=Selection)
-
-    @classmethod
-    def of(cls, notes: dict[str, Any]) -> "SplitReport":
-        """The report of which `asdict` gave these values."""
-        parts: dict[str, Any] = {item.name: item.type for item in fields(cls) if is_dataclass(item.type)}
-        return cls(**{name: parts[name](**value) if name in parts else value for name, value in notes.items()})
 
 
 @dataclass
@@ -122,16 +75,14 @@ class Tokenising:
             every_view=self.every_view,
         )
         seams = SeamComparison(self.prompt_format, self.views, long_from_short=self.long_from_short)
-        told = report.suspect.counted(seams.compared(pairs))
+        told = report.counted(seams.compared(pairs), self.prompt_format, self.views)
         kept = (example for pair in told if (example := encoder.encode(pair, report.lengths)))
         for example in report.tokens.counted(kept, self.prompt_format.unknown_id):
             report.weighted += (example.weight, example.margin) != (1.0, 0.0)
             self._count_position(example, report)
             yield example
-        report.seams, report.unused = seams.report(), encoder.num_unused
+        report.seams = seams.report()
         report.cut_messages, report.rendered = encoder.fitter.num_cut_messages, encoder.fitter.num_rendered
-        report.marked, report.other_thoughts = encoder.num_marked, encoder.num_other_thoughts
-        report.earlier, report.same_role = encoder.num_earlier, encoder.num_same_role
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
@@ -144,7 +95,7 @@ class Tokenising:
         Raises:
             ValueError: nothing can be learned from it.
         """
-        for warning in (*self._of_records(report), *_of_templates(report)):
+        for warning in report.warnings(self.views.num_rejected):
             log.warning(f"{split}: {warning}")
         if split.split()[0] == "train":
             self._tell_ends(split)
@@ -172,35 +123,6 @@ class Tokenising:
                 f"trained, and {end} behind it; if the model knows it as a token, copy its tokenizer's files again"
             )
 
-    def _of_records(self, report: SplitReport) -> Iterator[str]:
-        """What is in the records and not trained as one might think."""
-        if report.seams.differing:
-            yield (
-                f"{report.seams.differing} of {report.seams.checked} records that were compared have other tokens when "
-                f"prompt and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
-                f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
-                "spaces and line breaks in `policy.template.user` and around answers; where records have several "
-                "turns, the chat template may write earlier answers in another way (without thoughts): use one turn"
-            )
-        if report.unused:
-            yield (
-                f"{report.unused} of {report.lengths.examples} records have rejected answers that are not "
-                f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
-                "(`model.init_args.num_rejected`), or write a record for each"
-            )
-        if report.earlier:
-            yield (
-                f"{report.earlier} of {report.lengths.examples} records hold earlier answers of the assistant "
-                "that are read, not trained: of a conversation the last answer alone is; write a record for each"
-            )
-        if report.same_role:
-            yield (
-                f"{report.same_role} of {report.lengths.examples} records have two messages of the same side "
-                "in a row (user after user, or assistant after assistant), which many models never saw; they are "
-                "written one after the other, as the chat template does: join them if they are one message"
-            )
-        yield from report.suspect.warnings(report.lengths.examples)
-
     def _count_position(self, example: EncodedPair, report: SplitReport) -> None:
         if self.positions is None or self.positions.scheme == "none":
             return
@@ -220,33 +142,6 @@ class Tokenising:
         if not counts.get("stretched"):
             raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
         log.warning(message)
-
-
-def _of_templates(report: SplitReport) -> Iterator[str]:
-    """What the chat template makes of the records."""
-    if report.rendered:
-        yield (
-            f"{report.rendered} prompts already hold what the chat template writes around messages, and "
-            "would be put into it once more, the marks as text; store them as messages, or set "
-            "`policy.template.chat: false` and `policy.template.markup: control`"
-        )
-    if report.marked:
-        yield (
-            f"{report.marked} records have answers that begin with a mark of the chat template's own, which is trained "
-            "as text; store the answers without it, or set `policy.template.markup: control` to train the token"
-        )
-    if report.other_thoughts:
-        yield (
-            f"{report.other_thoughts} records have answers with <think>...</think> where the chat template has other "
-            "marks for thoughts, or ends or opens them itself: they are trained as a part of the answer; write them in "
-            "its marks (`policy.template.markup: control`), set `policy.template.options`, or take them out"
-        )
-    if report.cut_messages:
-        yield (
-            f"{report.cut_messages} contexts that were cut are whole messages, so a question in the "
-            "middle of one is lost; store it apart (`question`, `long_context`: data_modules/formats/README.md), "
-            "or set `data.init_args.on_overlength: skip`"
-        )
 
 
 def with_progress(pairs: Sequence[PreferencePair], split: str, *, shown: bool = True) -> Iterator[PreferencePair]:

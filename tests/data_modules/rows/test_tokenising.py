@@ -11,7 +11,8 @@ from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.rows.positions import PositionSynthesis
-from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
+from data_modules.rows.split_report import SplitReport
+from data_modules.rows.tokenising import Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat, PromptTemplate
