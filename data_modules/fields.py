@@ -1,7 +1,9 @@
 """Fields of a stored pair, checked one by one; every error names file, line and field."""
 
 import difflib
+import os.path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from data_modules.files.delimited import as_number
@@ -12,6 +14,7 @@ Span = tuple[int, int]
 
 NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
 _LARGEST = 1e6
+_LONGEST_NAME = 255  # characters of a file's name; a context says more
 
 
 def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
@@ -108,3 +111,22 @@ def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         "history": history,
         "followup": followup,
     }
+
+
+def refuse_file_name(text: str, field: str, where: str) -> None:
+    """Refuse the name of a file that is there, from the working folder or from the folder of the record's own file.
+
+    Args:
+        text: of a record.
+        field: its name.
+        where: file and line.
+
+    Raises:
+        RecordError: naming it.
+    """
+    if not 0 < len(text) <= _LONGEST_NAME or not text.isprintable():
+        return
+    # Path.is_file raises an error where a name has too many bytes, or where nobody may look.
+    if any(os.path.isfile(Path(folder, text)) for folder in (".", Path(where).parent)):
+        expected = "a text, not the name of a file, whose letters alone would be read: put there what the file says"
+        raise RecordError.at(where, f"field {field!r}", expected, text)

@@ -7,8 +7,8 @@ from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.rows.dealing.collating import collate
+from data_modules.rows.dealing.dealer import ranks_of
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
-from data_modules.rows.dealing.ranks import ranks_of
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.unfitted import encode_answers

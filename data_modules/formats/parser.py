@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from data_modules.fields import numbers_of
+from data_modules.fields import numbers_of, refuse_file_name
 from data_modules.files.delimited import as_truth
-from data_modules.files.named_files import refuse_file_name
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.prints import check_answers
 from data_modules.messages import without_notes

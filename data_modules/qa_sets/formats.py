@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_modules.files.named_files import refuse_file_name
+from data_modules.fields import refuse_file_name
 from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
 from lit_longpo.errors import InputError

@@ -24,7 +24,7 @@ from lit_longpo.files.manifest import (
 from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
 from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.identity import tokens_hash
+from lit_longpo.policy.fingerprint import tokens_hash
 from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
 
 KIND = "evaluation"

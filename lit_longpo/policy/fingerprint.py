@@ -1,4 +1,4 @@
-"""Hashes of everything that a model's log-probabilities depend on."""
+"""Hashes of everything that a model's log-probabilities depend on: weights, and how texts become tokens."""
 
 import hashlib
 import json
@@ -12,6 +12,8 @@ from transformers import PretrainedConfig
 from lit_longpo.engine import base_model
 from lit_longpo.policy.adapters.lora import adapters_are_start
 from lit_longpo.policy.adapters.weights import adapted_layers
+from lit_longpo.policy.prompts.prompting import PromptFormat
+from lit_longpo.policy.prompts.stored_rules import TEXTS
 from lit_longpo.policy.weights.quantization import quantization_state
 from lit_longpo.strategies.sharding import full_value, whole_shape
 
@@ -103,6 +105,19 @@ def files_fingerprint(folder: Path) -> str | None:
                 file.seek(size * piece // _PIECES)
                 digest.update(file.read(_PIECE))
     return digest.hexdigest()[:32] if files else None
+
+
+def tokens_hash(prompt_format: PromptFormat) -> str:
+    """Hash of the tokens that a tokenizer makes of words, numbers, signs and scripts, and of what ends answers.
+
+    It is the same as long as these are, in any version of the libraries; the chat template is not in it.
+
+    Args:
+        prompt_format: tokenizer and template.
+    """
+    ids = [list(prompt_format.tokenizer(text)["input_ids"]) for text in TEXTS]
+    ids.append(list(prompt_format.stop_ids))
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
 def _stored_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:

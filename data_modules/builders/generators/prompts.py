@@ -1,10 +1,11 @@
 """Requests as the policy's prompts, for whoever runs it in this process."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from data_modules.builders.generators.requests import Request, digest
+from data_modules.builders.generators.requests import Completion, Request, digest
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.prompts.identity import tokens_hash
+from lit_longpo.policy.fingerprint import tokens_hash
 
 
 class RequestPrompts:
@@ -48,6 +49,29 @@ class RequestPrompts:
         if key not in self._ids:
             self._ids[key] = self.format(request.system).encode_prompt("", request.text).ids
         return self._ids[key]
+
+    def part_by_room(self, requests: Sequence[Request], window: int | None) -> tuple[list[Request], list[Completion]]:
+        """(requests that fit, failures of those that do not).
+
+        Beyond its window a model with rotary positions answers nonsense, one with learned positions cannot answer, and
+        an engine gives up all other requests, too (vllm#16732).
+
+        Args:
+            requests: in any order, which those that fit keep.
+            window: positions of the model, for prompt and answer; `None` if it does not say.
+        """
+        fitting, failures = list[Request](), list[Completion]()
+        for request in requests:
+            room, tokens = request.decoding.max_new_tokens, 0 if window is None else len(self.ids(request))
+            if window is None or tokens + room <= window:
+                fitting.append(request)
+                continue
+            error = (
+                f"a prompt of {tokens:,} tokens and {room:,} of an answer exceed the {window:,} positions that the "
+                "model reads; lower `max_new_tokens`, shorten the documents, or stretch the model (`policy.rope`)"
+            )
+            failures.append(Completion(request.id, "", prompt_tokens=tokens, error=error))
+        return fitting, failures
 
     def forget(self) -> None:
         """Once requests are answered, so that no more tokens are held than theirs that are under way."""

@@ -10,7 +10,6 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.margins import margin_of
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request, ended
-from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, check_answers, continue_rows, end_ids, generation_mode, until_stop_ids
@@ -70,7 +69,7 @@ class TransformersGenerator(TextGenerator):
         """One batch after the other; what the model cannot read fails."""
         window = readable_positions(self._model.config)
         for batch in batches:
-            fitting, failures = part_by_room(batch, window, lambda request: len(self._prompts.ids(request)))
+            fitting, failures = self._prompts.part_by_room(batch, window)
             yield from failures
             if fitting:
                 yield from self._answer(fitting)

@@ -8,7 +8,6 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request, ended
-from data_modules.builders.generators.room import part_by_room
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
@@ -72,7 +71,7 @@ class VLLMGenerator(TextGenerator):
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them. What a stop text ends in its thoughts is asked again without it."""
         every = [request for batch in batches for request in batch]
-        requests, failures = part_by_room(every, self._window(), lambda request: len(self._prompts.ids(request)))
+        requests, failures = self._prompts.part_by_room(every, self._window())
         yield from failures
         asked_again = list[Request]()
         for request, output in self._outputs(requests, stops=True) if requests else ():

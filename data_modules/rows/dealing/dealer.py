@@ -11,7 +11,6 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.rows.dealing.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, say_bundles
 from data_modules.rows.dealing.collating import collate
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
-from data_modules.rows.dealing.ranks import ranks_of
 from data_modules.rows.dealing.reference_rows import budget_of, fullest_row, reference_rows
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
@@ -113,3 +112,24 @@ class RowDealer:
             self._bundles[split] = bundles_of(examples, self.max_tokens, self.max_examples)
             say_bundles(split, self._bundles[split], examples.lengths)
         return self._bundles[split]
+
+
+def ranks_of(trainer: Any) -> dict[str, Any]:
+    """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism.
+
+    Args:
+        trainer: whose data they are; `None` without one.
+
+    Returns:
+        `num_replicas` and `rank`, as samplers take them.
+
+    Raises:
+        InputError: Lightning is told to deal the rows to the processes, too.
+    """
+    connector = getattr(trainer, "_accelerator_connector", None)
+    if connector is not None and connector.use_distributed_sampler and connector.is_distributed:
+        raise InputError(
+            "expected `trainer.use_distributed_sampler: false`, as rows are dealt to the processes here already, got "
+            "true; leave it out of what you type (Trainer(use_distributed_sampler=False) in Python)"
+        )
+    return (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}

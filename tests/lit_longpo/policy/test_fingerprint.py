@@ -1,12 +1,14 @@
+import json
 import random
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from support.bpe_tokenizers import bpe_tokenizer
 from support.tiny_models import tiny_model
 
-from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.fingerprint import checksums, model_fingerprint
+from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate
+from lit_longpo.policy.fingerprint import checksums, model_fingerprint, tokens_hash
 
 
 def test_one_changed_embedding_element_is_noticed_in_a_hundred_of_a_hundred_tries():
@@ -90,3 +92,26 @@ def test_buffers_that_are_weights_count():
     before = model_fingerprint(model)
     model.model.layers[1].mlp.gate.e_score_correction_bias += 1.0
     assert model_fingerprint(model) != before
+
+
+def hash_of(tokenizer):
+    return tokens_hash(PromptFormat(tokenizer, PromptTemplate(chat=False)))
+
+
+def test_the_hash_is_of_the_tokens_and_of_nothing_else(tmp_path):
+    tokenizer = bpe_tokenizer("bytes")
+    plain = hash_of(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    assert hash_of(type(tokenizer).from_pretrained(tmp_path)) == plain
+    others = [bpe_tokenizer("bytes", adds_bos=True), bpe_tokenizer("sentencepiece"), bpe_tokenizer("bytes")]
+    others[2].eos_token = "<s>"
+    assert len({plain, *map(hash_of, others)}) == 4
+
+
+def test_a_changed_rule_is_another_hash(tmp_path):
+    tokenizer = bpe_tokenizer("bytes")
+    tokenizer.save_pretrained(tmp_path)
+    rules = json.loads((tmp_path / "tokenizer.json").read_text())
+    rules["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    assert hash_of(type(tokenizer).from_pretrained(tmp_path)) != hash_of(tokenizer)

@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch import Trainer
 
 from data_modules.pretraining import WorldTextDataModule
-from data_modules.rows.dealing.ranks import ranks_of
+from data_modules.rows.dealing.dealer import ranks_of
 from lit_longpo.policy import PolicyConfig
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
