@@ -61,7 +61,7 @@ class Quantization:
         settings = stored_as(config)
         if settings is None:
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, **how)
+                model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), **how)
             return {"quantization_config": self._for_transformers(compute, model)}
         there = (settings.get("bnb_4bit_quant_type", "fp4"), bool(settings.get("bnb_4bit_use_double_quant", False)))
         if not is_4bit(settings) or there != (self.type, self.double):
@@ -93,6 +93,8 @@ def settle_maps(model: PreTrainedModel) -> None:
     bitsandbytes casts a bias to the products' precision in the first forward: it is cast now, as a weight that changed
     there would be taken for a trained one. On CPUs with bf16 instructions it packs weights anew wherever no gradient is
     asked for: products and scales in bf16 whatever the precision, a packing that saving undoes only nearly. Not here.
+    Files for FSDP call the bytes numbers of half or single precision (`bnb_4bit_quant_storage`): bytes again, which
+    nothing casts or trains.
     """
     for module in model.modules():
         compute, bias = getattr(module, "compute_dtype", None), getattr(module, "bias", None)
@@ -100,6 +102,9 @@ def settle_maps(model: PreTrainedModel) -> None:
             bias.data = bias.data.to(compute)
         if hasattr(module, _PACKS):
             setattr(module, _PACKS, False)
+    for parameter in model.parameters():
+        if getattr(parameter, "quant_state", None) is not None and parameter.is_floating_point():
+            parameter.data = parameter.data.view(torch.uint8).reshape(-1, 1)
 
 
 def unquantizable(others: Mapping[str, bool]) -> str | None:
@@ -185,8 +190,9 @@ def report_quantization(model: PreTrainedModel) -> None:
 
 
 def stored_as(config: PretrainedConfig) -> dict[str, Any] | None:
-    """How a configuration says that its files are quantised; `None` if they are not."""
-    settings: Any = getattr(config, "quantization_config", None)
+    """How a configuration, or its part for text, says that its files are quantised; `None` if they are not."""
+    said = [getattr(part, "quantization_config", None) for part in (config, config.get_text_config(decoder=True))]
+    settings: Any = next((each for each in said if each is not None), None)
     return settings.to_dict() if hasattr(settings, "to_dict") else settings
 
 

@@ -1,13 +1,15 @@
 """4-bit weights against what plain transformers, peft and bitsandbytes compute on the same rows."""
 
 import importlib.util
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,7 +19,7 @@ from support.mxfp4_files import write_mxfp4
 from support.padded_rows import plain_sums
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
-from support.tiny_models import tiny_model
+from support.tiny_models import tiny_model, tiny_with_eyes
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -26,7 +28,7 @@ from lit_longpo.checkpoints import load_weights
 from lit_longpo.checkpoints.record import contradictions
 from lit_longpo.checkpoints.resumption import check_settings
 from lit_longpo.engine import base_model, check_model, pack, score
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.files.stored import plain_json
 from lit_longpo.objectives import DPO
@@ -55,8 +57,9 @@ def base(tmp_path_factory):
     return folder
 
 
-def plain(folder, kind="nf4", double=True):
+def plain(folder, kind="nf4", double=True, storage="uint8"):
     settings = BitsAndBytesConfig(
+        bnb_4bit_quant_storage=storage,
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,
         bnb_4bit_use_double_quant=double,
@@ -191,6 +194,43 @@ def test_files_that_are_quantised_already_are_read_as_they_are(base, tmp_path):
         policy(tmp_path / "quantised", quantization=Quantization(double=False)).load()
     with pytest.raises(ValueError, match=r"got quantised ones .*type --policy\.quantization 4bit with `policy\.lora`"):
         policy(tmp_path / "quantised", quantization=None).load()
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("storage", ["bfloat16", "float16", "float32"])
+def test_bytes_that_files_call_numbers_are_neither_cast_nor_trained(storage, base, tmp_path):
+    """`bnb_4bit_quant_storage`, as QLoRA under FSDP writes it: a cast to the strategy's precision took the bytes for
+    numbers of half precision, and made other weights of them."""
+    quantised = plain(base, storage=storage)
+    quantised.save_pretrained(tmp_path / "quantised")
+    model = policy(tmp_path / "quantised").load()
+    HalfPrecision("bf16-true").convert_module(model)
+    HalfPrecision("16-true").convert_module(model).float()
+    import bitsandbytes
+
+    whole = dict(quantised.dequantize(dtype=torch.float32).named_parameters())
+    for name, parameter in base_model(model).named_parameters():
+        if hasattr(parameter, "quant_state"):
+            torch.testing.assert_close(
+                bitsandbytes.functional.dequantize_4bit(parameter, parameter.quant_state),
+                whole[name.replace("base_layer.", "")],
+            )
+    with pytest.raises(ValueError, match=r"also_train` to name weights of full precision, got 'q_proj'"):
+        policy(tmp_path / "quantised", lora=replace(LORA, also_train=["q_proj"])).load()
+
+
+@needs_bitsandbytes
+def test_what_the_part_for_text_says_of_its_files_is_read(tmp_path):
+    """As Kimi K2.5 says it; transformers reads such files quantised, in whichever way they are."""
+    tiny_with_eyes().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    fp4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}
+    for settings, told in (({"quant_method": "compressed-tensors"}, "compressed-tensors"), (fp4, "4bit|type fp4")):
+        config["text_config"]["quantization_config"] = settings
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        for quantization in (None, "4bit"):
+            with pytest.raises(InputError, match=rf"expected weights of full precision.* got .*({told})"):
+                PolicyConfig(source=str(tmp_path), lora=LoRA(r=2), quantization=quantization).load()
 
 
 @needs_bitsandbytes
