@@ -10,10 +10,14 @@ Some models are only right at true positions; rows with synthesised ones are ref
 layers that run in tiles are compared with whole ones.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from lit_longpo.engine.attention import MissingKernelError, UnsupportedModelError
 from lit_longpo.engine.decoder import base_model, decoder_of
@@ -41,6 +45,7 @@ from lit_longpo.engine.support import (
     coarsest_dtype,
     probe,
 )
+from lit_longpo.errors import error_text
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,48 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
     refuse_leaps(base, None)
     use_own_logits(base, False)
     score_packed(base)
-    try:
-        plan = ScoringPlan("packed", check_model(model))
-    except MissingKernelError:
-        raise
-    except UnsupportedModelError as refused:
-        plan = _plan_alone(model, str(refused))
+    with _one_precision(base):
+        plan = _plan(model)
     plan = replace(plan, no_leaps=plan.no_leaps or _unread_positions(model))
     refuse_leaps(base, plan.no_leaps)
     if plan.path == "packed":
         check_sharing(model)
     check_tiles(model)
     return replace(plan, no_sharing=sharing_problem(base))
+
+
+def _plan(model: nn.Module) -> ScoringPlan:
+    """In packed rows if they are exact, else one sequence at a time.
+
+    Raises:
+        UnsupportedModelError: see `plan_scoring`.
+    """
+    try:
+        return ScoringPlan("packed", check_model(model))
+    except MissingKernelError:
+        raise
+    except UnsupportedModelError as refused:
+        return _plan_alone(model, str(refused))
+
+
+@contextmanager
+def _one_precision(base: PreTrainedModel) -> Iterator[None]:
+    """Inside the block, say in one line that a model's own code computes in single precision alone.
+
+    Raises:
+        UnsupportedModelError: it multiplies numbers of two precisions (xLSTM in bf16, DeepSeek-V4 in fp16).
+    """
+    try:
+        yield
+    except RuntimeError as failure:
+        if not re.search("same dtype|scalar type", str(failure)):
+            raise
+        precision = str(coarsest_dtype(base)).removeprefix("torch.")
+        raise UnsupportedModelError(
+            f"expected a model that computes in {precision}, got {type(base).__name__}, whose code multiplies numbers "
+            f"of two precisions then ({error_text(failure)}); set `policy.dtype: float32` and, if it is another, "
+            "`trainer.precision: 32-true`"
+        ) from failure
 
 
 def _plan_alone(model: nn.Module, cause: str) -> ScoringPlan:

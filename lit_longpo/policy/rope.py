@@ -111,10 +111,10 @@ class RoPE:
         kind = parameters.get("rope_type", "default")
         if self.type is None or self.type == kind:
             return
-        if kind == "proportional" or "llama_4_scaling_beta" in parameters:
+        if kind == "proportional" or {"llama_4_scaling_beta", "short_mscale"} & parameters.keys():
             raise InputError(
                 "expected `policy.rope.type: null` for a model whose code takes its own positions for granted "
-                f"({kind}: Gemma 4, Ministral 3), got {self.type}; change `policy.rope.theta` or its factor alone"
+                f"({kind}: Gemma 4, Ministral 3, PhiMoE), got {self.type}; change `policy.rope.theta` or its factor"
             )
         for name in set(parameters) - _EVERY_TYPE:  # settings of the type that it had
             del parameters[name]

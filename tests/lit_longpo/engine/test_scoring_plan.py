@@ -12,6 +12,7 @@ from torch import nn
 from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.ulysses import sequence_parallel
+from lit_longpo.policy import PolicyConfig
 
 
 def scaled(model, factor):
@@ -43,6 +44,19 @@ def test_no_path_is_taken_where_the_model_does_not_know_itself():
     model = scaled(tiny_hybrid("StableLm"), lambda: 1.0 + torch.rand(()))
     with pytest.raises(UnsupportedModelError, match=r"got StableLmForCausalLM, which does not give the same"):
         plan_scoring(model.eval())
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("xLSTM", "bfloat16"), ("DeepseekV4", "float16")])
+def test_a_model_whose_code_mixes_precisions_is_told_what_to_type(name, dtype, tmp_path):
+    """transformers itself cannot run them so; it ended in a traceback of torch's."""
+    xlstm = transformers.xLSTMConfig(vocab_size=96, hidden_size=64, embedding_dim=64, num_heads=2, num_hidden_layers=2)
+    model = transformers.AutoModelForCausalLM.from_config(xlstm) if name == "xLSTM" else tiny_hybrid(name)
+    model.save_pretrained(tmp_path)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype, attn_implementation="eager")
+    with pytest.raises(RuntimeError, match="same dtype"):
+        plain(input_ids=torch.arange(3, 83)[None], use_cache=False)
+    with pytest.raises(UnsupportedModelError, match=rf"computes in {dtype}, got {name}.*set `policy\.dtype: float32`"):
+        plan_scoring(PolicyConfig(source=str(tmp_path), dtype=dtype).load())
 
 
 @pytest.mark.parametrize(("name", "told"), [("Bert", True), pytest.param("XLM", False, marks=pytest.mark.slow)])

@@ -154,6 +154,7 @@ def test_errors_say_what_to_type():
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0}
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [2.0, 4.0]}
+PHIMOE = {**LONGROPE, "rope_theta": 1e4, "short_mscale": 1.2, "long_mscale": 1.2}
 GEMMA3 = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
@@ -304,11 +305,12 @@ WITHOUT = transformers.CohereCompassTextConfig(
         (transformers.GraniteSWAConfig(), {"theta": 1e7}, "one base for all .*granite_swa, `layer_rope_theta`"),
         (transformers.Gemma4TextConfig(), {"type": "yarn", "factor": 4.0}, "proportional: Gemma 4, .* got yarn"),
         (transformers.Ministral3Config(), {"type": "linear", "factor": 4.0}, "yarn: Gemma 4, Ministral 3.*got linear"),
+        (tiny_config("Phimoe", rope_parameters=PHIMOE), {"type": "linear", "factor": 4.0}, "PhiMoE.*got linear"),
         (transformers.RecurrentGemmaConfig(), {"type": "yarn", "factor": 4.0}, "original_length TOKENS"),
         (tiny_config("Llama", rope_parameters={**LONGROPE, "rope_theta": 1e4}), {"factor": 4.0}, "no .* with longrope"),
         (WITHOUT, {"theta": 1e7}, "expected a model with rotary position embeddings, got CohereCompassTextConfig"),
     ],
-    ids=["each layer", "proportional", "llama 4", "no length", "lists", "none in global layers"],
+    ids=["each layer", "proportional", "llama 4", "phimoe", "no length", "lists", "none in global layers"],
 )
 def test_positions_that_a_models_code_would_not_follow_are_refused(config, settings, message):
     with pytest.raises(InputError, match=message):
