@@ -1,5 +1,6 @@
 """Finds a model's files, what it was trained from, and its prompt template, from the run that made it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,8 @@ def _of_folder(source: str, path: Path) -> Origin:
         return Origin(source, settings, None, str(config), _started_from(run))
     template = _template_in_card(path / CARD)
     settings = {} if template is None else {"template": template}
+    if template is not None and (path / ADAPTER_CONFIG).is_file():  # whole models say it in config.json
+        settings |= _dtype_in_card(path / CARD)
     told_by = None if template is None else str(path / CARD)
     return Origin(source, settings, None, told_by, _under_adapters(source, settings, told_by))
 
@@ -146,6 +149,12 @@ def _meant(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told_by(checkpoint: Path) -> str:
     return next(str(folder / _CONFIG) for folder in checkpoint.absolute().parents if (folder / _CONFIG).is_file())
+
+
+def _dtype_in_card(card: Path) -> dict[str, str]:
+    """The precision of the base while adapters were trained over it; their own files have fp32 for any."""
+    found = re.search(r"^\| dtype \| (float32|bfloat16|float16) \|$", card.read_text(encoding="utf-8"), re.MULTILINE)
+    return {} if found is None else {"dtype": found[1]}
 
 
 def _template_in_card(card: Path) -> dict[str, Any] | None:

@@ -73,14 +73,10 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = ("source", "gguf_file", "trust_remote_code")
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
-    own = {} if "dtype" in stated else {"policy.dtype": own_dtype(policy)}
-    return own | {f"policy.template.{name}": value for name, value in own_template(policy).items()}
-
-
-def own_template(policy: PolicyConfig) -> dict[str, Any]:
-    """The prompt template with which the model was trained here, from its run or its card; empty for other models."""
     locate(policy.source, policy.gguf_file)
-    return {} if policy.gguf_file is not None else dict(origin_of(policy.source).settings.get("template", {}))
+    known = {} if policy.gguf_file is not None else origin_of(policy.source).settings
+    own = {} if "dtype" in stated else {"policy.dtype": known.get("dtype") or own_dtype(policy)}
+    return own | {f"policy.template.{name}": value for name, value in known.get("template", {}).items()}
 
 
 def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any], dict[str, Any]]:

@@ -23,6 +23,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptTemplate
+from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.strategies import check_devices, check_processes, own_launcher
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def with_lists(arguments: Sequence[str]) -> list[str]:
 def _parsed(words: Sequence[str], origin: Origin | None) -> Any:
     """All values; what an origin knows comes first, so that files and typed words go before it."""
     parser = ask_parser()
-    if origin is None or not origin.settings:
+    if origin is None:
         return parser.instantiate_classes(parser.parse_args(list(words)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "policy.yaml"
@@ -156,11 +157,19 @@ def _sides(words: Sequence[str], values: Any) -> list[Side]:
     """The base, if there is one, and the model."""
     if not any(word.partition("=")[0].partition(".")[0] in _NAMES_MODEL for word in words):
         raise InputError("expected a model to ask, got none; type --model FOLDER_OR_CHECKPOINT, or --model embedded")
-    origin = origin_of(values.policy.source)
+    origin = _precise(origin_of(values.policy.source), values.policy)
     base = _base(values.base, origin)
     if base is None:
         return [_side("model", words, origin)]
-    return [_side("base", words, base), _side("trained", words, origin)]
+    return [_side("base", words, _precise(base, values.policy)), _side("trained", words, origin)]
+
+
+def _precise(origin: Origin, policy: PolicyConfig) -> Origin:
+    """With the precision of its files where nothing is known of a training, as `evaluate` reads them."""
+    if "dtype" in origin.settings:
+        return origin
+    own = own_dtype(replace(policy, source=origin.source))
+    return replace(origin, settings={**origin.settings, "dtype": own})
 
 
 def _base(wanted: str | None, origin: Origin) -> Origin | None:

@@ -1,6 +1,7 @@
 """The parser under every command: files by their names, what is typed over what they say, and what nobody can use."""
 
 import inspect
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -22,8 +23,11 @@ from lit_longpo.command_line.recipes import fragments_found, with_files
 from lit_longpo.command_line.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
 from lit_longpo.command_line.suggestions import with_suggestion
 from lit_longpo.command_line.typed_words import command_line, typed_words
+from lit_longpo.command_line.undone import undone
 from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
+
+log = logging.getLogger(__name__)
 
 
 class SuggestingParser(ArgumentParser):
@@ -72,6 +76,9 @@ class SuggestingParser(ArgumentParser):
                 self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
             if typed and (lost := not_consented(values, words, commands_of(self))):
                 self.error(lost)
+            command = next((name for name in commands_of(self) if name in values), "")
+            for message in undone(values[command] if command else values, words, files):
+                log.warning(message)
             return values
 
     def add_class_arguments(self, theclass: Any, *more: Any, **options: Any) -> Any:  # type: ignore[override]

@@ -14,6 +14,7 @@ from support.word_tokenizer import word_tokenizer
 from evaluation.asking.questions import DocumentQuestions, PromptRules
 from evaluation.asking.sides import Prepared, Side
 from evaluation.origins import origin_of
+from evaluation.own_settings import own_settings
 from evaluation.running.batching import Batching
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
 
@@ -79,6 +80,23 @@ def test_an_exported_folder_anywhere_knows_its_prompt_and_adapters_their_base(ru
     assert found.told_by == str(folder / "README.md")
     assert (found.base.source, found.base.beneath) == (str(policy_folder), str(folder))
     assert found.base.settings == found.settings
+
+
+def test_adapters_are_read_over_the_precision_that_they_were_trained_over(run, policy_folder, tmp_path):
+    """Their base may be stored in another one, and peft's files have fp32 for any: Qwen3#379 asks what another one does."""
+    made = tmp_path / "version_0"
+    shutil.copytree(run, made)
+    config = yaml.safe_load((made / "config.yaml").read_text())
+    config["policy"]["dtype"] = "bfloat16"
+    (made / "config.yaml").write_text(yaml.safe_dump(config))
+    card = made / "model" / "README.md"
+    card.write_text(card.read_text().replace("| dtype | float32 |", "| dtype | bfloat16 |"))
+    copied = shutil.copytree(made / "model", tmp_path / "elsewhere")
+    for source in (made / "model", copied):
+        assert origin_of(str(source)).settings["dtype"] == "bfloat16"
+        assert own_settings({"source": str(source)})["policy.dtype"] == "bfloat16"
+    assert "policy.dtype" not in own_settings({"source": str(copied), "dtype": "float32"})
+    assert own_settings({"source": str(policy_folder)})["policy.dtype"] == "float32"
 
 
 def test_a_foreign_model_says_nothing(policy_folder, tmp_path):

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import torch
+from support.byte_tokenizer import byte_model
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
@@ -85,6 +87,19 @@ def test_mistakes_are_one_line_before_a_model_is_loaded(words, said, document, m
     with pytest.raises(SystemExit, match=f"^error: .*{said}[^\n]*$"):
         ask(*words)
     assert not loads
+
+
+@pytest.mark.parametrize(("typed", "dtype"), [((), "bfloat16"), (("--policy.dtype", "float32"), "float32")])
+def test_a_model_of_others_is_read_in_its_own_precision_as_evaluate_reads_it(
+    typed, dtype, document, tmp_path, monkeypatch
+):
+    """It was read in fp32 whatever its files have: twice the memory, and other answers than `evaluate` gives."""
+    loads = []
+    monkeypatch.setattr(PolicyConfig, "load_base", lambda self: loads.append(self.dtype) or pytest.fail("loaded"))
+    model = byte_model(tmp_path, dtype=torch.bfloat16)
+    with pytest.raises(pytest.fail.Exception, match="loaded"):
+        ask("--model", model, "--document", document, "--question", "x", *typed)
+    assert loads == [dtype]
 
 
 def test_lists_grow_in_the_order_typed():

@@ -1,0 +1,75 @@
+"""Names what a later file or option takes away of what an earlier file has set up: adapters, callbacks of a list."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from lit_longpo.command_line.misplaced import settings_in
+from lit_longpo.command_line.precedence import name_of, options_of
+
+
+def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> Iterator[str]:
+    """What is to be said of a training; nothing of commands that train nothing.
+
+    Args:
+        values: of the command, as parsed.
+        words: of the command line.
+        files: that it has read, fragments too.
+    """
+    if "optimization" not in values:
+        return
+    typed = {name_of(option) for option in options_of(words)}
+    found = _no_adapters(values, files) if "policy.lora" not in typed else None
+    if found is not None:
+        yield found
+    inside = [path for path in files if "callbacks" in _section(settings_in(path), "trainer")]
+    if (inside or "trainer.callbacks" in typed) and (found := _lost_callbacks(values, files)) is not None:
+        yield found
+
+
+def _no_adapters(values: Namespace, files: Sequence[Path]) -> str | None:
+    """A fragment of a model states all of `policy`, `lora: null` too."""
+    stated = {path: lora for path in files if isinstance(lora := _stated(path, "policy", "lora"), dict)}
+    if not stated or values.get("policy.lora") is not None:
+        return None
+    path, lora = list(stated.items())[-1]
+    settings = yaml.safe_dump(lora, default_flow_style=True, width=1000, sort_keys=False).strip().replace("'", "")
+    return (
+        f"`policy.lora` is null, where {path.name} has {settings}: no adapters are made; type --policy.lora "
+        f"'{settings}' to train them, or --policy.lora null if so meant"
+    )
+
+
+def _lost_callbacks(values: Namespace, files: Sequence[Path]) -> str | None:
+    """A list in a file or behind `--trainer.callbacks` replaces the one before."""
+    kept = {_class(one) for one in _listed(values.get("trainer.callbacks"))}
+    stated = [_class(one) for path in files for one in _listed(_stated(path, "trainer", "callbacks"))]
+    lost = [name for name in dict.fromkeys(stated) if name not in kept]
+    if not lost or not kept:  # null says so
+        return None
+    return (
+        f"`trainer.callbacks` is {', '.join(sorted(kept))} in place of the list before, without "
+        f"{', '.join(lost)}; to add to that list type --trainer.callbacks+, or `callbacks+:` in a file"
+    )
+
+
+def _stated(path: Path, section: str, name: str) -> Any:
+    """What a file says of a setting: one of several sections, or a fragment of that one."""
+    content = settings_in(path)
+    return _section(content, section).get(name, content.get(name))
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return section if isinstance(section := content.get(name), dict) else {}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value in (None, "null", "") else [value]
+
+
+def _class(one: Any) -> str:
+    """The short name of a class that a list names, by a path, by a section or as it is parsed."""
+    return str(one.get("class_path") if isinstance(one, dict | Namespace) else one).rpartition(".")[2]

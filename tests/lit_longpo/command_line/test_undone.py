@@ -1,0 +1,68 @@
+"""Reports: geti#2884 and Lightning#15256 (a list of callbacks in a later file replaces the one before)."""
+
+import pytest
+from support.command_line import CONFIGS, parse
+
+REAL = ("--config", CONFIGS / "real" / "dpo.yaml")
+QWEN = ("--policy", CONFIGS / "model" / "qwen2.5_0.5b.yaml")
+
+
+def test_a_model_behind_a_recipe_with_adapters_takes_them_and_says_so(caplog):
+    values = parse(*REAL, *QWEN)
+    assert values.policy.lora is None
+    assert "`policy.lora` is null, where chat.yaml has {r: 16, alpha: 16, dropout: 0.0" in caplog.text
+    _, _, advice = caplog.text.partition("--policy.lora '")
+    again = parse(*REAL, *QWEN, "--policy.lora", advice.partition("'")[0])
+    assert again.policy.lora == parse(*REAL).policy.lora
+
+
+def test_of_two_recipes_the_later_ones_adapters_count(caplog):
+    parse("--config", CONFIGS / "sft.yaml", *REAL)
+    assert "lora" not in caplog.text
+    parse(*REAL, "--config", CONFIGS / "sft.yaml")
+    assert caplog.text.count("`policy.lora` is null") == 1
+
+
+def test_adapters_that_are_typed_away_are_not_named(caplog):
+    parse(*REAL, *QWEN, "--policy.lora", "null")
+    parse(*REAL)
+    assert "lora" not in caplog.text
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    init_args: {monitor: val/loss}\n")
+    return path
+
+
+def test_callbacks_that_a_later_list_takes_out_are_named(mine, caplog):
+    given = (("--config", mine), ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"))
+    for words in given:
+        caplog.clear()
+        left = [one.class_path.rpartition(".")[2] for one in parse(*REAL, *words).trainer.callbacks]
+        assert left == ["EarlyStopping"]
+        message = "is EarlyStopping in place of the list before, without TQDMProgressBar, ThroughputCallback, "
+        assert message + "NonFiniteGuard, ModelCheckpoint, QACallback, SavePretrained;" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
+        ("--config", CONFIGS / "overlays" / "benchmark.yaml"),
+        ("--trainer", CONFIGS / "trainer" / "laptop.yaml"),  # another trainer is asked for
+        ("--trainer.callbacks", "null"),
+    ],
+)
+def test_lists_that_grow_and_whole_trainers_are_not(words, caplog):
+    parse(*REAL, *words)
+    assert "callbacks" not in caplog.text
+
+
+def test_a_list_with_all_that_was_there_before_is_not(tmp_path, caplog):
+    path = tmp_path / "all.yaml"
+    names = "TQDMProgressBar ThroughputCallback NonFiniteGuard ModelCheckpoint QACallback SavePretrained HostMemory"
+    path.write_text("trainer:\n  callbacks:\n" + "".join(f"  - class_path: {name}\n" for name in names.split()))
+    parse(*REAL, "--config", path)
+    assert "callbacks" not in caplog.text
