@@ -83,7 +83,7 @@ def test_an_exported_folder_anywhere_knows_its_prompt_and_adapters_their_base(ru
 
 
 def test_adapters_are_read_over_the_precision_that_they_were_trained_over(run, policy_folder, tmp_path):
-    """Their base may be stored in another one, and peft's files have fp32 for any: Qwen3#379 asks what another one does."""
+    """Their base may be stored in another one, and peft's files have fp32 for any (Qwen3#379)."""
     made = tmp_path / "version_0"
     shutil.copytree(run, made)
     config = yaml.safe_load((made / "config.yaml").read_text())
