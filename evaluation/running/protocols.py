@@ -13,6 +13,7 @@ from lit_longpo.policy import PromptFormat
 
 ProtocolName = Literal["served", "official"]
 _LEAST = ("min_new_tokens", "min_length")  # generation settings that are a prompt's own here
+_NOT_KEPT = ("stop_strings",)  # `generate` refuses them without a tokenizer, which official scripts do not give it
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Official(Protocol):
     @property
     def kept(self) -> Mapping[str, Any]:
         """A repetition penalty, for example."""
-        return self.answerer.own_settings
+        return {name: value for name, value in self.answerer.own_settings.items() if name not in _NOT_KEPT}
 
     @property
     def manifest(self) -> dict[str, object]:
@@ -120,10 +121,13 @@ class Official(Protocol):
         return max(prompt.min_new_tokens, own, whole - num_ids)
 
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
-        """An end that had to be chosen."""
-        if self.answerer.ends:
-            return ()
-        return ("the model's generation settings name no end token: answers end at the tokenizer's",)
+        """An end that had to be chosen, and settings with which the official script would not run."""
+        own = shown({name: value for name, value in self.answerer.own_settings.items() if name in _NOT_KEPT})
+        said = {
+            "the model's generation settings name no end token: answers end at the tokenizer's": not self.answerer.ends,
+            f"{own} of the model's generation settings not applied": own,
+        }
+        return tuple(text for text, holds in said.items() if holds)
 
 
 _PROTOCOLS: dict[str, type[Protocol]] = {"served": Served, "official": Official}

@@ -25,6 +25,7 @@ _NEUTRAL: dict[str, Any] = {
     "guidance_scale": 1.0,
     "min_new_tokens": 0,
     "min_length": 0,
+    "stop_strings": None,
 }
 
 

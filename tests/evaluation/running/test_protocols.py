@@ -90,6 +90,21 @@ def test_settings_that_few_models_have_hold_too(longbench, own):
     assert [said in text for text in served.deviations if "not applied" in text] == [True]
 
 
+@pytest.mark.parametrize("protocol", ["served", "official"])
+def test_stop_strings_of_a_model_are_told_and_end_nothing(longbench, protocol):
+    """Neither the official loop (where `generate` refuses them, transformers#34571, vllm#48676) nor a server applies them."""
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+    model.generation_config.eos_token_id = [1, 2]
+    before = asked(longbench, model, CHAT, protocol=protocol, tasks=["hotpotqa"])
+    stop = next(row.prediction[1] for row in before.predictions if len(row.prediction) > 1)
+    model.generation_config.stop_strings = [stop]
+    report = asked(longbench, model, CHAT, protocol=protocol, tasks=["hotpotqa"])
+    assert report.predictions == before.predictions
+    said = f"stop_strings {[stop]!r} of the model's generation settings not applied"
+    assert said in report.deviations
+    assert said not in before.deviations
+
+
 def test_served_answers_are_others_and_say_why(longbench, model):
     served = asked(longbench, model, CHAT)
     official = [row.prediction for row in asked(longbench, model, CHAT, protocol="official").predictions]
