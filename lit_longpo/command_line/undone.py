@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from lit_longpo.command_line.misplaced import settings_in
 from lit_longpo.command_line.precedence import name_of, options_of
+from lit_longpo.files.plain_yaml import settings_in
 
 
 def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> Iterator[str]:
