@@ -175,7 +175,8 @@ def parse_pair(record: object, where: str) -> PreferencePair:
     texts: dict[str, Any] = dict.fromkeys(NAMES[:5], "")
     texts |= {field: check_text(record[field], field, where) for field in texts if field in record}
     if not texts["short_context"] and not texts["long_context"]:
-        raise RecordError.at(where, "field 'long_context'", "this field, or `short_context`", sorted(record))
+        expected = "this field, or `short_context` (null is none)"
+        raise RecordError.at(where, "field 'long_context'", expected, sorted(record))
     return PreferencePair(
         **texts, **_rest_of(record, texts["chosen"], len(texts["long_context"]), where), **said_around(record, where)
     )

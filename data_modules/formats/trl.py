@@ -222,7 +222,8 @@ def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Me
     if value is None:
         if not before:
             expected = "this required field (two texts hold none by what they begin with, messages do)"
-            raise RecordError.at(where, "field 'prompt'", expected, sorted(map(str, record)))
+            got = None if "prompt" in record else sorted(map(str, record))
+            raise RecordError.at(where, "field 'prompt'", expected, got)
         return before
     if not isinstance(value, str):
         prompt = _messages(value, "prompt", where)

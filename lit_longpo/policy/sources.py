@@ -147,6 +147,8 @@ def _holds_adapters(folder: Path) -> bool:
 def _advice(folder: Path) -> str:
     """What to type instead of a folder without a model."""
     kept = ("*", "snapshots/*")  # the second in the hub's cache
+    if any((folder / name).is_file() for name in _MODEL_FILES):  # then another file, a gguf, was asked for
+        return "its weights are no gguf, so type --policy.gguf_file null"
     below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
     if below:
         return f"type --policy.source {below[0]}"

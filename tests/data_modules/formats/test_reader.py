@@ -373,6 +373,11 @@ def test_two_texts_without_a_prompt_are_told_what_they_lack() -> None:
         read({"chosen": "The sky is blue.", "rejected": "The sky is green."})
 
 
+def test_a_prompt_that_is_null_is_not_listed_as_if_it_were_there() -> None:
+    with pytest.raises(RecordError, match=r"field 'prompt': expected this required field .*, got None"):
+        read({"prompt": None, "chosen": "The sky is blue.", "rejected": "The sky is green."})
+
+
 def test_a_role_that_is_no_text_is_refused() -> None:
     said = [{"role": ["user"], "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     with pytest.raises(RecordError, match=r"role': expected a role of system, .*got \['user'\]"):

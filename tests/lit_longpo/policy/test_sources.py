@@ -109,6 +109,12 @@ def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_
         PolicyConfig(source=str(tmp_path / "folder")).prompt_format()
 
 
+def test_a_folder_without_the_gguf_that_a_fragment_names_says_how_to_go_without(policy_folder):
+    policy = PolicyConfig(source=str(policy_folder), gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+    with pytest.raises(MissingFileError, match=r"its weights are no gguf, so type --policy\.gguf_file null"):
+        policy.prompt_format()
+
+
 @pytest.mark.parametrize(
     ("missing", "what"),
     [("tokenizer*", "a tokenizer"), ("config.json", "a language model's configuration"), ("*.safetensors", "weights")],
