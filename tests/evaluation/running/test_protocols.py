@@ -92,7 +92,7 @@ def test_settings_that_few_models_have_hold_too(longbench, own):
 
 @pytest.mark.parametrize("protocol", ["served", "official"])
 def test_stop_strings_of_a_model_are_told_and_end_nothing(longbench, protocol):
-    """Neither the official loop (where `generate` refuses them, transformers#34571, vllm#48676) nor a server applies them."""
+    """The official loop (`generate` refuses them, transformers#34571, vllm#48676) and servers apply none."""
     model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
     model.generation_config.eos_token_id = [1, 2]
     before = asked(longbench, model, CHAT, protocol=protocol, tasks=["hotpotqa"])
