@@ -8,12 +8,14 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from transformers import PretrainedConfig
 
+from lit_longpo.checkpoints.record import data_fingerprint
 from lit_longpo.checkpoints.resumption import starts_anew
 from lit_longpo.engine.sharing import sharing_message, sharing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.rope import check_window, window_problem
+from lit_longpo.strategies import any_rank
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +62,19 @@ def _check_training_rows(trainer: Trainer) -> None:
 
     Raises:
         ValueError: an example does not fit into a row, none is left or asked for, or an epoch has fewer rows than
-            `trainer.val_check_interval`.
+            `trainer.val_check_interval`; or its number of rows is not known, or differs between processes.
     """
     data = getattr(trainer, "datamodule", None)
     if data is None:
         return
     interval = getattr(trainer, "val_check_interval", None)  # Lightning 2.6 has none where it is a time
-    loaded = len(data.train_dataloader())
+    loaded = sized_len(data.train_dataloader())
+    if loaded is None:
+        raise InputError(
+            f"expected a loader of training rows that knows how many it has, got that of {type(data).__name__}, which "
+            "has no length; give its data set a `__len__`"
+        )
+    _check_alike(trainer, loaded)
     rows = rows_of_an_epoch(trainer, loaded)
     if rows == 0:
         raise InputError(
@@ -84,6 +92,25 @@ def _check_training_rows(trainer: Trainer) -> None:
             f"expected a `trainer.val_check_interval` of at most the {rows} rows of an epoch, got {interval}; type "
             "--trainer.val_check_interval 1.0 to validate once an epoch, or --trainer.check_val_every_n_epoch null to "
             "count rows over epochs"
+        )
+
+
+def _check_alike(trainer: Trainer, rows: int) -> None:
+    """Refuse processes that have read other data than the first, or the same in another order.
+
+    Each takes its share of what all of them take for one list: examples would be left out and repeated without a word,
+    and a process with more rows than another would wait for it for ever.
+
+    Raises:
+        InputError: on all of them.
+    """
+    here = (rows, data_fingerprint(trainer))
+    first = trainer.strategy.broadcast(here)
+    if any_rank(here != first, trainer.strategy.root_device):
+        raise InputError(
+            f"expected the same training data in the same order, and {first[0]} rows an epoch, on each of the "
+            f"{trainer.world_size} processes, got others on some: copy the same files to every machine, and sort what "
+            "`pairs` of a data module of your own takes from a set or a folder"
         )
 
 

@@ -1,9 +1,15 @@
-"""A validation after a time: one process does it, several cannot agree on it."""
+"""Rows are the same list on every process; a validation after a time: one process does it, several cannot agree."""
+
+import os
+import random
 
 import pytest
 from lightning.pytorch import Callback, Trainer
 from support.preference_data import RandomPairs
+from support.ranks import run_ranks
+from torch.utils.data import DataLoader, IterableDataset
 
+from data_modules import SyntheticDataModule
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
@@ -37,3 +43,55 @@ def test_processes_do_not_validate_by_their_own_clocks():
     trainer = Trainer(devices=2, strategy="ddp", val_check_interval="00:00:10:00", **OPTIONS)
     with pytest.raises(InputError, match=r"with 2 processes, got 600 seconds.*type --trainer.val_check_interval 0.5"):
         check_rows(trainer, PolicyConfig())
+
+
+class Disordered(SyntheticDataModule):
+    """Each process reads the pairs in an order of its own, as from a set of texts."""
+
+    def pairs(self, split):
+        found = list(super().pairs(split))
+        random.Random(int(os.environ["RANK"])).shuffle(found)
+        return found
+
+
+def refused(module, data):
+    """What a training on two processes says."""
+    trainer = Trainer(max_epochs=1, devices=2, strategy="ddp", use_distributed_sampler=False, **OPTIONS)
+    with pytest.raises(InputError) as error:
+        trainer.fit(module, datamodule=data)
+    return str(error.value)
+
+
+def train_on_other_rows():
+    """With other rows, and with the same in another order."""
+    module = ORPO(policy=PolicyConfig(weights="random"))
+    longer = RandomPairs(module.views, num_examples=4 + 2 * int(os.environ["RANK"]))
+    words = {"short_words": 16, "long_words": (16, 24), "max_tokens": 512, "max_examples": 2}
+    format_ = module.policy.prompt_format()
+    disordered = Disordered(num_train=8, num_val=2, views=module.views, prompt_format=format_, **words)
+    for data, rows in ((longer, 2), (disordered, 2)):
+        said = refused(module, data)
+        assert f"the same order, and {rows} rows an epoch, on each of the 2 processes, got others on some" in said
+
+
+def test_processes_that_have_read_other_data_are_refused():
+    """One that has more rows waited for the others for ever; 18 of 24 examples were trained on, and 24 reported."""
+    run_ranks(train_on_other_rows)
+
+
+class Endless(RandomPairs):
+    """Rows that come as they come."""
+
+    def train_dataloader(self):
+        class Rows(IterableDataset):
+            def __iter__(self):
+                return iter(())
+
+        return DataLoader(Rows(), batch_size=None)
+
+
+def test_a_loader_without_a_length_is_one_line(tmp_path):
+    module = ORPO(policy=PolicyConfig(weights="random"))
+    trainer = Trainer(max_steps=1, default_root_dir=tmp_path, **OPTIONS)
+    with pytest.raises(InputError, match=r"got that of Endless, .*; give its data set a `__len__`"):
+        trainer.fit(module, datamodule=Endless(module.views))
