@@ -15,7 +15,7 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows import data_report
 from data_modules.rows.accounts import Account, Selection, account_of
-from data_modules.rows.dealing.bundles import RowsBy, SharePrompts, check_sharing
+from data_modules.rows.dealing.bundles import RowsBy, SharePrompts, check_share_prompts
 from data_modules.rows.dealing.dealer import RowDealer
 from data_modules.rows.dealing.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
@@ -83,7 +83,7 @@ class PairDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.share_prompts = share_prompts
-        check_sharing(share_prompts, prefix_sharing=prefix_sharing, rows_by=rows_by)
+        check_share_prompts(share_prompts, prefix_sharing=prefix_sharing, rows_by=rows_by)
         self.max_tokens, self.max_examples = max_tokens, max_examples
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
         self.prefix_sharing, self.positions = prefix_sharing, positions

@@ -10,7 +10,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
-from data_modules.rows.accounts import Account, account_of, joined
+from data_modules.rows.accounts import Account, account_of, joined_account
 from data_modules.rows.dealing.bundles import SharePrompts
 from data_modules.rows.repeated_pairs import RepeatedPairs, opposed_across
 from data_modules.rows.stores.mixed_examples import MixedExamples, Smaller, SourceCounts, counts_of
@@ -137,7 +137,7 @@ class MixtureDataModule(PairDataModule):
         reports = {name: source.splits["train"] for name, source in self.sources.items()}
         kept = {name: report.lengths.examples - report.lengths.skipped for name, report in reports.items()}
         accounts = {name: account_of(report.selection, report.lengths, kept[name]) for name, report in reports.items()}
-        return joined(accounts, self.left_out, len(self._encoded["train"]))
+        return joined_account(accounts, self.left_out, len(self._encoded["train"]))
 
     def _tokenised(self, split: str) -> MixedExamples:
         parts = dict[str, Examples]()

@@ -252,7 +252,7 @@ def placeholders(template: str) -> set[str]:
         return set()
 
 
-def check_template(template: str, where: str) -> str:
+def check_placeholders(template: str, where: str) -> str:
     """The template, if `{context}` is in it and nothing but `{context}` and `{input}` is to be filled in.
 
     Raises:

@@ -105,7 +105,7 @@ def account_of(selection: Selection, lengths: SplitLengths, examples: int) -> Ac
     return Account(selection.read, examples, {**selection.filtered, "too long": lengths.skipped}, selection.refused)
 
 
-def joined(accounts: Mapping[str, Account], left_out: Mapping[str, int], examples: int) -> Account:
+def joined_account(accounts: Mapping[str, Account], left_out: Mapping[str, int], examples: int) -> Account:
     """One account of several sources.
 
     Args:

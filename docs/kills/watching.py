@@ -18,7 +18,7 @@ from typing import Any
 
 START, BETWEEN = "start-up", "in between"
 _WRAPPED = (  # phase, module, what runs in it; what runs inside of another goes first
-    ("reference pass", "lit_longpo.policy.reference.reference", "fill"),
+    ("reference pass", "lit_longpo.policy.reference.reference", "fill_cache"),
     ("training", "lightning.pytorch.loops.training_epoch_loop", "_TrainingEpochLoop.advance"),
     ("validation", "lightning.pytorch.loops.evaluation_loop", "_EvaluationLoop.run"),
     ("checkpoint", "lit_longpo.checkpoints.trainer", "ResumableTrainer.save_checkpoint"),

@@ -13,7 +13,7 @@ from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, shareable_length
 from lit_longpo.batch import Group, Response
-from lit_longpo.checkpoints.reading import fill, read_weights
+from lit_longpo.checkpoints.reading import fill_policy, read_weights
 from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
@@ -82,7 +82,8 @@ class Side:
             return self.policy.load_base()
         model = self.policy.load()
         advice = "set --model to a checkpoint that lies in its run's folder"
-        fill(model, read_weights(self.checkpoint), self.checkpoint, advice, everything=self.policy.weights == "random")
+        drawn = self.policy.weights == "random"
+        fill_policy(model, read_weights(self.checkpoint), self.checkpoint, advice, everything=drawn)
         return model
 
     def window(self) -> int | None:

@@ -8,11 +8,18 @@ from pathlib import Path
 from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
-from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
+from evaluation.benchmarks.official_files import (
+    OfficialFileError,
+    Row,
+    differences,
+    hashes,
+    read_json,
+    read_official_rows,
+)
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese, task_name
-from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from evaluation.prompting import Prompt, Rules, build_prompt, check_placeholders
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -198,12 +205,12 @@ class LongBench(WithAnswerMetric):
                     str(path), f"field {task!r}", f"{kind.__name__} of the task", values.get(task)
                 )
             if kind is str:
-                check_template(values[task], f"{path}: field {task!r}")
+                check_placeholders(values[task], f"{path}: field {task!r}")
         return values
 
     def _rows(self, task: str) -> Iterable[Row]:
         """Records; the last one's class names hold for the whole file of a classification, as in the official loop."""
-        rows = read_rows(self._path(task), LAYOUT)
+        rows = read_official_rows(self._path(task), LAYOUT)
         if TASKS[task_name(task)].metric is not None:
             return rows
         records = list(rows)

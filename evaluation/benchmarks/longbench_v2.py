@@ -6,7 +6,14 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
-from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_rows, read_text
+from evaluation.benchmarks.official_files import (
+    OfficialFileError,
+    Row,
+    differences,
+    hashes,
+    read_official_rows,
+    read_text,
+)
 from evaluation.metrics import longbench_v2, score
 from evaluation.metrics.longbench_v2 import LETTERS
 from evaluation.prompting import Prompt, Rules, build_prompt
@@ -99,7 +106,7 @@ class LongBenchV2(Benchmark):
         """
         as_list = self.folder / "data.json"
         path = as_list if as_list.is_file() else self.folder / "data.jsonl"
-        return map(_example, read_rows(path, LAYOUT))
+        return map(_example, read_official_rows(path, LAYOUT))
 
     def prompt(
         self,

@@ -15,12 +15,12 @@ from evaluation.benchmarks.official_files import (
     hashes,
     parse_literals,
     read_json,
-    read_rows,
+    read_official_rows,
     read_text,
 )
 from evaluation.metrics import score
 from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
-from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from evaluation.prompting import Prompt, Rules, build_prompt, check_placeholders
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport
@@ -153,7 +153,7 @@ class LVEval(WithAnswerMetric):
             FileNotFoundError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
-        for number, row in enumerate(read_rows(self._path(task), LAYOUT), 1):
+        for number, row in enumerate(read_official_rows(self._path(task), LAYOUT), 1):
             yield _example(row, task, number)
 
     def prompt(
@@ -232,7 +232,7 @@ def load_config(folder: Path) -> LVEvalConfig:
             raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
         if not 1 <= limits[dataset] <= MOST_ANSWERED:
             raise row.error("DATASET_MAXGEN", f"1 to {MOST_ANSWERED:,} new tokens for {dataset}", limits[dataset])
-        check_template(templates[dataset], f"{path}: {dataset}")
+        check_placeholders(templates[dataset], f"{path}: {dataset}")
     return config
 
 

@@ -135,7 +135,7 @@ def read_text(path: Path, example: str) -> str:
         raise OfficialFileError.at(str(path), "file", "UTF-8", str(error)) from error
 
 
-def read_rows(path: Path, example: str) -> Iterator[Row]:
+def read_official_rows(path: Path, example: str) -> Iterator[Row]:
     """Records of a JSON Lines file, or of a JSON file that holds one list; blank lines are passed over.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from lightning.pytorch import Trainer
 
-from evaluation.benchmarks.questions import Passage, Question, joined_passages, place_of
+from evaluation.benchmarks.questions import Passage, Question, answer_place, joined_passages
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
@@ -72,7 +72,7 @@ def _of_pair(pair: Pair, context: Which) -> Question:
             f"expected a {context} context in the record {pair.id!r}, got none; set `context` to the other"
         )
     answers = tuple(pair.answers) or (pair.chosen,)
-    depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else place_of(answers, text)
+    depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else answer_place(answers, text)
     return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair), _about(pair))
 
 

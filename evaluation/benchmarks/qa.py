@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
-from evaluation.benchmarks.questions import Question, QuestionSource, documents_of, read_records
+from evaluation.benchmarks.questions import Question, QuestionSource, document_by_question, read_questions
 from evaluation.benchmarks.records import power_of_two, score_by_length
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, joins_words
 from evaluation.metrics.longbench import total
@@ -98,13 +98,13 @@ class QA(Benchmark):
     def _read(self) -> list[Question]:
         if self.questions is not None:
             return list(self.questions.questions())
-        records = read_records(str(self.path))
+        records = read_questions(str(self.path))
         return records if isinstance(records[0], Question) else questions_of(records, self.context)
 
     @cached_property
     def _documents(self) -> dict[str, str]:
         """By question: the same rule by which a validation split is held out."""
-        return documents_of(self._all)
+        return document_by_question(self._all)
 
     @cached_property
     def asked(self) -> tuple[Question, ...]:

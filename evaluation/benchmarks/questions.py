@@ -104,7 +104,7 @@ class Question:
         return [self.around.system or "", self.context, *others]
 
 
-def documents_of(questions: Sequence[Question]) -> dict[str, str]:
+def document_by_question(questions: Sequence[Question]) -> dict[str, str]:
     """What each question is about, by its id: the text of the first question that shares a document with it."""
     labels = DocumentKeys.of(item.keys for item in questions).specific().labels()
     return {item.id: questions[label].whole for item, label in zip(questions, labels.tolist(), strict=True)}
@@ -119,7 +119,7 @@ class QuestionSource(Protocol):
 
 
 def register_reader(reader: Reader) -> None:
-    """Let `read_records` ask a reader about files of other layouts.
+    """Let `read_questions` ask a reader about files of other layouts.
 
     Args:
         reader: takes a path; gives pairs, or questions with passages, in the file's order.
@@ -128,7 +128,7 @@ def register_reader(reader: Reader) -> None:
         _readers.append(reader)
 
 
-def read_records(path: str) -> list[Any]:
+def read_questions(path: str) -> list[Any]:
     """All questions of a file, or, of another layout, the records that hold them.
 
     Args:
@@ -198,7 +198,7 @@ def _question(row: NumberedRecord) -> Question:
     answers = accepted_answers(record, where)
     depth = record.get("depth", first)
     if depth is None:
-        depth = place_of(answers, context)
+        depth = answer_place(answers, context)
     if depth is not None and not (isinstance(depth, int | float) and 0 <= depth <= 1):
         raise RecordError.at(where, "field 'depth'", "a number from 0 to 1", depth)
     return Question(
@@ -206,7 +206,7 @@ def _question(row: NumberedRecord) -> Question:
     )
 
 
-def place_of(answers: Iterable[str], context: str) -> float | None:
+def answer_place(answers: Iterable[str], context: str) -> float | None:
     """Where the only occurrence of an answer begins, 0 to 1; `None` if there is no single one."""
     places = {context.find(answer) for answer in answers if answer and context.count(answer) == 1}
     return min(places) / len(context) if places else None

@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from evaluation.own_settings import parse_with_own, with_policy
-from evaluation.perplexity.measuring import check_lengths, measure
+from evaluation.perplexity.measuring import check_window_lengths, measure
 from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.progress import bar
@@ -63,7 +63,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     check_writable(Path(values.output), "--output FOLDER")
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
     check_vocabulary(model, prompt_format.tokenizer)
-    check_lengths(model, windows, len(tokens) + len(front), len(front))
+    check_window_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
     settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN if name in facts}
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)

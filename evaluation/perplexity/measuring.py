@@ -65,14 +65,14 @@ def measure(
         ValueError: a length is more than the model can read, or than there are tokens; its logits are no numbers.
         UnsupportedModelError: the model cannot be scored exactly.
     """
-    check_lengths(model, windows, len(tokens) + len(front), len(front))
+    check_window_lengths(model, windows, len(tokens) + len(front), len(front))
     plan_scoring(model)
     model.eval()
     for length in windows.lengths:
         yield _of_length(model, tokens, windows, tuple(front), length, advance)
 
 
-def check_lengths(model: nn.Module, windows: Windows, num_tokens: int, num_front: int) -> None:
+def check_window_lengths(model: nn.Module, windows: Windows, num_tokens: int, num_front: int) -> None:
     """Refuse lengths that model or texts have no room for.
 
     Raises:

@@ -16,8 +16,8 @@ from lit_longpo.files.locks import lock
 from lit_longpo.files.manifest import (
     MANIFEST,
     as_known_there,
-    check_known,
     check_manifest,
+    check_manifest_early,
     complete_lines,
     read_manifest,
 )
@@ -212,7 +212,7 @@ def check_asked(folder: Path, benchmark: Benchmark) -> None:
     ):  # others would find the first process at it
         with _alone(folder):
             pass
-    check_known(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))
+    check_manifest_early(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))
 
 
 def _asked(benchmark: Benchmark) -> dict[str, object]:

@@ -15,7 +15,7 @@ from evaluation.running.answerers import Answerer, Texts
 from evaluation.running.batching import Batching, PromptedExample
 from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
-from evaluation.served.probing import probe
+from evaluation.served.probing import probe_server
 from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation.settings import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
@@ -83,7 +83,7 @@ class ServedModel(Answerer):
         connection, generation = settings.server.connect(), policy.files.generation()
         card = find_card(connection, settings.model)
         endpoint = ENDPOINTS[settings.way](settings, card, prompt_format, ends_of(generation))
-        endpoint = replace(endpoint, abilities=probe(connection, endpoint, policy.source))
+        endpoint = replace(endpoint, abilities=probe_server(connection, endpoint, policy.source))
         made = cls(connection, endpoint, policy.source, readable_positions(policy.config()), generation)
         log.info("asking %s at %s: %s", card.name, connection.server.shown, made.way)
         return made

@@ -18,7 +18,7 @@ _GOES_ON = 4  # tokens of an answer that an end token shall end at once
 _REFUSALS = ("BadRequestError", "UnprocessableEntityError")  # of what was asked; nothing else changes by leaving it out
 
 
-def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
+def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
     """What the server behind an endpoint accepts and returns.
 
     Args:

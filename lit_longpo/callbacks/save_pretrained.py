@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lit_longpo.checkpoints import run_record
 from lit_longpo.checkpoints.whole import replacing
 from lit_longpo.errors import InputError
-from lit_longpo.export import check_folder, is_merged, save_policy
+from lit_longpo.export import check_replaceable, is_merged, save_policy
 from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.policy.adapters.merging import merge_adapters
@@ -56,7 +56,7 @@ class SavePretrained(Callback):
                 f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "
                 "set another directory"
             )
-        check_folder(folder)
+        check_replaceable(folder)
         behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
         if later := [one for one in behind if isinstance(one, WeightAveraging)]:
             raise InputError(

@@ -15,7 +15,7 @@ from lit_longpo.checkpoints.progress import (
     validation_due,
 )
 from lit_longpo.checkpoints.randomness import draw_apart, gather_random_states, restore_random_state
-from lit_longpo.checkpoints.reading import load_weights, read_record, read_weights
+from lit_longpo.checkpoints.reading import load_initial_weights, read_record, read_weights
 from lit_longpo.checkpoints.record import run_record
 from lit_longpo.checkpoints.trainer import ResumableTrainer
 from lit_longpo.checkpoints.whole import fault, newest_whole
@@ -28,7 +28,7 @@ __all__ = [
     "finish_epoch",
     "gather_random_states",
     "keep_patience",
-    "load_weights",
+    "load_initial_weights",
     "log_from",
     "newest_whole",
     "read_record",

@@ -100,7 +100,7 @@ class CheckpointChoice:
         check_whole(path, settings, self.damage)
         if not self._trusted:
             refuse_code(path, "--weights_only false")
-        check_strategy(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
+        check_loadable(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
 
     def _check_chosen(self, name: str) -> None:
         """Refuse a word for what this process has not trained: Lightning asks its own callbacks.
@@ -175,7 +175,7 @@ def check_states(path: Path) -> None:
         )
 
 
-def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
+def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
     """Refuse what the strategy would load wrongly or not at all.
 
     Raises:

@@ -64,7 +64,7 @@ def _contents(path: Path) -> dict[str, Any]:
     return contents if isinstance(contents, dict) else {}
 
 
-def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
+def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> None:
     """Start from a checkpoint's weights, and from nothing else that it holds.
 
     Args:
@@ -94,10 +94,10 @@ def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
                 "set it, or export the checkpoint and set `policy.source` to the folder"
             )
     advice = "set the `policy` section that it was trained with (config.yaml of its run)"
-    fill(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
+    fill_policy(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, advice: str, *, everything: bool) -> None:
+def fill_policy(model: nn.Module, weights: Mapping[str, Tensor], path: Path, advice: str, *, everything: bool) -> None:
     """Copy a checkpoint's weights into the policy.
 
     Args:

@@ -44,7 +44,7 @@ def counts_columns(config: PretrainedConfig) -> bool:
     return bool(set(layer_kinds(config)) - _EXACT - _CHUNKED - STATE_LAYERS)
 
 
-def refusal(config: PretrainedConfig) -> str | None:
+def packing_refusal(config: PretrainedConfig) -> str | None:
     """Why the configuration rules packed rows out; `None` if it does not.
 
     Args:
@@ -70,7 +70,7 @@ def doubts(config: PretrainedConfig) -> str | None:
         config: the whole one; it names the model's class.
     """
     text, model = config.get_text_config(), model_class(config)
-    if (cause := refusal(text)) is not None:
+    if (cause := packing_refusal(text)) is not None:
         return cause
     if model is not None and not takes_our_attention(model):
         return f"{model.__name__} does not call attention through transformers' interface"

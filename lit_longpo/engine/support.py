@@ -29,7 +29,7 @@ from lit_longpo.engine.attention import (
 )
 from lit_longpo.engine.chance import mode_error, scored_as_trained
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
-from lit_longpo.engine.layers import dropout_problem, refusal, takes_our_attention
+from lit_longpo.engine.layers import dropout_problem, packing_refusal, takes_our_attention
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.probe_rows import probe_groups, rows_of
@@ -91,7 +91,7 @@ def packing_rule(base: PreTrainedModel) -> str | None:
         return "its forward takes no segment table"
     if sequence_ranks().size > 1 and mixers(base):
         return "its layers carry state along the row, which ranks that share it cannot hand on"
-    return refusal(text) or dropout_problem(text) or unreachable_states(base, text)
+    return packing_refusal(text) or dropout_problem(text) or unreachable_states(base, text)
 
 
 def packing_cause(refused: UnsupportedModelError) -> str:

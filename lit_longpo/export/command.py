@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from lit_longpo.checkpoints.reading import fill, read_record, read_weights
+from lit_longpo.checkpoints.reading import fill_policy, read_record, read_weights
 from lit_longpo.checkpoints.whole import refuse_broken, replacing
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
@@ -67,7 +67,7 @@ def export_checkpoint(
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format.tokenizer)
     remedy = "set --config to the config.yaml of the run that wrote it"
-    fill(model, weights, path, remedy, everything=run.policy.weights == "random")
+    fill_policy(model, weights, path, remedy, everything=run.policy.weights == "random")
     if merged:
         model = merged_model(model, single=dtype is not None)
     elif dtype:

@@ -65,7 +65,7 @@ def _half(policy: PolicyConfig) -> str | None:
     return None
 
 
-def check_folder(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
     """Refuse a folder that a model cannot replace without losing something else.
 
     Raises:

@@ -57,7 +57,7 @@ def as_known_there(folder: Path, manifest: Mapping[str, Any], later: Collection[
     return {name: value for name, value in manifest.items() if name not in later or name in held}
 
 
-def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
+def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
     """Check as `check_manifest` does what can be known early; nothing is written.
 
     Args:

@@ -17,7 +17,7 @@ from lit_longpo.checkpoints import (
     draw_apart,
     finish_epoch,
     keep_patience,
-    load_weights,
+    load_initial_weights,
     remember_best,
 )
 from lit_longpo.checkpoints.record import flatten
@@ -52,7 +52,7 @@ from lit_longpo.training.callback_checks import check_averages
 from lit_longpo.training.checked_losses import checked_losses
 from lit_longpo.training.first_pairs import FirstPairs
 from lit_longpo.training.monitors import check_known
-from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen_out
+from lit_longpo.training.resuming import Resumption, check_holds_trained, leave_frozen_out
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
@@ -177,7 +177,7 @@ class PreferenceModule(LightningModule, ABC):
         if self.views.reference:
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
-            load_weights(self.model, self.initial_weights, self.settings)
+            load_initial_weights(self.model, self.initial_weights, self.settings)
         self._full_precision = self._sections.kept_whole(self.model, strategy, precision)
         self.strict_loading = self.policy.trains_everything
         log_size(self.model)
@@ -294,7 +294,7 @@ class PreferenceModule(LightningModule, ABC):
             keep_patience(self._trainer, checkpoint)
         self._resumption.load(checkpoint)
         self._first_pairs.load(checkpoint.get("first_pairs"))
-        check_trained(checkpoint, self)
+        check_holds_trained(checkpoint, self)
 
     @property
     def steps_taken(self) -> int:

@@ -74,14 +74,14 @@ def _require_package() -> None:
         )
 
 
-def is_quantized(optimizer: Optimizer) -> bool:
+def has_quantized_states(optimizer: Optimizer) -> bool:
     """Whether it is one of bitsandbytes, whose states may have 8 bits or be paged."""
     return any(kind.__module__.startswith(f"{_PACKAGE}.") for kind in type(optimizer).__mro__)
 
 
 def is_paged(optimizer: Optimizer) -> bool:
     """Whether its states may lie in host memory."""
-    return is_quantized(optimizer) and bool(cast(Any, optimizer).is_paged)
+    return has_quantized_states(optimizer) and bool(cast(Any, optimizer).is_paged)
 
 
 def placement_problem(optimizer: Optimizer, device: str | None, split: str | None) -> str | None:
@@ -92,7 +92,7 @@ def placement_problem(optimizer: Optimizer, device: str | None, split: str | Non
         device: type of the device, "cuda" for example; `None` if it is not of this machine.
         split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
     """
-    if not is_quantized(optimizer):
+    if not has_quantized_states(optimizer):
         return None
     name = type(optimizer).__name__
     if split is not None:
@@ -119,7 +119,7 @@ def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
         optimizer: before its first step.
         embeddings: weights whose states need 32 bits.
     """
-    if not is_quantized(optimizer):
+    if not has_quantized_states(optimizer):
         return
     from bitsandbytes.optim.optimizer import GlobalOptimManager
 
@@ -136,7 +136,7 @@ def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
 def state_bits(optimizer: Optimizer) -> Counter[int]:
     """How many weights have states of how many bits; empty for optimizers of torch's, which go by the weights' own."""
     counts = Counter[int]()
-    for bits, parameter in _with_bits(optimizer) if is_quantized(optimizer) else ():
+    for bits, parameter in _with_bits(optimizer) if has_quantized_states(optimizer) else ():
         counts[bits] += parameter.numel()
     return counts
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.kinds import check_countable, optimizer_of
-from lit_longpo.optimization.quantized import SMALLEST_PAGED, is_paged, is_quantized, prepare
+from lit_longpo.optimization.quantized import SMALLEST_PAGED, has_quantized_states, is_paged, prepare
 from lit_longpo.optimization.trials import OptimizerFactory
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.sizes import ModelSizes
@@ -118,7 +118,7 @@ def optimizer_states(sizes: ModelSizes, make: OptimizerFactory) -> OptimizerByte
         InputError: as `optimizer_bytes`.
     """
     optimizer = make([nn.Parameter(torch.zeros(1, 1))])
-    if not is_quantized(optimizer) and all(_treats_numbers_alike(make, dtype) for dtype in sizes.trained):
+    if not has_quantized_states(optimizer) and all(_treats_numbers_alike(make, dtype) for dtype in sizes.trained):
         taken = [(number, optimizer_bytes(make, dtype)) for dtype, number in sizes.trained.items()]
         return OptimizerBytes(*(sum(n * getattr(each, name) for n, each in taken) for name in ("states", "borrowed")))
     kinds = [

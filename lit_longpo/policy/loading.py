@@ -33,7 +33,7 @@ from lit_longpo.policy.weights.gguf_losses import refuse_losses
 from lit_longpo.policy.weights.quantization import report_quantization, require_bitsandbytes, unquantizable
 from lit_longpo.policy.weights.reading import random_weights, undropped_weights, warn_of_slow_halves
 from lit_longpo.policy.weights.unread import freeze_unread
-from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
+from lit_longpo.policy.weights.vocabulary import add_tokens, check_rows_trained, grow
 from lit_longpo.policy.weights.whole import reading_whole, unpacking_gguf
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class PolicyConfig:
         elif self.lora is not None:
             wrapped = add_adapters(model, self.lora)
         freeze_unread(wrapped)
-        check_trained(wrapped, self.new_tokens())
+        check_rows_trained(wrapped, self.new_tokens())
         return wrapped.train()
 
     def load_base(self) -> nn.Module:

@@ -6,7 +6,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from lit_longpo.errors import MissingFileError
-from lit_longpo.policy.sources import check_folder, check_hub_name, near_model
+from lit_longpo.policy.sources import check_hub_name, check_model_folder, near_model
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
@@ -40,7 +40,7 @@ def locate(source: str, gguf_file: str | None = None) -> str:
             f"expected a model folder at {folder}, found none; {near_model(folder) or 'set `policy.source`'}"
         )
     if folder.is_dir():
-        check_folder(folder, gguf_file)
+        check_model_folder(folder, gguf_file)
         return str(folder)
     check_hub_name(source, gguf_file)
     return source

@@ -34,7 +34,7 @@ _MODEL_FILES = ("config.json", "adapter_config.json")
 _NOT_OF_FILES = (UserError, MemoryError, torch.OutOfMemoryError)
 
 
-def check_folder(folder: Path, gguf_file: str | None) -> None:
+def check_model_folder(folder: Path, gguf_file: str | None) -> None:
     """Refuse a folder that holds no model.
 
     Args:

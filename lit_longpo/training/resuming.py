@@ -156,7 +156,7 @@ def leave_frozen_out(checkpoint: dict[str, Any], module: LightningModule) -> Non
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
 
-def check_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
+def check_holds_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
     """Refuse a checkpoint that lacks trained weights, since it is loaded non-strictly.
 
     Args:

@@ -36,7 +36,7 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
     if starts_anew(trainer) and policy.gguf_file is None:  # its configuration takes long to read
         config = policy.config()
         check_reach(trainer, config)
-        check_sharing(trainer, config, sharing_rule(config))
+        check_rows_can_share(trainer, config, sharing_rule(config))
 
 
 def _check_clock(trainer: Trainer) -> None:
@@ -134,7 +134,7 @@ def data_attribute(trainer: Trainer, name: str, otherwise: Any) -> Any:
     return getattr(getattr(trainer, "datamodule", None), name, otherwise)
 
 
-def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
+def check_rows_can_share(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
     """Refuse rows that keep their budget only if prompts share their beginnings, for a model that cannot.
 
     Args:

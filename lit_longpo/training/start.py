@@ -22,7 +22,7 @@ from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
 from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
-from lit_longpo.training.row_checks import check_rows, check_sharing, data_attribute
+from lit_longpo.training.row_checks import check_rows, check_rows_can_share, data_attribute
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> Scori
         log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
     if found.no_leaps and data_attribute(trainer, "leaps", False):
         raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
-    check_sharing(trainer, base_model(model).config, found.no_sharing)
+    check_rows_can_share(trainer, base_model(model).config, found.no_sharing)
     return found
 
 

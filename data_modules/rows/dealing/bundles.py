@@ -165,7 +165,7 @@ def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
     return num_row_tokens(groups, SHARED_FROM) if groups else 0
 
 
-def check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
+def check_share_prompts(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
     """Refuse `share_prompts: together` beside settings that rule it out.
 
     Raises:

@@ -8,7 +8,7 @@ from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.infinitebench.records import example_of, label_of
 from evaluation.benchmarks.infinitebench.templates import FAMILIES, LAYOUT, Templates, find_prompts, read_templates
-from evaluation.benchmarks.official_files import OfficialFileError, hash_of, hashes, read_rows
+from evaluation.benchmarks.official_files import OfficialFileError, hash_of, hashes, read_official_rows
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.infinitebench import TASKS
@@ -137,7 +137,7 @@ class InfiniteBench(WithAnswerMetric):
             FileNotFoundError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
-        for number, row in enumerate(read_rows(self.folder / f"{task}.jsonl", LAYOUT), 1):
+        for number, row in enumerate(read_official_rows(self.folder / f"{task}.jsonl", LAYOUT), 1):
             yield example_of(row, task, number)
 
     def prompt(

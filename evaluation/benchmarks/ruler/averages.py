@@ -16,7 +16,7 @@ NOTE = (
 _LINE = 85.6  # Llama-2-7B-chat at 4096 tokens, in percent
 
 
-def by_length(report: BenchmarkReport) -> dict[int, dict[str, OfficialNumber]]:
+def tasks_by_length(report: BenchmarkReport) -> dict[int, dict[str, OfficialNumber]]:
     """The tasks that were run at each length, in the official order."""
     found = official_parts_by_length(report)
     return {length: {task: parts[task] for task in TASKS if task in parts} for length, parts in found.items()}

@@ -192,7 +192,7 @@ class RULER(Benchmark):
         Averages are there once all 13 tasks are; README's over lengths ("increasing" and "decreasing" weights) if
         the six official lengths are all there is.
         """
-        parts = averages.by_length(report)
+        parts = averages.tasks_by_length(report)
         over_lengths = official_parts(report, "mean")
         categories = {
             name: {task: over_lengths[task] for task in tasks}
@@ -206,7 +206,7 @@ class RULER(Benchmark):
     @classmethod
     def summary(cls, report: BenchmarkReport) -> list[Section]:
         """Tasks by length, means of lengths and categories, averages, effective length."""
-        means, parts = cls.means(report), averages.by_length(report)
+        means, parts = cls.means(report), averages.tasks_by_length(report)
         run = list(dict.fromkeys(task for tasks in parts.values() for task in tasks))
         rows = [(task, *(official_cell(tasks.get(task)) for tasks in parts.values())) for task in run]
         missing = [task for task in TASKS if task not in run]

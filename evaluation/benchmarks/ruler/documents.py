@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.benchmarks.official_files import OfficialFileError, Row, read_json, read_rows
+from evaluation.benchmarks.official_files import OfficialFileError, Row, read_json, read_official_rows
 from evaluation.benchmarks.ruler.generator import Generator, RulerQuestion
 from evaluation.benchmarks.ruler.templates import OfficialTasks, mapping
 
@@ -94,7 +94,7 @@ def read_hotpotqa(path: Path) -> DocumentQuestions:
         FileNotFoundError: there is no such file.
         OfficialFileError: it is not in HotpotQA's format.
     """
-    rows = list(read_rows(path, "HotpotQA's JSON"))
+    rows = list(read_official_rows(path, "HotpotQA's JSON"))
     texts = [_hotpotqa_documents(row) for row in rows]
     pool = sorted({text for documents in texts for text in documents})
     numbers = {text: number for number, text in enumerate(pool)}

@@ -23,7 +23,7 @@ from lit_longpo.engine import score
 from lit_longpo.engine.support import coarsest_dtype
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy.reference.tables import DAMAGE, ValueTable, keys_of, merged_table
+from lit_longpo.policy.reference.tables import DAMAGE, ValueTable, merged_table, table_keys
 
 log = logging.getLogger(__name__)
 
@@ -169,14 +169,14 @@ class ReferenceCache:
     def _find(self, fingerprints: Sequence[str]) -> NDArray[np.float32]:
         """Their values, NaN where there is none. Shape: (fingerprints,)."""
         values = np.array([self._new.get(name, np.nan) for name in fingerprints], dtype=np.float32)
-        keys = keys_of(fingerprints)
+        keys = table_keys(fingerprints)
         for table in self._tables:
             missing = np.isnan(values)
             values[missing] = table.find(keys[missing])
         return values
 
 
-def fill(
+def fill_cache(
     cache: ReferenceCache,
     reference: Callable[[], AbstractContextManager[nn.Module]],
     batches: Iterable[PackedBatch],

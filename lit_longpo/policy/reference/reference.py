@@ -30,7 +30,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters.lora import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill_cache
 from lit_longpo.policy.reference.config import ReferenceConfig
 from lit_longpo.policy.rope import original_rope
 from lit_longpo.strategies import any_rank, is_sharded, whole_loading
@@ -158,7 +158,7 @@ class Reference:
         rows = _rows(trainer)
         first = list(itertools.islice(rows, 1))
         rows = itertools.chain(first, rows)
-        scored = fill(cache, reference, rows, device, needed, self._score, verify=self._at_hand(policy))
+        scored = fill_cache(cache, reference, rows, device, needed, self._score, verify=self._at_hand(policy))
         self._other = None
         trainer.strategy.barrier("reference")
         if trainer.is_global_zero:

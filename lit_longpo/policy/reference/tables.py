@@ -26,7 +26,7 @@ _KEY = np.dtype("S16")
 _MERGED = {"merged": "yes"}  # in a file's metadata: it is mapped, and stays
 
 
-def keys_of(fingerprints: Sequence[str]) -> Keys:
+def table_keys(fingerprints: Sequence[str]) -> Keys:
     """Fingerprints of 32 hex digits as numbers of 16 bytes. Shape: (fingerprints,)."""
     return np.array([bytes.fromhex(fingerprint) for fingerprint in fingerprints], dtype=_KEY)
 
@@ -48,7 +48,7 @@ class ValueTable:
     @classmethod
     def of(cls, values: Mapping[str, float]) -> "ValueTable":
         """Values by fingerprint, in any order."""
-        return _ascending(keys_of(list(values)), np.fromiter(values.values(), np.float32, len(values)))
+        return _ascending(table_keys(list(values)), np.fromiter(values.values(), np.float32, len(values)))
 
     @classmethod
     def read(cls, path: Path) -> "ValueTable":

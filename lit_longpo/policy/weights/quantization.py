@@ -58,7 +58,7 @@ class Quantization:
             InputError: the files are quantised in another way.
         """
         compute = self.compute_dtype or dtype
-        settings = stored_as(config)
+        settings = stored_quantization(config)
         if settings is None:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), **how)
@@ -189,7 +189,7 @@ def report_quantization(model: PreTrainedModel) -> None:
     )
 
 
-def stored_as(config: PretrainedConfig) -> dict[str, Any] | None:
+def stored_quantization(config: PretrainedConfig) -> dict[str, Any] | None:
     """How a configuration, or its part for text, says that its files are quantised; `None` if they are not."""
     said = [getattr(part, "quantization_config", None) for part in (config, config.get_text_config(decoder=True))]
     settings: Any = next((each for each in said if each is not None), None)

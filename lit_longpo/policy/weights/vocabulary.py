@@ -20,7 +20,7 @@ from lit_longpo.errors import InputError
 log = logging.getLogger(__name__)
 
 
-def unknown_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *, special: bool) -> list[str]:
+def missing_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *, special: bool) -> list[str]:
     """The tokens that still have to be added; those that an earlier run has added are there already.
 
     Raises:
@@ -49,14 +49,14 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], specia
         special: new control tokens.
 
     Raises:
-        InputError: see `unknown_tokens`; or a token is in both lists.
+        InputError: see `missing_tokens`; or a token is in both lists.
     """
     if both := sorted(set(tokens) & set(special)):
         raise InputError(
             "expected a new token in one of `policy.added_tokens` and `policy.added_special_tokens`, got "
             f"{both[0]!r} in both; remove it from one"
         )
-    new = {kind: unknown_tokens(tokenizer, names, special=kind) for kind, names in ((False, tokens), (True, special))}
+    new = {kind: missing_tokens(tokenizer, names, special=kind) for kind, names in ((False, tokens), (True, special))}
     for kind, names in new.items():
         tokenizer.add_tokens([AddedToken(name, special=kind, normalized=False) for name in names], special_tokens=kind)
     vocabulary = tokenizer.get_vocab()
@@ -92,7 +92,7 @@ def _by_token(model: PreTrainedModel) -> list[Tensor]:
     return list({id(part): cast(Tensor, part) for part in parts if part is not None}.values())
 
 
-def check_trained(model: nn.Module, new: dict[str, int]) -> None:
+def check_rows_trained(model: nn.Module, new: dict[str, int]) -> None:
     """Refuse new tokens whose rows are frozen and would stay the mean of the others.
 
     Args:

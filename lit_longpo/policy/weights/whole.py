@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.weights.quantization import is_4bit, stored_as
+from lit_longpo.policy.weights.quantization import is_4bit, stored_quantization
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
     Raises:
         InputError: saying what to type.
     """
-    settings = stored_as(config)
+    settings = stored_quantization(config)
     if settings is not None:
         way_out = "type --policy.quantization 4bit with `policy.lora`, or " if is_4bit(settings) else ""
         raise InputError(
@@ -45,7 +45,7 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
     Raises:
         InputError: they are quantised in a way that cannot be undone while reading.
     """
-    files = stored_as(config)
+    files = stored_quantization(config)
     if files is not None and files.get("quant_method") == "mxfp4":
         log.info("the experts at %s are in MXFP4; they are unpacked as they are read", where)
         return {"quantization_config": Mxfp4Config(dequantize=True)}

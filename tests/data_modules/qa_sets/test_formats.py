@@ -9,7 +9,7 @@ from support.qa_files import hotpotqa, musique, squad, write
 
 from data_modules.qa_sets.formats import read_corpus, read_qa
 from data_modules.records import Passage, QARecord
-from evaluation.benchmarks.questions import read_records
+from evaluation.benchmarks.questions import read_questions
 from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import RecordError
 
@@ -80,7 +80,7 @@ def test_rows_of_squad_as_datasets_has_them(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "rows.jsonl", [{"id": str(n), "title": "t", **row} for n, row in enumerate(rows)])
     assert [record.answers for record in read_qa(path)] == [("Ada", "Ada won"), ()]
-    assert [question.answers for question in read_records(str(path))] == [("Ada", "Ada won"), ()]
+    assert [question.answers for question in read_questions(str(path))] == [("Ada", "Ada won"), ()]
 
 
 HOTPOTQA = hotpotqa(0)
@@ -160,7 +160,7 @@ def test_what_another_format_says_about_answers_is_not_overlooked(tmp_path: Path
     said = {"answerable": True, "is_impossible": False, "answer_aliases": [], "unanswerable": None, "options": []}
     assert len(read_qa(write(tmp_path / "same.jsonl", [row | said]))) == 1
     path = write(tmp_path / "set.jsonl", [row, {**row, **change}])
-    for read in (read_qa, lambda path: read_records(str(path))):
+    for read in (read_qa, lambda path: read_questions(str(path))):
         with pytest.raises(RecordError, match=rf"set.jsonl:2: field '{field}': expected what questions of this format"):
             read(path)
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, read_json, read_rows, read_text
+from evaluation.benchmarks.official_files import (
+    OfficialFileError,
+    Row,
+    differences,
+    read_json,
+    read_official_rows,
+    read_text,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -16,20 +23,20 @@ values = st.recursive(
 def test_lines_end_at_newlines_only(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": "one\u2028two\u0085"}\n\n{"a": "three"}\r\n', encoding="utf-8")
-    assert [row.text("a") for row in read_rows(path, "")] == ["one\u2028two\u0085", "three"]
-    assert [row.where for row in read_rows(path, "")] == [f"{path}:1", f"{path}:3"]
+    assert [row.text("a") for row in read_official_rows(path, "")] == ["one\u2028two\u0085", "three"]
+    assert [row.where for row in read_official_rows(path, "")] == [f"{path}:1", f"{path}:3"]
 
 
 def test_a_json_file_holds_a_list(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text('[{"a": "x"}, 3]')
-    rows = read_rows(path, "")
+    rows = read_official_rows(path, "")
     assert next(rows).text("a") == "x"
     with pytest.raises(OfficialFileError, match=r"record 2: record: expected a JSON object, got 3"):
         next(rows)
     path.write_text("{}")
     with pytest.raises(OfficialFileError, match="a list of records"):
-        list(read_rows(path, ""))
+        list(read_official_rows(path, ""))
 
 
 @pytest.mark.parametrize("line", [b"{", b"\xff", b"[1]", b"[" * 100_000, b'"text"'])
@@ -37,7 +44,7 @@ def test_malformed_lines_are_named(tmp_path, line):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": "x"}\n' + line)
     with pytest.raises(OfficialFileError, match=r"rows\.jsonl:2: .*expected .*; download the official file again"):
-        list(read_rows(path, ""))
+        list(read_official_rows(path, ""))
 
 
 @given(values)
@@ -51,7 +58,7 @@ def test_fields_are_right_or_refused_by_name(value):
 
 
 def test_missing_files_name_the_layout(tmp_path):
-    for read in (read_json, read_text, lambda *arguments: list(read_rows(*arguments))):
+    for read in (read_json, read_text, lambda *arguments: list(read_official_rows(*arguments))):
         with pytest.raises(FileNotFoundError, match=r"layout \(config/x\.json\).*set `folder`"):
             read(tmp_path / "x.jsonl", "config/x.json")
 

@@ -9,7 +9,7 @@ from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import keys_of
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
 from evaluation.benchmarks.qa import QA
-from evaluation.benchmarks.questions import Question, documents_of
+from evaluation.benchmarks.questions import Question, document_by_question
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 from lit_longpo.shared_texts import DocumentKeys
 
@@ -60,7 +60,7 @@ def test_questions_share_documents_as_the_pairs_that_are_held_out_do():
     ]
     for items in (apart, [record("a", fact, other, ann), record("b", replace(ann, title=""), other, fact)]):
         expected = DocumentKeys.of(map(keys_of, items)).specific().labels().tolist()
-        shown = list(documents_of(questions_of(items, "long")).values())
+        shown = list(document_by_question(questions_of(items, "long")).values())
         assert [shown.index(text) for text in shown] == expected
         assert len(set(expected)) < len(items)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from evaluation.benchmarks import questions
-from evaluation.benchmarks.questions import Question, read_records
+from evaluation.benchmarks.questions import Question, read_questions
 
 
 def written(tmp_path, rows, name="q.jsonl"):
@@ -27,9 +27,9 @@ def test_answers_contexts_and_depths_come_in_several_forms(tmp_path):
         Question("7", "Who?", ("Ann",), "Ann is Ann", None),
         Question("p", "Who?", (), "one\n\nT\ntwo\n\nthree", 5 / 17),
     ]
-    assert read_records(written(tmp_path, rows)) == expected
+    assert read_questions(written(tmp_path, rows)) == expected
     rows[1]["id"] = "2"
-    assert read_records(written(tmp_path, rows, "q.json")) == expected
+    assert read_questions(written(tmp_path, rows, "q.json")) == expected
 
 
 GOOD = {"question": "Who?", "answers": ["Ann"], "context": "Ann."}
@@ -52,7 +52,7 @@ GOOD = {"question": "Who?", "answers": ["Ann"], "context": "Ann."}
 )
 def test_a_malformed_line_is_named(tmp_path, change, message):
     with pytest.raises(ValueError, match="correct the file, nothing is skipped") as caught:
-        read_records(written(tmp_path, [GOOD, {**GOOD, **change}]))
+        read_questions(written(tmp_path, [GOOD, {**GOOD, **change}]))
     assert message in str(caught.value)
 
 
@@ -63,22 +63,22 @@ def test_a_field_given_twice_is_named(name, tmp_path):
     first, other = json.dumps(GOOD), twice
     (tmp_path / name).write_text(f"{first}\n{other}\n" if name == "q.jsonl" else f"[{first},\n{other}]")
     with pytest.raises(ValueError, match=rf"{name}:2: record: expected each field once, got \['question', 'answers'"):
-        read_records(str(tmp_path / name))
+        read_questions(str(tmp_path / name))
 
 
 def test_what_is_no_json_is_named(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(GOOD) + "\n{]\n")
     with pytest.raises(ValueError, match=r"q\.jsonl:2: record: expected UTF-8 JSON"):
-        read_records(str(path))
+        read_questions(str(path))
     with pytest.raises(FileNotFoundError, match=r"expected a file of questions at .*nothing\.jsonl"):
-        read_records(str(tmp_path / "nothing.jsonl"))
+        read_questions(str(tmp_path / "nothing.jsonl"))
 
 
 def test_other_layouts_are_read_by_who_knows_them(tmp_path, monkeypatch):
     path = written(tmp_path, [{"question": "Who?", "long_context": "Ann.", "chosen": "Ann"}])
     monkeypatch.setattr(questions, "_readers", [])
     with pytest.raises(ValueError, match="got another layout; pairs and QA sets are read by"):
-        read_records(path)
+        read_questions(path)
     questions.register_reader(lambda asked: [asked, "record"])
-    assert read_records(path) == [path, "record"]
+    assert read_questions(path) == [path, "record"]

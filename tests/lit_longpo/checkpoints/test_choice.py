@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from support.stored_checkpoints import Nothing, cut, flip, save_file, save_folder, trainer
 
 from lit_longpo.checkpoints import newest_whole
-from lit_longpo.checkpoints.choice import CheckpointChoice, check_strategy
+from lit_longpo.checkpoints.choice import CheckpointChoice, check_loadable
 from lit_longpo.checkpoints.resumption import ResumingConnector
 from lit_longpo.checkpoints.whole import partial_name
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
@@ -127,17 +127,17 @@ def test_under_slurm_only_a_checkpoint_of_this_run_is_gone_on_from(fits, tmp_pat
 def test_a_folder_of_another_strategy_is_refused_with_what_to_type(tmp_path):
     folder = save_folder(tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=r"DeepSpeed folder of AnyDevice.* with 2 processes.*reads a file"):
-        check_strategy(folder, SINGLE, 1, fitting=True)
+        check_loadable(folder, SINGLE, 1, fitting=True)
     with pytest.raises(ValueError, match=r"python -m lit_longpo export --checkpoint .*--policy.source FOLDER"):
-        check_strategy(folder, ModelParallelStrategy(), 2, fitting=True)
+        check_loadable(folder, ModelParallelStrategy(), 2, fitting=True)
     with pytest.raises(ValueError, match="expected a checkpoint file or folder"):
-        check_strategy(tmp_path, SINGLE, 1, fitting=True)
-    check_strategy(save_file(tmp_path / "file.ckpt"), SINGLE, 1, fitting=True)
+        check_loadable(tmp_path, SINGLE, 1, fitting=True)
+    check_loadable(save_file(tmp_path / "file.ckpt"), SINGLE, 1, fitting=True)
 
 
 def test_fsdp2_reads_and_writes_folders_alone(tmp_path):
     with pytest.raises(ValueError, match=r"is a file, ModelParallelStrategy reads a torch folder; go on with the over"):
-        check_strategy(save_file(tmp_path / "last.ckpt"), ModelParallelStrategy(), 2, fitting=True)
+        check_loadable(save_file(tmp_path / "last.ckpt"), ModelParallelStrategy(), 2, fitting=True)
     whole = ModelParallelStrategy(data_parallel_size=1, save_distributed_checkpoint=False)
     with pytest.raises(ValueError, match=r"got ModelParallelStrategy with `save_distributed_checkpoint: false`"):
         trainer(tmp_path, devices=1, strategy=whole).fit(Nothing())
@@ -147,7 +147,7 @@ def test_deepspeed_keeps_its_number_of_processes(tmp_path):
     pytest.importorskip("deepspeed")
     folder = save_folder(tmp_path / "last.ckpt")
     strategy = AnyDeviceDeepSpeedStrategy(stage=2)
-    check_strategy(folder, strategy, 2, fitting=True)
-    check_strategy(folder, strategy, 1, fitting=False)
+    check_loadable(folder, strategy, 2, fitting=True)
+    check_loadable(folder, strategy, 1, fitting=False)
     with pytest.raises(ValueError, match=r"saved by 2 processes.*over 4; set --trainer.devices"):
-        check_strategy(folder, strategy, 4, fitting=True)
+        check_loadable(folder, strategy, 4, fitting=True)

@@ -10,7 +10,7 @@ from support.tiny_models import ARCHITECTURES, tiny_config, tiny_model
 from torch import nn
 
 from lit_longpo.engine import ATTENTION_NAMES, UnsupportedModelError, check_model, pack, plan_scoring, states
-from lit_longpo.engine.layers import dropout_problem, refusal
+from lit_longpo.engine.layers import dropout_problem, packing_refusal
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequential.sequences import score_packed
 from lit_longpo.engine.states import mixers
@@ -114,7 +114,7 @@ def test_the_probe_catches_state_that_no_configuration_shows():
     model = tiny_model("Llama")
     layer = model.model.layers[0]
     layer.mlp = RunningMean(layer.mlp)
-    assert refusal(model.config) is None
+    assert packing_refusal(model.config) is None
     with pytest.raises(UnsupportedModelError, match=r"LlamaForCausalLM.*carries state"):
         check_model(model)
 

@@ -179,7 +179,7 @@ def test_dpo_starts_at_log_two_and_cached_equals_online(policy_folder, tmp_path,
 
 
 def test_an_objective_without_reference_pays_nothing_for_it(policy_folder, tmp_path, monkeypatch):
-    for name in ("model_fingerprint", "fill", "reference_mode"):
+    for name in ("model_fingerprint", "fill_cache", "reference_mode"):
         monkeypatch.setattr(
             f"lit_longpo.policy.reference.reference.{name}", lambda *_: pytest.fail("asked for a reference")
         )

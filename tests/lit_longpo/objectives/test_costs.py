@@ -16,7 +16,7 @@ from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
 from lit_longpo.engine import base_model, score
 from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate, ReferenceConfig
-from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill_cache
 from lit_longpo.policy.reference.reference import reference_mode
 
 NAMES = {
@@ -87,7 +87,7 @@ def test_a_reference_costs_one_forward_a_row_online_and_none_once_it_is_cached(o
     assert forwards == [(True, batch.policy.num_tokens), (False, batch.reference.num_tokens)]
     forwards.clear()
     module.reference.cache = ReferenceCache(tmp_path)
-    fill(module.reference.cache, lambda: reference_mode(module.model), [batch.reference], torch.device("cpu"))
+    fill_cache(module.reference.cache, lambda: reference_mode(module.model), [batch.reference], torch.device("cpu"))
     cached = module._per_example(batch)["loss"]
     assert forwards == [(False, batch.reference.num_tokens), (True, batch.policy.num_tokens)]
     torch.testing.assert_close(cached, online)

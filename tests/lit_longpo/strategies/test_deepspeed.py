@@ -16,7 +16,7 @@ from support import parallel_worker, resume_worker, small_fit
 from support.ranks import run_ranks
 
 from lit_longpo.checkpoints import read_weights
-from lit_longpo.checkpoints.reading import fill
+from lit_longpo.checkpoints.reading import fill_policy
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -279,7 +279,7 @@ def test_adapters_over_4_bit_weights_come_back_without_those_weights_scales(stra
     policy = PolicyConfig(source=str(policy_folder), quantization="4bit", dtype="float32", lora=LoRA(r=2, alpha=4))
     run_ranks(small_fit.fit, policy, tmp_path, 2, strategy)
     weights, model = read_weights(tmp_path / "step=2.ckpt"), policy.load()
-    fill(model, weights, tmp_path, "", everything=False)
+    fill_policy(model, weights, tmp_path, "", everything=False)
     trained = load_file(tmp_path / "model/adapter_model.safetensors")
     held = {name.replace(".default", ""): tensor for name, tensor in model.state_dict().items()}
     assert trained

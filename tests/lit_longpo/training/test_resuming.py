@@ -10,7 +10,7 @@ from torch import nn
 
 from lit_longpo.errors import InputError
 from lit_longpo.training import resuming
-from lit_longpo.training.resuming import Resumption, check_trained, trained_names
+from lit_longpo.training.resuming import Resumption, check_holds_trained, trained_names
 
 
 class Half(LightningModule):
@@ -26,12 +26,12 @@ def test_what_is_trained_has_to_be_there_and_nothing_else():
     """Such parts are loaded non-strictly, so that torch would leave an adapter at its start."""
     module = Half()
     assert trained_names(module) == {"model.adapter.weight"}
-    check_trained({"state_dict": {"model.adapter.weight": torch.zeros(2, 2)}}, module)
-    check_trained({}, module)  # strategies that shard load weights apart
+    check_holds_trained({"state_dict": {"model.adapter.weight": torch.zeros(2, 2)}}, module)
+    check_holds_trained({}, module)  # strategies that shard load weights apart
     with pytest.raises(
         InputError, match=r"lacks 1 trained tensors of this policy, for example 'model\.adapter\.weight'"
     ):
-        check_trained({"state_dict": {"model.base.weight": torch.zeros(2, 2)}}, module)
+        check_holds_trained({"state_dict": {"model.base.weight": torch.zeros(2, 2)}}, module)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import ReferenceConfig
-from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill_cache
 from lit_longpo.policy.reference.reference import reference_mode
 
 ALONE = {"num_replicas": 1, "rank": 0}
@@ -99,7 +99,7 @@ def test_values_are_those_of_short_rows(tmp_path: Path) -> None:
     short, long = (list(reference_rows([examples], ALONE, tokens)) for tokens in (1, 10**6))
     assert (len(short), len(long)) == (12, 1)
     for cache, rows in zip(caches, (short, long), strict=True):
-        fill(cache, lambda: reference_mode(model), rows, torch.device("cpu"))
+        fill_cache(cache, lambda: reference_mode(model), rows, torch.device("cpu"))
     for row in (*short, *long):
         torch.testing.assert_close(caches[1].scores(row).sums, caches[0].scores(row).sums, rtol=1e-6, atol=1e-6)
 

@@ -24,7 +24,7 @@ from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
 from lit_longpo.policy.reference import cache as reference_cache
 from lit_longpo.policy.reference import tables as reference_tables
-from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill_cache
 from lit_longpo.policy.reference.reference import Reference, frozen_copy, reference_mode
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def model():
 
 def test_stored_scores_equal_the_models(model, tmp_path):
     cache = ReferenceCache(tmp_path / "model")
-    assert fill(cache, lambda: reference_mode(model), ROWS, CPU) == len(ROWS)
+    assert fill_cache(cache, lambda: reference_mode(model), ROWS, CPU) == len(ROWS)
     again = ReferenceCache(tmp_path / "model")
     again.load()
     for row in ROWS:
@@ -47,13 +47,13 @@ def test_stored_scores_equal_the_models(model, tmp_path):
 
 
 def test_the_next_run_scores_nothing_but_verifies_a_row_of_a_model_at_hand(model, tmp_path):
-    fill(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS, CPU)
+    fill_cache(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS, CPU)
     again = ReferenceCache(tmp_path)
     again.load()
-    assert fill(again, lambda: pytest.fail("the reference was loaded"), ROWS, CPU, verify=False) == 0
-    assert fill(again, lambda: reference_mode(model), ROWS, CPU) == 0
+    assert fill_cache(again, lambda: pytest.fail("the reference was loaded"), ROWS, CPU, verify=False) == 0
+    assert fill_cache(again, lambda: reference_mode(model), ROWS, CPU) == 0
     with pytest.raises(ValueError, match="delete that folder"):
-        fill(again, lambda: reference_mode(tiny_model("Llama", seed=1)), ROWS, CPU)
+        fill_cache(again, lambda: reference_mode(tiny_model("Llama", seed=1)), ROWS, CPU)
 
 
 def test_a_pass_says_how_many_pairs_it_scores(model, tmp_path, caplog, monkeypatch):
@@ -61,16 +61,16 @@ def test_a_pass_says_how_many_pairs_it_scores(model, tmp_path, caplog, monkeypat
     caplog.set_level("INFO")
     monkeypatch.setattr(reference_cache, "_FLUSH_SECONDS", -1.0)
     cache = ReferenceCache(tmp_path)
-    fill(cache, lambda: reference_mode(model), ROWS, CPU)
+    fill_cache(cache, lambda: reference_mode(model), ROWS, CPU)
     said = [record.message for record in caplog.records if " pairs scored" in record.message]
     assert [message.split(" pairs")[0] for message in said] == [f"reference: {n}" for n in (1, 2, 3, 4, 4)]
     caplog.clear()
-    fill(cache, lambda: reference_mode(model), ROWS, CPU)
+    fill_cache(cache, lambda: reference_mode(model), ROWS, CPU)
     assert "pairs scored" not in caplog.text
 
 
 def _stored(model, folder):
-    fill(ReferenceCache(folder), lambda: reference_mode(model), ROWS, CPU)
+    fill_cache(ReferenceCache(folder), lambda: reference_mode(model), ROWS, CPU)
     [path] = folder.glob("*.safetensors")
     return path
 
@@ -106,7 +106,7 @@ def test_damaged_values_are_scored_again_with_a_word(damage, model, tmp_path, ca
     again.load()
     again.load()
     assert caplog.text.count(f"{path} is damaged") == 1
-    assert fill(again, lambda: reference_mode(model), ROWS, CPU) == len(ROWS)
+    assert fill_cache(again, lambda: reference_mode(model), ROWS, CPU) == len(ROWS)
     for row in ROWS:
         torch.testing.assert_close(again.scores(row).sums, score(model, row).sums)
 
@@ -115,7 +115,7 @@ def test_a_reference_that_gives_no_number_is_an_error(model, tmp_path):
     with torch.no_grad():
         model.lm_head.weight[5] = torch.inf
     with pytest.raises(ValueError, match=r"finite reference log-probabilities, got nan.* for record 'record-0'"):
-        fill(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS, CPU)
+        fill_cache(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS, CPU)
 
 
 def test_an_interrupted_pass_resumes_where_it_stopped(model, tmp_path):
@@ -125,10 +125,10 @@ def test_an_interrupted_pass_resumes_where_it_stopped(model, tmp_path):
 
     cache = ReferenceCache(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        fill(cache, lambda: reference_mode(model), interrupted(), CPU)
+        fill_cache(cache, lambda: reference_mode(model), interrupted(), CPU)
     again = ReferenceCache(tmp_path)
     again.load()
-    assert fill(again, lambda: reference_mode(model), ROWS, CPU) == 2
+    assert fill_cache(again, lambda: reference_mode(model), ROWS, CPU) == 2
 
 
 def test_half_written_files_are_not_read_and_go_unless_somebody_writes(tmp_path):
@@ -144,11 +144,11 @@ def test_half_written_files_are_not_read_and_go_unless_somebody_writes(tmp_path)
 
 
 def test_values_of_another_model_are_refused(model, tmp_path):
-    fill(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS[:2], CPU)
+    fill_cache(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS[:2], CPU)
     again = ReferenceCache(tmp_path)
     again.load()
     with pytest.raises(ValueError, match="delete that folder"):
-        fill(again, lambda: reference_mode(tiny_model("Llama", seed=1)), ROWS, CPU)
+        fill_cache(again, lambda: reference_mode(tiny_model("Llama", seed=1)), ROWS, CPU)
 
 
 def test_an_unknown_record_is_named(model, tmp_path):
@@ -176,7 +176,7 @@ def test_adapters_are_off_in_the_reference_and_on_again_after(policy_folder):
 
 def test_slots_are_looked_up_by_content(model, tmp_path):
     cache = ReferenceCache(tmp_path)
-    fill(cache, lambda: reference_mode(model), ROWS, CPU)
+    fill_cache(cache, lambda: reference_mode(model), ROWS, CPU)
     renamed = [dataclasses.replace(group, example="x") for group in random_groups([(5, [2, 3])], seed=2)]
     torch.testing.assert_close(cache.scores(pack(renamed)).sums, cache.scores(ROWS[2]).sums)
 

@@ -12,7 +12,7 @@ from lit_longpo.engine import pack
 from lit_longpo.policy.reference import tables as reference_tables
 from lit_longpo.policy.reference.cache import ReferenceCache
 from lit_longpo.policy.reference.reference import check_shared
-from lit_longpo.policy.reference.tables import ValueTable, keys_of, merged_table
+from lit_longpo.policy.reference.tables import ValueTable, merged_table, table_keys
 
 ROWS = [pack(random_groups([(5, [2, 3])], seed=seed)) for seed in range(4)]
 
@@ -31,17 +31,17 @@ def test_a_table_gives_what_a_dictionary_does(tmp_path, merged):
     ValueTable.of(values).save(tmp_path / "a", merged=merged)
     table = ValueTable.read(tmp_path / "a")
     assert (len(table), table.merged) == (len(values), merged)
-    assert table.find(keys_of(list(values))).tolist() == list(values.values())
+    assert table.find(table_keys(list(values))).tolist() == list(values.values())
     assert len(absent) > 100
-    assert np.isnan(table.find(keys_of(absent))).all()
-    assert np.isnan(ValueTable.of({}).find(keys_of(absent))).all()
+    assert np.isnan(table.find(table_keys(absent))).all()
+    assert np.isnan(ValueTable.of({}).find(table_keys(absent))).all()
 
 
 def test_of_a_key_in_several_tables_the_first_counts_and_what_stays_is_left_out():
     first, second = ({f"{n:032x}": value for n in numbers} for numbers, value in (((1, 2, 3), -1.0), ((3, 4), -2.0)))
     table = merged_table([ValueTable.of(first), ValueTable.of(second)], [ValueTable.of({f"{2:032x}": -9.0})])
     wanted = [f"{n:032x}" for n in (1, 2, 3, 4)]
-    np.testing.assert_array_equal(table.find(keys_of(wanted)), np.float32([-1, np.nan, -1, -2]))
+    np.testing.assert_array_equal(table.find(table_keys(wanted)), np.float32([-1, np.nan, -1, -2]))
 
 
 def store(folder, *rows):

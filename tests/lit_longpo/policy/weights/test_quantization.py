@@ -24,7 +24,7 @@ from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from lit_longpo.checkpoints import load_weights
+from lit_longpo.checkpoints import load_initial_weights
 from lit_longpo.checkpoints.record import contradictions
 from lit_longpo.checkpoints.resumption import check_settings
 from lit_longpo.engine import base_model, check_model, pack, score
@@ -279,7 +279,7 @@ def test_a_checkpoint_of_another_base_is_refused_with_what_to_type(base, tmp_pat
     with pytest.raises(ValueError, match=r"--policy\.quantization '\{\"type\": \"nf4\", \"double\": true, "):
         check_settings(tmp_path / "x.ckpt", now)
     with pytest.raises(ValueError, match=r"expected `policy\.quantization: Quantization` with the weights of"):
-        load_weights(torch.nn.Linear(1, 1), tmp_path / "x.ckpt", now)
+        load_initial_weights(torch.nn.Linear(1, 1), tmp_path / "x.ckpt", now)
 
 
 @pytest.mark.parametrize("strategy", ["model_parallel", pytest.param("deepspeed_stage_3", marks=needs_deepspeed)])
