@@ -226,17 +226,14 @@ def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
 
 def _machines(rows: Mapping[str, Row]) -> str:
     """Where and at which commits."""
-    places = {
-        f"{_computed_on(where)}, torch {where.get('torch')}, {where.get('commit')}"
-        for row in rows.values()
-        for item in row.outcomes
-        for where in (item.machine.get("trained on"), item.machine)
-        if where is not None
-    }
-    return (
-        f"Ran on (card or processor, commit last) {'; '.join(sorted(places))}. "
-        "Seconds are of trainings that shared the machine with others."
-    )
+    outcomes = (item for row in rows.values() for item in row.outcomes)
+    machines = (where for item in outcomes for where in (item.machine.get("trained on"), item.machine) if where)
+    places = dict[str, set[str]]()
+    for where in machines:
+        place = f"{_computed_on(where)}, torch {where.get('torch')}"
+        places.setdefault(place, set()).add(str(where.get("commit")))
+    ran = "; ".join(f"{place} ({', '.join(sorted(commits))})" for place, commits in sorted(places.items()))
+    return f"Ran on (commits in brackets) {ran}. Seconds are of trainings that shared the machine with others."
 
 
 def _computed_on(machine: Mapping[str, Any]) -> str:
