@@ -22,7 +22,7 @@ from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LO
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR
-from lit_longpo.policy.adapters.weights import adapter_state, refuse_other_experts, set_weights
+from lit_longpo.policy.adapters.weights import adapter_state, is_second_name, refuse_other_experts, set_weights
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
@@ -215,7 +215,8 @@ class AdapterFolder:
         base = base_model(wrapped)
         of_base = {_PREFIX + name: whole_shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
         lost = sorted(expected.keys() - weights.keys())
-        odd = sorted(weights.keys() - expected.keys() - of_base.keys())
+        unknown = weights.keys() - expected.keys() - of_base.keys()
+        odd = sorted(name for name in unknown if not is_second_name(name, weights))
         shapes = {**of_base, **expected}
         other = sorted(name for name, tensor in weights.items() if shapes.get(name, tensor.shape) != tensor.shape)
         if other and not lost and not odd and (rows := _resized_rows(base, weights, other)):

@@ -49,6 +49,18 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     model.load_state_dict(known, strict=False)
 
 
+def is_second_name(name: str, weights: Mapping[str, Tensor]) -> bool:
+    """Whether peft has stored a tensor under two names, as it does with what it trains whole in a resized vocabulary.
+
+    Args:
+        name: one that no tensor of the model has.
+        weights: all that are stored.
+    """
+    whole, tensor = ".modules_to_save." in name or ".token_adapter." in name, weights[name]
+    others = (other for each, other in weights.items() if each != name and other.shape == tensor.shape)
+    return whole and any(torch.equal(other, tensor) for other in others)
+
+
 def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where: str) -> None:
     """Refuse adapters of stacked experts (`target_parameters`) that today's peft would read as other matrices.
 

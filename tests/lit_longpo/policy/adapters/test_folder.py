@@ -117,6 +117,29 @@ def test_more_than_low_rank_matrices_can_be_merged_and_read_only(kind, tmp_path)
         torch.testing.assert_close(score(model.eval(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [97, 98]}])
+def test_what_a_resized_vocabulary_trains_beside_adapters_is_read_once(kind, tied, tmp_path):
+    """As LLaMA-Factory and axolotl add tokens: peft stores such tensors under two names, of which one fits."""
+    tiny_model("Llama", tie_word_embeddings=tied).save_pretrained(tmp_path / "small")
+    resized = plain(tmp_path / "small")
+    resized.resize_token_embeddings(100, mean_resizing=False)
+    resized.save_pretrained(tmp_path / "base")
+    expected = adapters(tmp_path / "base", tmp_path / "a", **kind)
+    trained = PeftModel.from_pretrained(plain(tmp_path / "base"), tmp_path / "a", is_trainable=True)
+    trained.save_pretrained(tmp_path / "a", save_embedding_layers=True)  # as peft does where the base's are fewer
+    stored = load_file(tmp_path / "a/adapter_model.safetensors")
+    with pytest.raises(UserError, match=r"whose base had 100 rows of embeddings|index 97 is out of bounds"):
+        edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / "small")).load_base()
+    policy = edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / "base"))
+    model = policy.load_base().eval()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    path = tmp_path / "a/adapter_model.safetensors"
+    save_file({name.replace("modules_to_save", "other").replace("delta", "odd"): t for name, t in stored.items()}, path)
+    with pytest.raises(ValueError, match="unknown"):
+        policy.load_base()
+
+
 def test_embeddings_saved_beside_adapters_are_not_dropped(policy_folder, tmp_path):
     """As peft does where a vocabulary was resized: the whole matrix lies in the file, no setting says so."""
     adapters(policy_folder, tmp_path / "a")
