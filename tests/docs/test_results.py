@@ -148,7 +148,7 @@ def test_table_says_card_or_processor_and_cores(tmp_path):
     scores = {length: {"0": "1"} for length in ("64", "256", "384", "512")}
     Outcome("base", 0, "", where, scores=scores).save(tmp_path)
     Outcome("sft-short", 1, "", where | {"accelerator": "Card"}, scores=scores).save(tmp_path)
-    assert "last) Card, torch 2, c; P, 16 cores, torch 2, c." in markdown(SUITES["embedded"], tmp_path)
+    assert "brackets) Card, torch 2 (c); P, 16 cores, torch 2 (c)." in markdown(SUITES["embedded"], tmp_path)
 
 
 def test_tables_of_a_page_are_kept_and_shown_as_they_are(tmp_path):
