@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,21 @@ from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.strategies import is_sharded
 
-Texts = dict[int, str | None]  # by the prompt's number; `None` where there is no answer
+
+@dataclass(frozen=True)
+class Said:
+    """One answer.
+
+    Args:
+        text: nothing stripped.
+        at_limit: whether the prompt's limit of new tokens ended it, not the model.
+    """
+
+    text: str
+    at_limit: bool
+
+
+Texts = dict[int, Said | None]  # by the prompt's number; `None` where there is no answer
 
 
 class Answerer(ABC):
@@ -162,10 +177,13 @@ class LocalModel(Answerer):
         """Round by round, on every process alike."""
         with closing(answer(self.model, prompts, batching, seed=seed, generation=generation)) as rounds:
             for found in rounds:
-                yield {
-                    number: prompt_format.decode_reply(ids, opened=prompts[number].begins_turn)
-                    for number, ids in sorted(found.items())
-                }
+                yield {number: _said(ids, prompts[number], prompt_format) for number, ids in sorted(found.items())}
+
+
+def _said(ids: Sequence[int], prompt: Prompt, prompt_format: PromptFormat) -> Said:
+    """What generated ids, without the one that ended them, say."""
+    text = prompt_format.decode_reply(list(ids), opened=prompt.begins_turn)
+    return Said(text, at_limit=len(ids) >= prompt.max_new_tokens)
 
 
 def answerer_of(model: "nn.Module | Answerer") -> Answerer:

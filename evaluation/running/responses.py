@@ -51,6 +51,7 @@ class StoredResponse:
         record: hash of the record that was asked about.
         in_chat: whether the prompt was wrapped in the chat template; `None` in files of before.
         thinks: whether the prompt opened thoughts, which the text then goes on with; `None` in files of before.
+        at_limit: whether its limit of tokens ended it, not the model; `None` in files of before.
     """
 
     id: str
@@ -61,6 +62,7 @@ class StoredResponse:
     record: str
     in_chat: bool | None = None
     thinks: bool | None = None
+    at_limit: bool | None = None
 
     @property
     def answer(self) -> str:

@@ -33,6 +33,7 @@ class TaskScores:
         in_chat: whether all prompts were wrapped in the chat template; `None` if that was not written down.
         num_thought: answers that came behind thoughts, in any of their calls, which are left out.
         num_cut_off: of them, those that have nothing but thoughts.
+        num_at_limit: answers that their limit of tokens ended; `None` if that was not written down.
     """
 
     predictions: tuple[Prediction, ...]
@@ -42,6 +43,7 @@ class TaskScores:
     in_chat: bool | None = None
     num_thought: int = 0
     num_cut_off: int = 0
+    num_at_limit: int | None = None
 
 
 def subset(
@@ -141,7 +143,9 @@ def score_task(
     in_chat = _in_chat([row for _, rows in done for row in rows])
     thought = [rows[-1] for _, rows in done if any(row.has_thoughts for row in rows)]
     cut_off = sum(row.has_thoughts and not row.answer for row in thought)
-    return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off)
+    ended = [rows[-1].at_limit for _, rows in done]
+    at_limit = None if None in ended else sum(map(bool, ended))
+    return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off, at_limit)
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
@@ -209,7 +213,7 @@ def make_report(
         deviations=(*benchmark.deviations, *of_run, *more, *_thoughts(scores), *_incomplete(benchmark, scores)),
         tables={task: dict(part.table) for task, part in scores.items() if part.table},
         settings=said,
-        notes=tuple(benchmark.notes),
+        notes=(*benchmark.notes, *_at_limit(scores)),
     )
 
 
@@ -242,6 +246,14 @@ def _thoughts(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
         for text, counts in said.items()
     }
     return tuple(text.format(names) for text, names in counted.items() if names)
+
+
+def _at_limit(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
+    """How many answers the model did not end itself; most of an untrained base's, which repeat themselves."""
+    counts = [
+        f"{task} {part.num_at_limit} of {len(part.predictions)}" for task, part in scores.items() if part.num_at_limit
+    ]
+    return (f"answers that the limit of tokens ended, not the model: {', '.join(counts)}",) if counts else ()
 
 
 def _incomplete(benchmark: Benchmark, scores: Mapping[str, TaskScores]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from evaluation.processes import gather, rank
 from evaluation.progress import bar
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.answerers import Answerer, answerer_of
+from evaluation.running.answerers import Answerer, Said, answerer_of
 from evaluation.running.batching import PromptedExample, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, extreme_examples
@@ -169,9 +169,9 @@ class Runner:
         given = self.answerer.answers(prompts, self.prompt_format, batching, seed=seed, generation=own)
         with closing(given) as rounds:
             for answers in rounds:
-                texts = {number: text for number, text in answers.items() if text is not None}
-                self._unanswered |= {asked[number][0].id: None for number in answers if number not in texts}
-                rows = [self._response(*asked[number], call, text) for number, text in texts.items()]
+                said = {number: one for number, one in answers.items() if one is not None}
+                self._unanswered |= {asked[number][0].id: None for number in answers if number not in said}
+                rows = [self._response(*asked[number], call, one) for number, one in said.items()]
                 if rows:
                     (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
                 yield [prompts[number] for number in answers]
@@ -189,10 +189,11 @@ class Runner:
         self.answerer.check_prompt(prompt)
         return prompt
 
-    def _response(self, example: Example, prompt: Prompt, call: int, text: str) -> StoredResponse:
+    def _response(self, example: Example, prompt: Prompt, call: int, said: Said) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
         thinks = prompt.begins_turn and self.prompt_format.opens_thoughts
-        return StoredResponse(example.id, call, text, *asked, thinks=thinks and self.answerer.gives_thoughts)
+        thinks = thinks and self.answerer.gives_thoughts
+        return StoredResponse(example.id, call, said.text, *asked, thinks=thinks, at_limit=said.at_limit)
 
     def _check_answered(self) -> None:
         if self._unanswered:

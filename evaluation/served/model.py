@@ -11,7 +11,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from evaluation.prompting import Prompt
-from evaluation.running.answerers import Answerer, Texts
+from evaluation.running.answerers import Answerer, Said, Texts
 from evaluation.running.batching import Batching, PromptedExample
 from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
@@ -201,10 +201,10 @@ class ServedModel(Answerer):
             range(len(prompts)), lambda client, number: endpoint.send(client, prompts[number])
         )
         for number, reply in replies:
-            yield {number: self._text(reply, prompts[number])}
+            yield {number: self._said(reply, prompts[number])}
 
-    def _text(self, reply: Any, prompt: Prompt) -> str | None:
-        """The text of the answer; `None` for a failed request, with a warning."""
+    def _said(self, reply: Any, prompt: Prompt) -> Said | None:
+        """The answer; `None` for a failed request, with a warning."""
         if isinstance(reply, Failure):
             log.warning("no answer: %s", reply.error)
             return None
@@ -217,7 +217,7 @@ class ServedModel(Answerer):
             self._tell_once(_LOST)
         elif text == "" and _only_thought(choice):
             self._tell_once(_STILL_THINKING)
-        return None if text is None else whole_characters(text)
+        return None if text is None else Said(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
 
     def _tell_once(self, what: str) -> None:
         """Warn once of each kind of empty answer; the report counts them as empty responses."""

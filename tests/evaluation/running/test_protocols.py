@@ -75,6 +75,27 @@ def test_official_answers_are_those_of_the_official_loop(longbench, model, templ
     assert not [text for text in report.deviations if "not applied" in text or "answers end" in text]
 
 
+def test_answers_that_their_limit_ended_are_counted(longbench):
+    """As plain `generate` ends them (olmo-eval#399, sgl-eval#17: scores were low as answers were cut)."""
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+    tokenizer, limit, written = byte_tokenizer(chat_template=CHAT), longbench._limits["hotpotqa"], []
+    for example in longbench.examples("hotpotqa"):
+        text = longbench._templates["hotpotqa"].format(**example.fields)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, **OPENED)
+        given = tokenizer(text, return_tensors="pt")
+        with generation_mode(model):
+            out = model.generate(**given, max_new_tokens=limit, do_sample=False, eos_token_id=None, pad_token_id=0)
+        written.append(out[0, given.input_ids.shape[1] :].tolist())
+    end = next(token for token in written[0] if not all(token in ids for ids in written))
+    model.generation_config.eos_token_id = [end]
+    left = sum(end not in ids for ids in written)
+    report = asked(longbench, model, CHAT, protocol="official", tasks=["hotpotqa"])
+    assert f"answers that the limit of tokens ended, not the model: hotpotqa {left} of 4" in report.notes
+    model.generation_config.eos_token_id = list(range(260))
+    ended = asked(longbench, model, CHAT, protocol="official", tasks=["hotpotqa"])
+    assert "the limit of tokens" not in " ".join(ended.notes)
+
+
 @pytest.mark.parametrize("own", OTHERS, ids=lambda own: next(iter(own)))
 def test_settings_that_few_models_have_hold_too(longbench, own):
     model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()

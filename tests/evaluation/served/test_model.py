@@ -281,5 +281,7 @@ def test_half_a_character_of_a_server_is_replaced(server):
     policy = PolicyConfig(source=str(server.folder))
     model = ServedModel.reach(ServerSettings(server.url, "tiny"), policy, policy.prompt_format())
     choice = SimpleNamespace(finish_reason="stop", text="ab \ud83d c", message=None)
-    text = model._text(SimpleNamespace(choices=[choice], usage=None), Prompt((1, 2), 5, (), 0, 2, 0, False))
-    assert text == "ab \ufffd\ufffd\ufffd c"
+    said = model._said(SimpleNamespace(choices=[choice], usage=None), Prompt((1, 2), 5, (), 0, 2, 0, False))
+    assert (said.text, said.at_limit) == ("ab \ufffd\ufffd\ufffd c", False)
+    choice.finish_reason = "length"
+    assert model._said(SimpleNamespace(choices=[choice], usage=None), Prompt((1, 2), 5, (), 0, 2, 0, False)).at_limit
