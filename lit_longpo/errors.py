@@ -71,6 +71,7 @@ _BREAKS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of ch
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
 _LIBRARY_WORDS = ("Early stopping conditioned on metric",)  # of an error that is no class of its own
+_NO_HOME = "Could not determine home directory"  # pathlib's words for a `~` or `~NAME`
 _TOLD = re.compile(r"pip install (?:-U )?['\"]?([A-Za-z][\w-]*)")
 
 
@@ -84,6 +85,11 @@ def message_for_user(error: BaseException) -> str | None:
     named = f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES
     if named or (type(error) is RuntimeError and str(error).startswith(_LIBRARY_WORDS)):
         return readable(_spaced(str(error)))
+    if type(error) is RuntimeError and str(error).startswith(_NO_HOME):
+        return (
+            "expected paths in the home folder of a user (`~/...`, `~NAME/...`) whom this machine knows, got one that "
+            "it has no home folder for; type the whole path"
+        )
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path, cause = shown_path(error.filename), REFUSALS[error.errno]
         return f"expected to read or write {path}, but {cause}; put that right, or name another place"

@@ -1,7 +1,7 @@
 """Settings that this machine cannot follow, or that a shell has changed: said before any class is made."""
 
-import os
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lit_longpo.strategies import check_devices
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
+_HOME = re.compile(r"~/|~[\w.-]+/\S*$")
 _VARIABLE = re.compile(r"^\$([A-Za-z_]\w*|\{\w+\})/\S*$")  # not "$5/hour" in a text
 
 
@@ -25,13 +26,14 @@ def expand_homes(section: Any) -> Any:
 
     Raises:
         InputError: a path begins with a variable, of which a folder would be named.
+        RuntimeError: a path begins with the name of nobody here (`errors.message_for_user`).
     """
     if isinstance(section, str) and _VARIABLE.match(section):
         raise InputError(
             f"expected paths without variables, which nobody replaces here, got {section!r}; type the path"
         )
-    if isinstance(section, str) and section.startswith("~/"):
-        return os.path.expanduser(section)
+    if isinstance(section, str) and _HOME.match(section):
+        return str(Path(section).expanduser())
     if isinstance(section, Namespace | dict):
         for name in list(vars(section) if isinstance(section, Namespace) else section):
             section[name] = expand_homes(section[name])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from support.command_line import CONFIGS
 
+from lit_longpo import __main__ as command
 from lit_longpo.errors import (
     InputError,
     MissingFileError,
@@ -127,3 +129,21 @@ def test_no_message_is_raised_under_a_built_in_name(package):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
                 assert node.exc.func.id not in BUILT_IN, f"{path}:{node.lineno}: raise an error of lit_longpo/errors.py"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "--config", "~nobody-here/mine.yaml"],
+        ["plan", "--config", str(CONFIGS / "solopo.yaml"), "--shape", "~nobody-here/config.json"],
+        ["export", "--checkpoint", "~nobody-here/a.ckpt", "--output", "there"],
+        ["ask", "--model", "~nobody-here/model", "--document", str(CONFIGS / "README.md"), "--question", "x"],
+        ["evaluate", "--config", str(CONFIGS / "eval" / "needle.yaml"), "--model", "~nobody-here/model"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_home_folder_of_nobody_is_one_line(words):
+    with pytest.raises(SystemExit) as stop:
+        command.main(words)
+    assert "~NAME" in str(stop.value) or "~nobody-here" in str(stop.value)
+    assert "\n" not in str(stop.value)

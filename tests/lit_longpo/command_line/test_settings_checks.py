@@ -1,6 +1,7 @@
 """What a new user gets wrong ends in one line before a model is loaded, through the real command line."""
 
 import builtins
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from support.command_line import CONFIGS, build
 
 from lit_longpo import __main__ as command
 from lit_longpo.command_line.settings_checks import expand_homes
+from lit_longpo.errors import message_for_user
 from lit_longpo.policy import PolicyConfig
 
 SMALL = ("--data.num_train", "8", "--data.num_val", "4", "--trainer.max_steps", "1")
@@ -117,6 +119,16 @@ def test_home_folders_of_yaml_are_the_users_and_variables_are_refused(monkeypatc
     assert made.trainer.checkpoint_callback.dirpath == f"{tmp_path}/kept"
     assert made.datamodule.token_cache == f"{tmp_path}/tokens"
     assert "got '${HOME}/runs'; type the path" in refused("--trainer.default_root_dir", "${HOME}/runs")
+
+
+def test_home_folders_of_others_are_theirs_and_of_nobody_a_line():
+    """Runs went to a folder called `~root` in the current one."""
+    root = os.path.expanduser("~root")
+    assert expand_homes({"default_root_dir": "~root/runs"}) == {"default_root_dir": f"{root}/runs"}
+    with pytest.raises(RuntimeError) as caught:
+        expand_homes({"default_root_dir": "~nobody-here/runs"})
+    assert "type the whole path" in message_for_user(caught.value)
+    assert expand_homes({"instruction": "~half/half of them"}) == {"instruction": "~half/half of them"}
 
 
 def test_a_text_that_begins_with_a_price_names_no_variable():
