@@ -74,7 +74,7 @@ class ServerGenerator(TextGenerator):
 
     Args:
         model: the model's name on the server.
-        base_url: where the server listens; ends with /v1.
+        base_url: where the server listens; ends with /v1. A build goes on with the same model behind another one.
         key_variable: environment variable that holds the access key; local servers take any.
         concurrency: requests under way at most.
         max_retries: further attempts after connection errors, time-outs and codes 408, 409, 429 and 5xx,
@@ -85,8 +85,8 @@ class ServerGenerator(TextGenerator):
     """
 
     model: str
-    base_url: str = "http://127.0.0.1:8000/v1"
-    key_variable: str = "OPENAI_API_KEY"
+    base_url: str = field(default="http://127.0.0.1:8000/v1", metadata={"runtime": True})
+    key_variable: str = field(default="OPENAI_API_KEY", metadata={"runtime": True})
     concurrency: int = field(default=8, metadata={"runtime": True})
     max_retries: int = field(default=5, metadata={"runtime": True})
     timeout: float = field(default=600.0, metadata={"runtime": True})

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from support.builders import text_tokens
+from support.builders import text_tokens, world_build
 from support.byte_tokenizer import byte_model
 from support.model_server import Served, ascii_model, serve
 from support.ranks import free_port
@@ -331,3 +331,23 @@ def test_single_failures_are_completions_with_an_error():
     generator.open(PolicyConfig())
     (reply,) = generator.answer([requests(1, Decoding())])
     assert reply.error.startswith("APIConnectionError")
+
+
+@needs_client
+def test_a_build_goes_on_where_its_server_has_moved(tmp_path):
+    """As when a job of a cluster starts it on another node; it was refused as another generator."""
+    folder, asked = ascii_model(tmp_path / "model"), {2: [], 4: []}
+
+    def said(number, body):
+        asked[limit].append(body["messages"])
+        return {"choice": {"finish_reason": "stop", "message": {"content": "Oslo"}}}
+
+    for limit in (2, 4):
+        with serve(Served(folder, fault=said)) as server:
+            generator = ServerGenerator("tiny", server.url, max_retries=0)
+            world_build(tmp_path / "build", generator=generator, limit=limit).run()
+    assert asked[2]
+    assert asked[4]
+    assert not [messages for messages in asked[4] if messages in asked[2]]
+    with pytest.raises(ValueError, match="another generator and another model"):
+        world_build(tmp_path / "build", generator=ServerGenerator("other", server.url)).run()
