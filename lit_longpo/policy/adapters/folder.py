@@ -22,7 +22,13 @@ from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LO
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR
-from lit_longpo.policy.adapters.weights import adapter_state, is_second_name, refuse_other_experts, set_weights
+from lit_longpo.policy.adapters.weights import (
+    adapter_state,
+    is_second_name,
+    refuse_other_experts,
+    set_weights,
+    tell_of_zeros,
+)
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
@@ -207,6 +213,7 @@ class AdapterFolder:
         self._check_fit(wrapped, weights)
         set_weights(wrapped, weights)
         mark_as_start(wrapped)
+        tell_of_zeros(weights, str(self.path))
         log.info("adapters of %s on %s", self.path, model.name_or_path)
         return wrapped
 

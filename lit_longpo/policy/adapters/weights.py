@@ -1,5 +1,6 @@
 """The tensors of adapters, in peft's files and in a model, by name."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,8 @@ from lit_longpo.errors import InputError
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+log = logging.getLogger(__name__)
 
 _TURNED = Version("0.19")  # from which on peft takes the sides of stacked experts the other way round
 _PEFTS = "rank_major"  # what Unsloth calls the order of ranks and experts in peft's files
@@ -47,6 +50,22 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     own = {_stored_name(name): name for name in model.state_dict() if ".lora_" in name}
     known = {own[name]: weight for name, weight in weights.items() if name in own}
     model.load_state_dict(known, strict=False)
+
+
+def tell_of_zeros(weights: Mapping[str, Tensor], where: str) -> None:
+    """Warn of adapters that change nothing: never trained, or split over ranks while they were saved (peft#1402).
+
+    Args:
+        weights: all that are stored.
+        where: they lie.
+    """
+    last = [tensor for name, tensor in weights.items() if re.search(r"\.lora_(embedding_)?B\b", name)]
+    if last and not any(tensor.any() for tensor in last):
+        log.warning(
+            "the adapters at %s change nothing, as all their `lora_B` are zero: they were never trained, or saved "
+            "while ranks had split them",
+            where,
+        )
 
 
 def is_second_name(name: str, weights: Mapping[str, Tensor]) -> bool:

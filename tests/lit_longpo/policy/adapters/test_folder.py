@@ -277,6 +277,17 @@ def test_a_bias_of_an_adapter_needs_one_to_be_added_to(policy_folder, tmp_path):
         ours(tmp_path, adapters="merge").load()
 
 
+def test_adapters_that_change_nothing_are_told(policy_folder, tmp_path, caplog):
+    """peft#1402: saved by a trainer that had split them; what they should have learnt is lost."""
+    adapters(policy_folder, tmp_path / "a")
+    ours(tmp_path / "a").load()
+    assert "change nothing" not in caplog.text
+    path = tmp_path / "a/adapter_model.safetensors"
+    save_file({name: t * ("lora_A" in name) for name, t in load_file(path).items()}, path)
+    ours(tmp_path / "a", adapters="merge").load()
+    assert f"the adapters at {tmp_path / 'a'} change nothing" in caplog.text
+
+
 def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "a")
     weights = {k: v.bfloat16() for k, v in load_file(tmp_path / "a/adapter_model.safetensors").items()}
