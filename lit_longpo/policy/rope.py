@@ -266,6 +266,26 @@ def global_parameters(config: PretrainedConfig) -> dict[str, Any]:
     return parameters.get("full_attention", parameters) or {}  # global layers may have none (Cohere Compass)
 
 
+def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:
+    """Refuse a factor without a type of scaling, which transformers leaves out: long texts would be read unscaled.
+
+    Args:
+        config: of the model that is about to be built.
+        where: it was read from.
+
+    Raises:
+        InputError: saying what to write.
+    """
+    rope = global_parameters(config.get_text_config())
+    factor = rope.get("factor")
+    if rope.get("rope_type", "default") == "default" and factor not in (None, 1):
+        raise InputError(
+            f"expected a type of scaling beside `factor: {factor}` in the rotary settings of the config.json at "
+            f"{where}, got none, or default, which leaves it out; write `rope_type` there, or type --policy.rope.type "
+            f"yarn --policy.rope.factor {factor}"
+        )
+
+
 @contextmanager
 def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator[None]:
     """Inside the block the model computes positions as `config` says; `None` changes nothing.

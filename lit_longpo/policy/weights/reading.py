@@ -41,6 +41,8 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
 
     if config is not None:
         _check_kind(config, source)
+        if not options.get("trust_remote_code"):
+            _tell_of_own_code(config, source)
         options["config"] = config
     if zero.is_deepspeed_zero3_enabled():  # it reports no more than what is missing, and shapes on one rank only
         with _zero3_off():
@@ -138,14 +140,30 @@ def _read(source: str, **options: Any) -> PreTrainedModel:
     return model
 
 
+def _own_code(config: PretrainedConfig) -> str | None:
+    """The class of language models that lies beside the files, by its name; `None` if there is none."""
+    return (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
+
+
+def _tell_of_own_code(config: PretrainedConfig, source: str) -> None:
+    """Warn of code beside the files that is not run, as transformers has a class for the type: it may be another."""
+    own, known = _own_code(config), model_class(config)
+    if own is not None and known is not None:
+        log.warning(
+            "the code that %s brings (%s) is not run, but transformers' %s; if it computes something else, type "
+            "--policy.trust_remote_code true",
+            *(source, own, known.__name__),
+        )
+
+
 def _check_kind(config: PretrainedConfig, source: str) -> None:
     """Refuse a configuration of transformers' own that it has no causal language model for; it lists all that it has.
 
     Raises:
         InputError: naming the kind.
     """
-    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if type(config).__module__.startswith("transformers.") and model_class(config) is None and not own_code:
+    native = type(config).__module__.startswith("transformers.")
+    if native and model_class(config) is None and _own_code(config) is None:
         raise InputError(
             f"expected a causal language model at {source}, got `model_type: {config.model_type}`, for which "
             "transformers has none (models with eyes or ears, encoders with decoders); set `policy.source` to a model "

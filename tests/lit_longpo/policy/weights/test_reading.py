@@ -14,7 +14,7 @@ from support.zero3 import needs_deepspeed, releasing_zero3
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.engine import pack, score
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import PolicyConfig, RoPE
 
 UP = "model.layers.1.mlp.up_proj.weight"
 ROW = pack(random_groups([(9, [2, 3])]))
@@ -187,3 +187,25 @@ def test_a_model_of_another_kind_is_named(kind, weights, tmp_path):
     told = f"causal language model at .*, got `model_type: {config.model_type}`, for which transformers has none"
     with pytest.raises(ValueError, match=told):
         PolicyConfig(source=str(tmp_path), weights=weights).load()
+
+
+def test_code_beside_the_files_that_is_not_run_is_told(tmp_path, caplog):
+    """transformers takes its own class for a type that it knows, whatever the code beside the files computes."""
+    policy = changed(tmp_path, auto_map={"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"})
+    (tmp_path / "model/modeling_own.py").write_text("raise SystemExit\n")
+    policy.load()
+    assert "(modeling_own.OwnForCausalLM) is not run, but transformers' LlamaForCausalLM" in caplog.text
+    caplog.clear()
+    changed(tmp_path).load()
+    assert "is not run" not in caplog.text
+
+
+def test_a_factor_without_a_type_of_scaling_is_refused(tmp_path):
+    """transformers takes the type for the default one, which has no factor."""
+    policy = changed(tmp_path, rope_scaling={"factor": 4.0}, rope_parameters=None)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert torch.equal(plain.model.rotary_emb.inv_freq, tiny_model("Llama").model.rotary_emb.inv_freq)
+    with pytest.raises(ValueError, match=r"a type of scaling beside `factor: 4\.0`.* --policy\.rope\.type yarn"):
+        policy.load()
+    scaled = PolicyConfig(source=policy.source, rope=RoPE(type="yarn", factor=4.0)).load()
+    assert scaled.config.rope_parameters["rope_type"] == "yarn"
