@@ -4,6 +4,7 @@ Every rule of `rules` is a function from the configuration to a message; no mess
 """
 
 from collections.abc import Callable
+from enum import Flag, auto
 
 from jsonargparse import Namespace
 from transformers import PretrainedConfig
@@ -32,65 +33,50 @@ def start_warnings(config: Namespace) -> list[str]:
         run = read_configuration(config)
     except InputError as error:  # a strategy that is none of ours may train all the same
         return [f"settings are not compared: {error}"]
-    messages = [rule(run) for rule in RULES if rule not in _NOT_AT_START]
+    messages = [rule(run) for rule, fate in RULES.items() if _Fate.TOLD not in fate]
     return [message for message in messages if message is not None]
 
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why a configuration cannot run whatever its data, because `fit` refuses it or it would train nothing."""
-    messages = [devices.degree(config, run), policy.chance(config, run), *(rule(run) for rule in _REFUSALS)]
+    refused = [rule(run) for rule, fate in RULES.items() if _Fate.REFUSED in fate]
+    messages = [devices.degree(config, run), policy.chance(config, run), *refused]
     return next((message for message in messages if message is not None), None)
 
 
+class _Fate(Flag):
+    """What becomes of a rule's problem besides that a plan lists it."""
+
+    WARNED = 0
+    REFUSED = auto()  # nothing can be trained
+    TOLD = auto()  # `fit` refuses, measures or says it elsewhere
+
+
 MODEL_RULES: tuple[ModelRule, ...] = (devices.degree, policy.chance, rows.window)
-RULES: tuple[Rule, ...] = (
-    devices.devices,
-    rows.budget,
-    policy.flash,
-    numbers.clipping,
-    numbers.lost_updates,
-    numbers.learning_rate,
-    rows.true_positions,
-    numbers.precisions_differ,
-    devices.mesh,
-    policy.reference_split,
-    policy.untrainable,
-    policy.layer_kernels,
-    devices.optimizer,
-    devices.no_model_saved,
-    devices.alone,
-    devices.offload_stage,
-    devices.offload_on_cpu,
-    devices.deepspeed_checkpointing,
-    policy.reference_copy,
-    policy.reference_unused,
-    numbers.half_on_cpu,
-    numbers.mixed,
-    rows.sharing,
-    rows.together,
-    devices.accumulation,
-)
-_REFUSALS = (
-    numbers.clipping,
-    numbers.lost_updates,
-    numbers.precisions_differ,
-    devices.mesh,
-    policy.reference_split,
-    policy.untrainable,
-    policy.layer_kernels,
-    devices.optimizer,
-    devices.offload_stage,
-)
-_NOT_AT_START = (
-    devices.devices,
-    rows.budget,
-    policy.flash,
-    numbers.precisions_differ,
-    devices.mesh,
-    policy.reference_split,
-    policy.untrainable,
-    policy.layer_kernels,
-    devices.optimizer,
-    numbers.half_on_cpu,
-    rows.sharing,
-)
+RULES: dict[Rule, _Fate] = {
+    devices.devices: _Fate.TOLD,
+    rows.budget: _Fate.TOLD,
+    policy.flash: _Fate.TOLD,
+    numbers.clipping: _Fate.REFUSED,
+    numbers.lost_updates: _Fate.REFUSED,
+    numbers.learning_rate: _Fate.WARNED,
+    rows.true_positions: _Fate.WARNED,
+    numbers.precisions_differ: _Fate.REFUSED | _Fate.TOLD,
+    devices.mesh: _Fate.REFUSED | _Fate.TOLD,
+    policy.reference_split: _Fate.REFUSED | _Fate.TOLD,
+    policy.untrainable: _Fate.REFUSED | _Fate.TOLD,
+    policy.layer_kernels: _Fate.REFUSED | _Fate.TOLD,
+    devices.optimizer: _Fate.REFUSED | _Fate.TOLD,
+    devices.no_model_saved: _Fate.WARNED,
+    devices.alone: _Fate.WARNED,
+    devices.offload_stage: _Fate.REFUSED,
+    devices.offload_on_cpu: _Fate.WARNED,
+    devices.deepspeed_checkpointing: _Fate.WARNED,
+    policy.reference_copy: _Fate.WARNED,
+    policy.reference_unused: _Fate.WARNED,
+    numbers.half_on_cpu: _Fate.TOLD,
+    numbers.mixed: _Fate.WARNED,
+    rows.sharing: _Fate.TOLD,
+    rows.together: _Fate.WARNED,
+    devices.accumulation: _Fate.WARNED,
+}
