@@ -40,7 +40,8 @@ def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abi
         reply = _ask(connection, asked.send_text if is_text else asked.send, prompt, endpoint)  # type: ignore[attr-defined]
         if not isinstance(reply, Failure):
             adds_front, counts = _check_tokenizer(connection, asked, prompt, source, reply)
-            found = replace(asked.abilities, adds_front=adds_front, counts=counts, gives_ids=_gives_ids(reply))
+            gives_ids = isinstance(getattr(reply.choices[0], "token_ids", None), list)
+            found = replace(asked.abilities, adds_front=adds_front, counts=counts, gives_ids=gives_ids)
             obeys = found.gives_ids or _obeys_ends(connection, replace(asked, abilities=found), reply)
             return replace(found, obeys_ends=obeys)
         failures.append(reply.error)
@@ -65,10 +66,6 @@ def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequenc
     ends = tuple(stops) or prompt_format.stop_ids
     only_these = bool(stops)
     return Prompt(ids, max_new_tokens, ends, 0, len(ids), 0, False, only_these, (("user", _TEXT),))
-
-
-def _gives_ids(reply: Any) -> bool:
-    return isinstance(getattr(reply.choices[0], "token_ids", None), list)
 
 
 def _check_tokenizer(

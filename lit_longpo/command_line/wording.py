@@ -44,7 +44,9 @@ def in_one_line(
     if _BROKEN.search(message) and (broken := next(filter(None, map(_fault, files)), None)):
         return broken
     # What a class is read from is tried in other ways, too, and the last try is what the message is about.
-    if "correct that line" not in message and (broken := _first_that_is_no_yaml([*files, *_typed(words)])):
+    if "correct that line" not in message and (
+        broken := next(filter(None, (_read(path)[1] for path in [*files, *_typed(words)])), None)
+    ):
         return broken
     if match := _REQUIRED.search(message):
         return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
@@ -114,27 +116,17 @@ def _missing(names: Sequence[str]) -> str:
 
 def _kinds(message: str) -> list[str]:
     """What would have been right, each once and none first."""
-    found = [(cls and _KINDS.get(cls, cls.rpartition(".")[2])) or f"one of {names}" for cls, names in _all(message)]
+    found = [
+        (cls and _KINDS.get(cls, cls.rpartition(".")[2])) or f"one of {names}"
+        for cls, names in _EXPECTED.findall(message)
+    ]
     return [kind for kind in dict.fromkeys(found) if kind != "null"] + ["null"] * ("null" in found)
-
-
-def _all(message: str) -> list[tuple[str, str]]:
-    return _EXPECTED.findall(message)
 
 
 def _typed(words: Sequence[str]) -> list[Path]:
     """YAML files among the words of a command line."""
     paths = (Path(word.partition("=")[2] or word) for word in words if word.endswith((".yaml", ".yml")))
     return [path for path in paths if path.is_file()]
-
-
-def _first_that_is_no_yaml(files: Sequence[Path]) -> str | None:
-    return next(filter(None, map(_no_yaml, files)), None)
-
-
-def _no_yaml(path: Path) -> str | None:
-    """What is wrong with a file that cannot be read at all."""
-    return _read(path)[1]
 
 
 def _read(path: Path) -> tuple[Any, str | None]:

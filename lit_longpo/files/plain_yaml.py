@@ -140,17 +140,17 @@ def written_in(path: Path) -> object:
         return None
 
 
-def _read(text: str) -> Any:
-    return yaml.load(text, Loader=LOADER)
-
-
 def _of_text(event: yaml.Event) -> tuple[str, str] | None:
     """What is expected in place of a text or number, and what it is; `None` if it may stand."""
     if not isinstance(event, yaml.ScalarEvent):
         return None
     if "\0" in event.value:
         return "texts", "a NUL character"
-    if event.implicit[0] and OTHER_BASE.fullmatch(event.value) and (number := _read(event.value)) != event.value:
+    if (
+        event.implicit[0]
+        and OTHER_BASE.fullmatch(event.value)
+        and (number := yaml.load(event.value, Loader=LOADER)) != event.value
+    ):
         return "decimal numbers, and texts in quotes", f"{event.value}, which YAML reads as {number},"
     if event.implicit[0] and len(event.value) > _LONGEST and event.value.lstrip("+-").isdigit():
         return "numbers", f"one of {len(event.value):,} digits"

@@ -45,7 +45,7 @@ def check_model_folder(folder: Path, gguf_file: str | None) -> None:
         FileNotFoundError: naming what is missing, and a model below it.
     """
     wanted = (gguf_file,) if gguf_file else _MODEL_FILES
-    if any((folder / name).is_file() for name in wanted) or _holds_adapters(folder):
+    if any((folder / name).is_file() for name in wanted) or any(folder.glob("*/adapter_config.json")):
         return
     raise MissingFileError(f"expected a model ({' or '.join(wanted)}) in {folder}, found none; {_advice(folder)}")
 
@@ -138,10 +138,6 @@ def _cause(name: str) -> str | None:
     except Exception as error:  # of whichever transport the hub's client has
         return f"the hub cannot be reached ({error_text(error)})"
     return None
-
-
-def _holds_adapters(folder: Path) -> bool:
-    return any(folder.glob("*/adapter_config.json"))
 
 
 def _advice(folder: Path) -> str:

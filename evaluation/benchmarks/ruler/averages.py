@@ -46,11 +46,8 @@ def averages(parts: Mapping[int, Mapping[str, OfficialNumber]], over_lengths: Ma
 
 def effective_section(lengths: Means) -> Section:
     """The longest length above the line; only lengths with all tasks count."""
-    above = [int(name) for name, mean in lengths.items() if len(mean.parts) == len(TASKS) and _is_above(mean)]
+    whole = {int(name): round(100 * mean.value, 2) for name, mean in lengths.items() if len(mean.parts) == len(TASKS)}
+    above = [length for length, percent in whole.items() if percent > _LINE]
     shown = f"{max(above):,}" if above else "none of these"
     note = "Longest length whose mean of the 13 tasks is above that of Llama-2-7B-chat at 4,096 tokens."
     return Section("Effective length", ("line", "tokens"), [(f"{_LINE}", shown)], note)
-
-
-def _is_above(mean: Mean) -> bool:
-    return round(100 * mean.value, 2) > _LINE
