@@ -76,20 +76,9 @@ def flash_attention(
     kernel: VarlenKernel,
     **extra: Any,
 ) -> Tensor:
-    """Every segment's queries over its own pieces, in one call but for long prompts (`alone_segments`).
+    """As `sdpa_attention`, by a kernel in one call but for long prompts (`alone_segments`).
 
-    Args:
-        query: Shape: (1, H, T, D).
-        key: Shape: (1, G, T, D).
-        value: Shape: (1, G, T, D).
-        table: boundaries of the row.
-        scaling: factor of the scores; `None` means 1 / sqrt(D).
-        window: how many keys, itself included, a query sees; `None` means all.
-        kernel: what computes it.
-        **extra: `softcap` or `sinks`, where there are some.
-
-    Returns:
-        Shape: (1, T, H, D).
+    `extra` is `softcap` or `sinks`, where there are some.
     """
     alone = () if extra or window is not None else alone_segments(table, query.device)
     if not alone:

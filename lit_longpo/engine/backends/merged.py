@@ -48,12 +48,7 @@ class Part:
 def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
     """Whether a row's attention is computed in parts: a long piece or a chain of pieces is shared, on a CPU.
 
-    Args:
-        query: Shape: (1, H, T, D).
-        key: Shape: (1, G, T, D).
-        value: Shape: (1, G, T, D).
-        table: boundaries of the row.
-        window: how many keys, itself included, a query sees; `None` means all.
+    Arguments are those of `sdpa_attention`.
     """
     plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
     plain = plain and query.shape[2] == table.num_tokens  # some segments may be attended apart
@@ -81,18 +76,7 @@ def is_chained(table: SegmentTable) -> bool:
 
 
 def merged_attention(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, scaling: float | None) -> Tensor:
-    """Every segment's queries over its own pieces.
-
-    Args:
-        query: Shape: (1, H, T, D).
-        key: Shape: (1, G, T, D).
-        value: Shape: (1, G, T, D).
-        table: boundaries of the row.
-        scaling: factor of the scores; `None` means 1 / sqrt(D).
-
-    Returns:
-        Shape: (1, T, H, D).
-    """
+    """As `sdpa_attention`, without a window."""
     out: Tensor = _Merged.apply(query, key, value, parts_of(table), scaling)
     return out.transpose(1, 2)
 

@@ -31,20 +31,7 @@ def softcapped_attention(
     window: int | None,
     softcap: float,
 ) -> Tensor:
-    """Every segment's queries over its own pieces.
-
-    Args:
-        query: Shape: (1, H, T, D).
-        key: Shape: (1, G, T, D).
-        value: Shape: (1, G, T, D).
-        table: boundaries of the row.
-        scaling: factor of the scores; `None` means 1 / sqrt(D).
-        window: how many keys, itself included, a query sees; `None` means all.
-        softcap: bound of the scaled scores.
-
-    Returns:
-        Shape: (1, T, H, D).
-    """
+    """As `sdpa_attention`, the scaled scores bounded by `softcap`."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = in_one_precision(query, key, value)
 
