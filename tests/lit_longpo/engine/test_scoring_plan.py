@@ -88,6 +88,13 @@ def test_rows_with_leaps_are_refused_where_they_would_mean_something_else(name, 
         row_log_probs(model, pack(random_groups([(9, [3])], jump=True)))
 
 
+def test_leaps_are_refused_in_half_precision_as_in_single(tmp_path):
+    """What DeepSeek-V4's tokens see of later ones moves its answers by less than bf16's tolerance for them."""
+    tiny_hybrid("DeepseekV4").save_pretrained(tmp_path)
+    plans = [plan_scoring(PolicyConfig(source=str(tmp_path), dtype=each).load()) for each in ("float32", "bfloat16")]
+    assert ["a token sees later ones" in str(plan.no_leaps) for plan in plans] == [True, True]
+
+
 def test_key_biases_without_rotation_have_no_gradient():
     """A bias of all keys adds the same to every score of a query: what fp32 leaves of its gradient is noise."""
     model = transformers.AutoModelForCausalLM.from_config(
