@@ -134,7 +134,7 @@ class PairDataModule(LightningDataModule, ABC):
         if "train" in self._encoded:
             self.records()  # a sum that is wrong is said before a model is loaded
         self.documents = shared_documents({name: store.documents for name, store in self._encoded.items()})
-        data_report.say_lengths(self.splits)
+        data_report.warn_of_lengths(self.splits)
         data_report.write(self.reports, self.trainer)
 
     def _settle(self) -> None:
@@ -262,7 +262,7 @@ class PairDataModule(LightningDataModule, ABC):
             store, notes = folder.open_or_write(examples, lambda: asdict(report))
             report = SplitReport.of(notes)
         self.splits[split] = report
-        tokenising.say(name, report, store.lengths)
+        tokenising.log_found(name, report, store.lengths)
         return store
 
     def _tokenising(self) -> Tokenising:

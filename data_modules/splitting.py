@@ -60,11 +60,11 @@ def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> S
     """
     train, val = hold_out(items, fraction, seed)
     if split == "train":
-        _say_share(len(val), len(items), fraction)
+        _warn_of_share(len(val), len(items), fraction)
     return train if split == "train" else val
 
 
-def _say_share(held: int, total: int, fraction: float) -> None:
+def _warn_of_share(held: int, total: int, fraction: float) -> None:
     """Warn if the documents held out are far more of the examples than was asked for; training has so many fewer."""
     wanted = fraction * total
     if held - wanted >= max(1.0, wanted / 2):

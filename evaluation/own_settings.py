@@ -58,7 +58,7 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
     values, stated, left = _stated(parser, words)
     values.policy = _filled(parser.prog, stated, own_settings(stated) if needs_model else {})
     if needs_model:
-        _say_what_is_left(left, values.policy)
+        _warn_of_what_is_left(left, values.policy)
     return values
 
 
@@ -175,7 +175,7 @@ def _filled(prog: str, stated: Mapping[str, Any], own: Mapping[str, Any]) -> Nam
     return filled
 
 
-def _say_what_is_left(left: Mapping[str, Any], policy: Namespace) -> None:
+def _warn_of_what_is_left(left: Mapping[str, Any], policy: Namespace) -> None:
     """What the configuration says about its own model, and what does not hold for the one that is named."""
     holds = dict(_leaves(policy.as_dict()))
     lost = [

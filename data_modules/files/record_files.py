@@ -164,7 +164,7 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             f"expected files of {', '.join(_READERS)} in {source}, got {unread[0]} among them; take it out of the "
             f"folder, or set `{argument}` to one file"
         )
-    _say_left_out(source, tuple(_left_out(source, [path for of_split in files.values() for path in of_split])))
+    _warn_of_left_out(source, tuple(_left_out(source, [path for of_split in files.values() for path in of_split])))
     return _chained(paths)
 
 
@@ -194,7 +194,7 @@ def _is_about_the_set(name: str) -> bool:
 
 
 @cache  # a source is gone through several times
-def _say_left_out(source: str, names: tuple[str, ...]) -> None:
+def _warn_of_left_out(source: str, names: tuple[str, ...]) -> None:
     if names:
         log.warning(
             f"{source}: not read, because their names or kinds belong to no split: {', '.join(names)}; give the files "

@@ -44,7 +44,7 @@ def topics(splits: Splits) -> dict[str, Any]:
     }
 
 
-def say_lengths(splits: Splits) -> None:
+def warn_of_lengths(splits: Splits) -> None:
     """Log what the length policy cut or skipped of each split; nothing where it did neither."""
     for name, report in splits.items():
         if report.lengths.cut or report.lengths.skipped:

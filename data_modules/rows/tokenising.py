@@ -84,7 +84,7 @@ class Tokenising:
         report.seams = seams.report()
         report.cut_messages, report.rendered = encoder.fitter.num_cut_messages, encoder.fitter.num_rendered
 
-    def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
+    def log_found(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
 
         Args:
@@ -98,7 +98,7 @@ class Tokenising:
         for warning in report.warnings(self.views.num_rejected):
             log.warning(f"{split}: {warning}")
         if split.split()[0] == "train":
-            self._tell_ends(split)
+            self._log_ends(split)
         self._check_positions(split, report.positions)
         if warning := report.tokens.check(split):
             log.warning(warning)
@@ -111,7 +111,7 @@ class Tokenising:
         if len(lengths):
             log.info("%s: %s", split, _length_summary(lengths))
 
-    def _tell_ends(self, split: str) -> None:
+    def _log_ends(self, split: str) -> None:
         """What is trained as the end of answers, where the chat template has no token for it."""
         end = self.prompt_format.tokenizer.convert_ids_to_tokens(self.prompt_format.end_id)
         text = self.prompt_format.closing_text

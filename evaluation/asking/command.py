@@ -102,7 +102,7 @@ def ask(arguments: Sequence[str]) -> None:
                 f"expected a file for --json, got the folder {values.json}; type --json FOLDER/answers.json"
             )
     prepared = [Prepared.of(side, asked, rules) for side in _sides(words, values)]
-    _say(prepared, document.name)
+    _log_asked(prepared, document.name)
     device = Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device
     columns = [ModelReplies(one, one.replies(asked, device, values.batching)) for one in reversed(prepared)]
     columns.reverse()
@@ -190,7 +190,7 @@ def _side(role: str, words: Sequence[str], origin: Origin) -> Side:
     return Side(role, origin.name, policy, origin.checkpoint, origin.beneath, origin.told_by)
 
 
-def _say(prepared: Sequence[Prepared], document: str) -> None:
+def _log_asked(prepared: Sequence[Prepared], document: str) -> None:
     """Document, and the prompt that each model gets: answers to another form than it was trained on are worse."""
     for one in prepared:
         form = one.side.policy.template

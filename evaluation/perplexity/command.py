@@ -58,7 +58,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     prompt_format = policy.prompt_format()
     tokens = read_tokens(files, _encoder(prompt_format))
     front = prompt_format.added_in_front if values.bos else ()
-    _tell_front(prompt_format, is_there=bool(front))
+    _warn_of_front(prompt_format, is_there=bool(front))
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
@@ -76,7 +76,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     log.info("written: %s", ", ".join(map(str, paths)))
 
 
-def _tell_front(prompt_format: PromptFormat, *, is_there: bool) -> None:
+def _warn_of_front(prompt_format: PromptFormat, *, is_there: bool) -> None:
     """Gemma's perplexity without its first token is that of noise."""
     if prompt_format.added_in_front and not is_there:
         token = prompt_format.tokenizer.decode(list(prompt_format.added_in_front))

@@ -214,12 +214,12 @@ class ServedModel(Answerer):
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
         if text == "" and choice.finish_reason in ENDED and _wrote_something(reply):
-            self._tell_once(_LOST)
+            self._warn_once(_LOST)
         elif text == "" and _only_thought(choice):
-            self._tell_once(_STILL_THINKING)
+            self._warn_once(_STILL_THINKING)
         return None if text is None else Said(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
 
-    def _tell_once(self, what: str) -> None:
+    def _warn_once(self, what: str) -> None:
         """Warn once of each kind of empty answer; the report counts them as empty responses."""
         if what not in self._told:
             log.warning("%s: %s", self.connection.server.shown, what)

@@ -45,15 +45,15 @@ class RunSummary(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """The run is over, and everything is written."""
         if stage == "fit":
-            self._say(trainer, "finished")
+            self._log(trainer, "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped."""
         began = self._began_at is not None and trainer.global_step > self._began_at
         if trainer.state.fn == TrainerFn.FITTING and began:
-            self._say(trainer, _ended_by(exception))
+            self._log(trainer, _ended_by(exception))
 
-    def _say(self, trainer: Trainer, how: str) -> None:
+    def _log(self, trainer: Trainer, how: str) -> None:
         if trainer.is_global_zero and not keeps_nothing(trainer):
             log.info("\n".join(_lines(trainer, self._folder, how)))
 

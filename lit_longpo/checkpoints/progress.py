@@ -64,7 +64,7 @@ def log_from(trainer: Trainer, step: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
-def say_time_is_over(trainer: Trainer) -> None:
+def warn_of_used_time(trainer: Trainer) -> None:
     """Explain why a resumed run ends at once: `max_time` includes the time before the checkpoint.
 
     Args:

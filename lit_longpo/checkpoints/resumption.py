@@ -73,12 +73,12 @@ class ResumingConnector(NamedPathsConnector):
             if _other_data(read_record(path), now):
                 passed.append(f"{path}: it was trained on other data")
             elif not passed_over(path, self.damage(path)):  # reads all of it, so it comes last
-                _name_passed(passed)
+                _warn_of_passed(passed)
                 log.warning("going on from %s", path)
                 self.check(path)
-                _name_slight(path, self.trainer)
+                _warn_of_slight(path, self.trainer)
                 return path
-        _name_passed(passed)
+        _warn_of_passed(passed)
         where = self.trainer.default_root_dir
         log.warning(
             "no whole checkpoint of these settings and data below %s: starting at step 0; --initial_weights PATH "
@@ -130,11 +130,11 @@ def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False
             passed.append(f"{path}: it holds weights alone (`save_weights_only`)")
         else:
             chosen.append(path)
-    _name_passed(passed)
+    _warn_of_passed(passed)
     return chosen
 
 
-def _name_passed(passed: Sequence[str]) -> None:
+def _warn_of_passed(passed: Sequence[str]) -> None:
     """Log the checkpoints that are passed over in one line, however many runs share a folder."""
     if passed:
         others = f" (and over {len(passed) - 1} more like it)" if len(passed) > 1 else ""
@@ -191,10 +191,10 @@ def check_data(path: Path, trainer: Trainer) -> None:
             f"section and the template of its config.yaml, or start anew from its weights: --initial_weights {path} "
             "instead of --ckpt_path"
         )
-    _name_slight(path, trainer)
+    _warn_of_slight(path, trainer)
 
 
-def _name_slight(path: Path, trainer: Trainer) -> None:
+def _warn_of_slight(path: Path, trainer: Trainer) -> None:
     record = read_record(path)
     differing = contradictions(record, run_settings(trainer, None))
     if differing:

@@ -22,7 +22,7 @@ from lit_longpo.checkpoints.loops.last_steps import keep_last_steps
 from lit_longpo.checkpoints.loops.loop_parts import check_parts
 from lit_longpo.checkpoints.loops.whole_steps import keep_steps_whole
 from lit_longpo.checkpoints.orphans import remove_orphans
-from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
+from lit_longpo.checkpoints.progress import rows_so_far, warn_of_used_time
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom, first_keeper
@@ -225,7 +225,7 @@ class ResumableTrainer(Trainer):
             self._room.check_early()
         over = fitting and goes_on and is_over(self)
         if fitting and goes_on:
-            say_time_is_over(self)
+            warn_of_used_time(self)
         try:
             results = super()._run_stage()
         except SIGTERMException as stop:

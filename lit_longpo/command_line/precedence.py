@@ -75,7 +75,7 @@ def own_defaults() -> Iterator[None]:
             lost = {
                 name: value for name, value in vars(arguments).items() if name not in (after.get("init_args") or {})
             }
-            _name_once(before["class_path"], after["class_path"], lost, known)
+            _warn_once(before["class_path"], after["class_path"], lost, known)
             before["init_args"] = Namespace()
 
     with patch.object(jsonargparse._typehints, _DISCARD, discard):
@@ -123,7 +123,7 @@ def _is_prose(value: object) -> bool:
     return False
 
 
-def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]) -> None:
+def _warn_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]) -> None:
     """Warn once of values of a replaced class that the new class does not take over."""
     values = [
         name if isinstance(value, Namespace) else f"{name}: {value}"

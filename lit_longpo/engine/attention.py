@@ -145,7 +145,7 @@ def _attend(
         if not _is_off(kernel, gradient_error(kernel, portable, *asked), backend, word):
             break
         kernel = kernel.otherwise
-    _say_once(word if kernel is None else kernel.name)
+    _log_once(word if kernel is None else kernel.name)
     if kernel is None:
         return portable(query, key, value, table, scaling, window, **extra)
     return flash_attention(query, key, value, table, scaling, window, kernel, **extra)
@@ -209,7 +209,7 @@ def _warn_once(message: str) -> None:
 
 
 @lru_cache
-def _say_once(name: str) -> None:
+def _log_once(name: str) -> None:
     log.info("attention backend: %s", name)
 
 

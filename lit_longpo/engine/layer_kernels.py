@@ -115,13 +115,13 @@ def _run_compiled(module: nn.Module, *given: Tensor) -> Tensor:
     """A layer with dropout runs its own code: compiled, it may drop other numbers in backward."""
     own: Forward = type(module).forward
     if any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules()):
-        _say_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
+        _log_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
         return own(module, *given)
     return _compiled_forward(cast(Any, type(module)))(module, *given)
 
 
 @cache
-def _say_once(message: str) -> None:
+def _log_once(message: str) -> None:
     log.info(message)
 
 

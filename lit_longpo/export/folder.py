@@ -97,9 +97,9 @@ def save_policy(
     base = base_model(model)
     if model is not base:
         _name_base(cast("PeftModel", model), base)
-        _tell_lost(cast("PeftModel", model))
+        _warn_of_lost(cast("PeftModel", model))
     else:
-        _tell_left_out(base)
+        _warn_of_left_out(base)
         copy_processor(base, folder)
     settings = base.generation_config
     base.generation_config = GenerationConfig()  # a model's own may be such that transformers refuses to save it
@@ -115,7 +115,7 @@ def save_policy(
     (folder / CARD).write_text(card, encoding="utf-8")  # peft has written one without a word on the run
 
 
-def _tell_left_out(model: PreTrainedModel) -> None:
+def _warn_of_left_out(model: PreTrainedModel) -> None:
     if names := left_out(model):
         log.warning(
             "the saved model lacks %d tensors of its source, for which %s has no layers (%s): drafts of several tokens "
@@ -125,7 +125,7 @@ def _tell_left_out(model: PreTrainedModel) -> None:
         )
 
 
-def _tell_lost(model: "PeftModel") -> None:
+def _warn_of_lost(model: "PeftModel") -> None:
     if lost := lost_by_peft(model):
         log.warning(
             "peft alone leaves out %d of these adapters' tensors, to which it gives other names as it reads them (%s); "

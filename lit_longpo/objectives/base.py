@@ -36,7 +36,7 @@ from lit_longpo.policy.reference.reference import Reference
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.policy.weights.full_precision import FullPrecision
-from lit_longpo.policy.weights.untrained_end import tell_of_untrained_end
+from lit_longpo.policy.weights.untrained_end import warn_of_untrained_end
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -56,7 +56,14 @@ from lit_longpo.training.resuming import Resumption, check_holds_trained, leave_
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, find_scoring_path, log_short_run, say_precision, say_steps, say_unkept
+from lit_longpo.training.start import (
+    check_fit,
+    find_scoring_path,
+    log_precision,
+    log_short_run,
+    warn_of_steps,
+    warn_of_unkept,
+)
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -173,7 +180,7 @@ class PreferenceModule(LightningModule, ABC):
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format.tokenizer)
         if fits:
-            tell_of_untrained_end(self.model, self.prompt_format)
+            warn_of_untrained_end(self.model, self.prompt_format)
         if self.views.reference:
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
@@ -273,9 +280,9 @@ class PreferenceModule(LightningModule, ABC):
         embeddings = [module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)]
         steps = num_optimizer_steps(self.trainer)
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
-        say_precision(optimizer, self.trainer)
-        say_steps(self.trainer, steps)
-        say_unkept(self.trainer)
+        log_precision(optimizer, self.trainer)
+        warn_of_steps(self.trainer, steps)
+        warn_of_unkept(self.trainer)
         log_short_run(self.trainer, steps, typed=self.log_interval_is_typed)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

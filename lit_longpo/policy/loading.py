@@ -24,7 +24,7 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing,
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.trained_prompt import say_other_prompt
+from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
 from lit_longpo.policy.rope import RoPE, refuse_idle_factor
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights
@@ -215,7 +215,7 @@ class PolicyConfig:
         has_chat_template = made.tokenizer.chat_template is not None
         if has_chat_template and not made.uses_chat:
             _warn_of_plain_text(self.source)
-        say_other_prompt(self.source, self.template, has_chat_template=has_chat_template)
+        warn_of_other_prompt(self.source, self.template, has_chat_template=has_chat_template)
         return made
 
     @property

@@ -11,7 +11,7 @@ from lit_longpo.errors import MissingFileError, MissingPackageError
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
-from lit_longpo.policy.prompts.mistral_rules import tell_of_mistral_rules
+from lit_longpo.policy.prompts.mistral_rules import warn_of_mistral_rules
 from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
 from lit_longpo.policy.prompts.stored_rules import by_stored_rules
 from lit_longpo.policy.sources import check_depth, read_by_transformers
@@ -111,7 +111,7 @@ def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
         if "gguf_file" not in options:
             check_sentencepiece_rules(tokenizer, where, options.get("revision"))
         merge_all(tokenizer, where)
-        tell_of_mistral_rules(tokenizer, where, **options)
+        warn_of_mistral_rules(tokenizer, where, **options)
         tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
     # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
     tokenizer.split_special_tokens = False

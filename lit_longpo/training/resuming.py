@@ -93,12 +93,12 @@ class Resumption:
         """
         self.loaded_step = None
         if self.random_states is not None:
-            self._say_left_out(trainer)
+            self._warn_of_left_out(trainer)
             log_from(trainer, trainer.global_step)
             restore_random_state(self.random_states, rank, trainer.world_size)
             self.random_states = None
 
-    def _say_left_out(self, trainer: Trainer) -> None:
+    def _warn_of_left_out(self, trainer: Trainer) -> None:
         """Warn of a checkpoint that was saved inside an optimizer step.
 
         Lightning's own trainer, older versions of ours and other people's callbacks may write such checkpoints.

@@ -89,13 +89,13 @@ def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> Scori
     return found
 
 
-def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
+def log_precision(optimizer: Optimizer, trainer: Trainer) -> None:
     """Log in which precision an optimizer keeps its states, where that is not fp32."""
     if trainer.is_global_zero and (precision := in_words(optimizer)):
         log.info(precision)
 
 
-def say_steps(trainer: Trainer, steps: int) -> None:
+def warn_of_steps(trainer: Trainer, steps: int) -> None:
     """Warn if a run ends before `trainer.min_steps` or `max_steps`, or has so few steps that nothing is learnt.
 
     Args:
@@ -117,10 +117,10 @@ def say_steps(trainer: Trainer, steps: int) -> None:
             *(trainer.max_steps, trainer.max_epochs, steps, trainer.max_steps),
         )
     else:
-        _say_few_steps(trainer, steps)
+        _warn_of_few_steps(trainer, steps)
 
 
-def say_unkept(trainer: Trainer) -> None:
+def warn_of_unkept(trainer: Trainer) -> None:
     """Warn if no checkpoint will hold the weights of the last step, because only the best ones are kept."""
     keepers = [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]
     if not keepers or not all(map(_keeps_best_alone, keepers)) or keeps_nothing(trainer) or not trainer.is_global_zero:
@@ -159,7 +159,7 @@ def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:
         trainer.log_every_n_steps = often  # type: ignore[attr-defined]
 
 
-def _say_few_steps(trainer: Trainer, steps: int) -> None:
+def _warn_of_few_steps(trainer: Trainer, steps: int) -> None:
     """Warn if the data give so few steps that nothing is learnt, unless the user has asked for so few."""
     wanted = steps == trainer.max_steps or isinstance(trainer.limit_train_batches, int)
     if wanted or not 0 <= steps < _FEW_STEPS:

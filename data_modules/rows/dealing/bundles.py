@@ -61,7 +61,7 @@ def bundles_of(examples: Examples, max_tokens: int, max_examples: int | None) ->
     return bundles
 
 
-def say_bundles(split: str, bundles: Sequence[Bundle], lengths: NDArray[np.int64]) -> None:
+def log_bundles(split: str, bundles: Sequence[Bundle], lengths: NDArray[np.int64]) -> None:
     """Log how many tokens the bundles save.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows.dealing.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, say_bundles
+from data_modules.rows.dealing.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, log_bundles
 from data_modules.rows.dealing.collating import collate
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
 from data_modules.rows.dealing.reference_rows import budget_of, fullest_row, reference_rows
@@ -110,7 +110,7 @@ class RowDealer:
     def _bundles_of(self, split: str, examples: Examples) -> Sequence[Bundle]:
         if split not in self._bundles:
             self._bundles[split] = bundles_of(examples, self.max_tokens, self.max_examples)
-            say_bundles(split, self._bundles[split], examples.lengths)
+            log_bundles(split, self._bundles[split], examples.lengths)
         return self._bundles[split]
 
 

@@ -61,7 +61,7 @@ def _without_mlps(model: PreTrainedModel, tokens: TileTokens) -> None:
             f"expected a model whose MLPs can be tiled for `policy.tile_tokens: {tokens}`, but {what}; type "
             "--policy.tile_tokens null"
         )
-    _say_once(f"layers are run whole (`policy.tile_tokens`): {what}")
+    _log_once(f"layers are run whole (`policy.tile_tokens`): {what}")
 
 
 def untile(model: nn.Module) -> None:
@@ -177,5 +177,5 @@ def _num_arguments(kind: type[nn.Module]) -> int:
 
 
 @cache
-def _say_once(message: str) -> None:
+def _log_once(message: str) -> None:
     log.info(message)

@@ -27,7 +27,7 @@ from lit_longpo.policy.adapters.weights import (
     is_second_name,
     refuse_other_experts,
     set_weights,
-    tell_of_zeros,
+    warn_of_zeros,
 )
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
@@ -213,7 +213,7 @@ class AdapterFolder:
         self._check_fit(wrapped, weights)
         set_weights(wrapped, weights)
         mark_as_start(wrapped)
-        tell_of_zeros(weights, str(self.path))
+        warn_of_zeros(weights, str(self.path))
         log.info("adapters of %s on %s", self.path, model.name_or_path)
         return wrapped
 

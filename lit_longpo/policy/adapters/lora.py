@@ -87,7 +87,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     odd, meant = unadaptable(model) | unread, meant_by(model, lora.target_modules)
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
     _check_read(wrapped, odd)
-    _tell_passed_over(wrapped, set(meant) - set(odd))
+    _warn_of_passed_over(wrapped, set(meant) - set(odd))
     if lora.use_dora:
         _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
@@ -104,7 +104,7 @@ def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
         )
 
 
-def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
+def _warn_of_passed_over(model: nn.Module, meant: set[str]) -> None:
     """Warn of named layers without an adapter: peft 0.21 takes shared experts for stacked ones (peft#3711)."""
     if without := meant - adapted_layers(base_model(model)).keys():
         kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})

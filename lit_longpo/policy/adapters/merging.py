@@ -46,7 +46,7 @@ def merge_adapters(model: nn.Module, *, single: bool = False) -> PreTrainedModel
     model = model.float() if single else model
     rounding = _Rounding()
     _merge_layers(model, rounding)
-    rounding.tell()
+    rounding.warn()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All adapters are already merged")  # by us, layer by layer
         merged = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
@@ -142,7 +142,7 @@ class _Rounding:
             self._lost += (exact - exact.to(half.dtype)).square().sum().item()
             self._dtype = half.dtype
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """A warning, where it is worth one."""
         share = (self._lost / self._changed) ** 0.5 if self._changed else 0.0
         if share > _TOLD:

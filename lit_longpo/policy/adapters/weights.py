@@ -52,7 +52,7 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     model.load_state_dict(known, strict=False)
 
 
-def tell_of_zeros(weights: Mapping[str, Tensor], where: str) -> None:
+def warn_of_zeros(weights: Mapping[str, Tensor], where: str) -> None:
     """Warn of adapters that change nothing: never trained, or split over ranks while they were saved (peft#1402).
 
     Args:

@@ -165,7 +165,7 @@ def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
     return sorted(hits)
 
 
-def tell_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: str) -> None:
+def warn_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: str) -> None:
     """Warn of marks of the chat template that the tokenizer does not read as their tokens.
 
     A tokenizer that normalises texts before it looks for added tokens (`normalized: true`), or takes them for words of
@@ -180,11 +180,11 @@ def tell_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: st
     written = Counter(match.group() for match in markup.pattern.finditer(text))
     read = Counter(ids)
     for name in (name for name, times in written.items() if read[markup.tokens[name]] < times):
-        _tell_of_split_mark(name, where)
+        _warn_of_split_mark(name, where)
 
 
 @cache
-def _tell_of_split_mark(name: str, where: str) -> None:
+def _warn_of_split_mark(name: str, where: str) -> None:
     log.warning(
         "%s: the tokenizer reads the chat template's %r as text, though it has a token of that name: no turn begins or "
         "ends with that token; set `normalized` and `single_word` of it to false in tokenizer.json if the model was "

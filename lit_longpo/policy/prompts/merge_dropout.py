@@ -38,11 +38,11 @@ def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     """
     backend: Any = tokenizer
     if tokenizer.is_fast and (share := end_merge_dropout(backend.backend_tokenizer)):
-        _tell(where, share)
+        _warn(where, share)
 
 
 @cache
-def _tell(where: str, share: float) -> None:
+def _warn(where: str, share: float) -> None:
     log.warning(
         "%s: tokenizer.json skips %g of the merges at random (`dropout`), so that a text has other tokens every time; "
         "here, and in exported models, all merges are made",

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _SETTING = "fix_mistral_regex"
 
 
-def tell_of_mistral_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> None:
+def warn_of_mistral_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> None:
     """Say so where Mistral's rules would give other tokens, and the files do not say which are meant.
 
     Args:
@@ -28,11 +28,11 @@ def tell_of_mistral_rules(tokenizer: PreTrainedTokenizerBase, where: str, **opti
     """
     suspected = getattr(getattr(tokenizer, "backend_tokenizer", None), _SETTING, None) is False
     if suspected and _SETTING not in tokenizer.init_kwargs:
-        _tell(where, **options)
+        _warn(where, **options)
 
 
 @cache
-def _tell(where: str, **options: Any) -> None:
+def _warn(where: str, **options: Any) -> None:
     both = [AutoTokenizer.from_pretrained(where, **{_SETTING: how}, **options) for how in (False, True)]
     text = next((text for text in TEXTS if both[0].encode(text) != both[1].encode(text)), None)
     if text is not None:

@@ -10,7 +10,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.answer_frames import AnswerFrame
 from lit_longpo.policy.prompts.borders import added_in_front, end_of_answer
 from lit_longpo.policy.prompts.chat_template import ChatTemplate
-from lit_longpo.policy.prompts.control_tokens import Data, DataMarks, control_tokens, tell_of_split_marks
+from lit_longpo.policy.prompts.control_tokens import Data, DataMarks, control_tokens, warn_of_split_marks
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import UserText
@@ -68,7 +68,7 @@ class PromptFormat:
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
         if self._chat is not None:
             sample = self._chat.sample
-            tell_of_split_marks(
+            warn_of_split_marks(
                 self._from_data.in_prompts, sample, self._texts.encode(sample).ids, tokenizer.name_or_path
             )
 

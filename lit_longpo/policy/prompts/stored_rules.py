@@ -58,7 +58,7 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         _COMPARED[key] = next(_differing(built, stored, may_begin=begins), None)
     if (text := _COMPARED[key]) is None:
         return tokenizer
-    _tell(where, type(tokenizer).__name__, text)
+    _warn(where, type(tokenizer).__name__, text)
     return _read_as_stored(tokenizer, where, **options)
 
 
@@ -108,7 +108,7 @@ def stored_file(where: str, name: str, revision: str | None) -> Path | None:
 
 
 @cache
-def _tell(where: str, name: str, text: str) -> None:
+def _warn(where: str, name: str, text: str) -> None:
     log.warning(
         "%s: transformers' %s does not follow the rules in tokenizer.json, by which the model was trained (%r has "
         "other tokens, for example): the file's rules are used",

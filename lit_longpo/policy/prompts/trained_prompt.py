@@ -38,7 +38,7 @@ def template_in_card(card: Path) -> Any:
         return stored_line(said.partition(": ")[2].encode(), f"{card}: {TEMPLATE_KEY}")
 
 
-def say_other_prompt(source: str, template: PromptTemplate, *, has_chat_template: bool) -> None:
+def warn_of_other_prompt(source: str, template: PromptTemplate, *, has_chat_template: bool) -> None:
     """Warn, once, where a model from here is given another prompt than it was trained in.
 
     Args:
@@ -51,11 +51,11 @@ def say_other_prompt(source: str, template: PromptTemplate, *, has_chat_template
         usual = has_chat_template if name == "chat" else None
         said, given = (usual if value is None else value for value in (trained.get(name), getattr(template, name)))
         if name in trained and said != given:
-            _say(source, name, *(json.dumps(value, ensure_ascii=False) for value in (given, said)))
+            _warn(source, name, *(json.dumps(value, ensure_ascii=False) for value in (given, said)))
 
 
 @cache
-def _say(source: str, name: str, given: str, trained: str) -> None:
+def _warn(source: str, name: str, given: str, trained: str) -> None:
     log.warning(
         "%s reads another prompt than it was trained in: `policy.template.%s` is %s, in its training %s; give it that "
         "of its training, unless another one is meant",

@@ -19,7 +19,7 @@ _FIRST = 64  # numbers of each row that are compared first
 _ALIKE = 0.01  # of a row's length; trained rows are at least a tenth apart
 
 
-def tell_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None:
+def warn_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None:
     """Warn if the head is frozen and the token that ends answers has the same row as other tokens.
 
     Args:

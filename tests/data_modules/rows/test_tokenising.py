@@ -74,7 +74,7 @@ def test_numbers_of_records_that_change_the_loss_are_said(own, caplog):
     tokenising, report = replace(BASE, views=replace(SOLOPO_DPO, margins=True)), SplitReport()
     list(tokenising.examples([replace(pair(0), **own), pair(1)], report))
     with caplog.at_level(logging.INFO):
-        tokenising.say("train", report, np.array([3]))
+        tokenising.log_found("train", report, np.array([3]))
     said = [line for line in caplog.messages if line.startswith("train: 1 of 2 records have a `weight`")]
     assert len(said) == bool(own)
 
@@ -84,7 +84,7 @@ def test_an_end_that_the_chat_template_does_not_write_or_writes_as_text_is_said(
     template = "{% for m in messages %}word70 {{ m['content'] }}END {% endfor %}".replace("END", end)
     form = PromptFormat(word_tokenizer(chat_template=template), PromptTemplate("{context} {question}"))
     with caplog.at_level(logging.INFO):
-        replace(BASE, prompt_format=form).say("train of a", SplitReport(), np.array([3]))
+        replace(BASE, prompt_format=form).log_found("train of a", SplitReport(), np.array([3]))
     said = "train of a: the chat template writes no end after answers; <eos> is trained as their end"
     assert (said in caplog.messages) == (not end)
     said = "train of a: the chat template ends answers with 'word9', which is text to this tokenizer: it is trained, "
@@ -103,7 +103,7 @@ def test_an_answer_that_begins_with_a_mark_of_the_template_is_said(markup, caplo
     pairs = [replace(pair(number), chosen=answer, rejected=("Rome",)) for number, answer in enumerate(answers)]
     tokenising = replace(BASE, prompt_format=form)
     assert len(list(tokenising.examples(pairs, report))) == 3
-    tokenising.say("train", report, np.array([3]))
+    tokenising.log_found("train", report, np.array([3]))
     assert report.marked == (markup == "text")
     assert ("train: 1 records have answers that begin with a mark" in caplog.text) == (markup == "text")
 
@@ -135,7 +135,7 @@ def test_thoughts_that_become_a_part_of_the_answer_are_told(said, opened, told, 
     pairs = [replace(pair(number), chosen=answer, rejected=("Rome",)) for number, answer in enumerate(answers)]
     tokenising = replace(BASE, prompt_format=form)
     assert len(list(tokenising.examples(pairs, report))) == 3
-    tokenising.say("train", report, np.array([3]))
+    tokenising.log_found("train", report, np.array([3]))
     assert report.other_thoughts == told
     assert ("train: 1 records have answers with <think>...</think> where" in caplog.text) == told
 

@@ -15,16 +15,16 @@ from support.preference_data import RandomPairs
 from lit_longpo import __main__ as command
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.training.start import log_short_run, say_precision, say_steps, say_unkept
+from lit_longpo.training.start import log_precision, log_short_run, warn_of_steps, warn_of_unkept
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
     monkeypatch.setattr("lit_longpo.training.start.in_words", lambda _: "states of 8 bits")
     caplog.set_level("INFO")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    say_precision(optimizer, SimpleNamespace(is_global_zero=False))
+    log_precision(optimizer, SimpleNamespace(is_global_zero=False))
     assert not caplog.text
-    say_precision(optimizer, SimpleNamespace(is_global_zero=True))
+    log_precision(optimizer, SimpleNamespace(is_global_zero=True))
     assert "states of 8 bits" in caplog.text
 
 
@@ -45,11 +45,11 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
 def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     trainer = {"max_steps": -1, "max_epochs": 1, "accumulate_grad_batches": 8, "limit_train_batches": 1.0}
     trainer |= {"fast_dev_run": False, "min_steps": None}
-    say_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
+    warn_of_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
     caplog.clear()
-    say_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
+    warn_of_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
     assert not caplog.text
 
 
@@ -71,7 +71,7 @@ def test_a_training_whose_best_weights_alone_are_kept_is_told(keepers, said, cap
     trainer = SimpleNamespace(
         checkpoint_callbacks=[ModelCheckpoint(**each) for each in keepers], is_global_zero=True, fast_dev_run=False
     )
-    say_unkept(trainer)
+    warn_of_unkept(trainer)
     assert bool(caplog.text) == said
     assert ("those of the last step, from which a training goes on, will be in no checkpoint" in caplog.text) == said
 

@@ -239,7 +239,7 @@ def test_asking_for_flash_where_it_cannot_run_is_an_error():
 
 def test_the_backend_is_said_once(caplog):
     table = pack(random_groups([(4, [2])])).table
-    attention._say_once.cache_clear()
+    attention._log_once.cache_clear()
     with caplog.at_level("INFO", logger="lit_longpo"):
         for backend in ("sdpa", "auto", "sdpa"):
             inputs = tensors(table.num_tokens)

@@ -57,7 +57,7 @@ def capped(half):
 def served_by(monkeypatch, kernel):
     monkeypatch.setattr(attention, "find_kernel", lambda device, dtype, extra=None: kernel)
     attention._warn_once.cache_clear()
-    attention._say_once.cache_clear()
+    attention._log_once.cache_clear()
 
 
 WRONG = {

@@ -7,7 +7,7 @@ from support.chat_formats import FORMATS
 from support.tiny_models import tiny_model
 
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.weights.untrained_end import rows_like, tell_of_untrained_end
+from lit_longpo.policy.weights.untrained_end import rows_like, warn_of_untrained_end
 
 _SAID = "frozen and cannot tell '<|im_end|>', which ends answers, from '<|im_start|>' (2 tokens have one row"
 
@@ -38,7 +38,7 @@ def base(request, tmp_path_factory):
 def test_an_end_that_is_like_other_tokens_is_told_where_the_head_is_frozen(options, told, base, caplog):
     policy = PolicyConfig(source=str(base), **options)
     caplog.clear()
-    tell_of_untrained_end(policy.load(), policy.prompt_format())
+    warn_of_untrained_end(policy.load(), policy.prompt_format())
     assert (_SAID in caplog.text) is (told is not None)
     assert told is None or told in caplog.text
     assert ("policy.lora" in caplog.text) is ("lora" in options and told is not None)
