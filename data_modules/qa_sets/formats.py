@@ -31,6 +31,7 @@ Fields = dict[str, object]
 _MUSIQUE = ("id", "question", "answer", "answer_aliases", "answerable", "paragraphs")
 _PARAGRAPH = ("title", "paragraph_text", "is_supporting")
 _HOTPOTQA = ("_id", "question", "answer", "supporting_facts", "context")
+_HOTPOTQA_COLUMNS = {"context": ("title", "sentences"), "supporting_facts": ("title", "sent_id")}
 _SQUAD = ("id", "question", "answers", "is_impossible")
 _PLAIN = ("id", "question", "answers|answer", "context|passages")
 _PASSAGE = ("title", "text", "supporting")
@@ -115,6 +116,7 @@ def _musique(row: Fields, where: str, _: str) -> Iterator[QARecord]:
 
 
 def _hotpotqa(row: Fields, where: str, _: str) -> Iterator[QARecord]:
+    row = _listed_by_rows(row)
     _check_names(row, _HOTPOTQA, where)
     titles = _supporting_titles(row, where)
     context = row.get("context")
@@ -134,6 +136,17 @@ def _hotpotqa(row: Fields, where: str, _: str) -> Iterator[QARecord]:
         yield _unanswered(row, passages, "a supporting title is not in the context", where)
     else:
         yield _record(row, "_id", (), passages, where)
+
+
+def _listed_by_rows(row: Fields) -> Fields:
+    """A record as HotpotQA's file has it; the hub's has columns in place of pairs, and `id` for `_id`."""
+    listed = {"_id" if name == "id" and "_id" not in row else name: value for name, value in row.items()}
+    for name, columns in _HOTPOTQA_COLUMNS.items():
+        value = row.get(name)
+        first, second = (value.get(column) if isinstance(value, dict) else None for column in columns)
+        if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+            listed[name] = [list(pair) for pair in zip(first, second, strict=True)]
+    return listed
 
 
 def _supporting_titles(row: Fields, where: str) -> set[str]:

@@ -87,6 +87,28 @@ HOTPOTQA = hotpotqa(0)
 MALFORMED_FACTS = [[[["a", "list"], 0]], [["title"]], [["title", "0"]], [["title", True]], [], "title", [{}]]
 
 
+def as_on_the_hub(row):
+    """As `load_dataset("hotpotqa/hotpot_qa", "distractor")` gives it, written with `to_json`."""
+    context, facts = row["context"], row["supporting_facts"]
+    columns = {
+        "context": {"title": [title for title, _ in context], "sentences": [said for _, said in context]},
+        "supporting_facts": {"title": [title for title, _ in facts], "sent_id": [number for _, number in facts]},
+    }
+    rest = {name: value for name, value in row.items() if name not in ("_id", *columns)}
+    return {"id": row["_id"], "type": "bridge", "level": "hard", **rest, **columns}
+
+
+def test_hotpotqa_reads_the_same_as_the_hub_has_it(tmp_path: Path) -> None:
+    """It was refused in two steps: first `id`, then the columns (KG2RAG#11, hotpot#44)."""
+    rows = [hotpotqa(number) for number in range(3)]
+    published = read_qa(write(tmp_path / "published.json", rows))
+    assert read_qa(write(tmp_path / "hub.jsonl", [as_on_the_hub(row) for row in rows])) == published
+    row = as_on_the_hub(rows[0])
+    row["context"]["title"].pop()
+    with pytest.raises(RecordError, match=r"hub.jsonl:1: field 'context': expected a list of \[title, sentences\]"):
+        read_qa(write(tmp_path / "hub.jsonl", [row]))
+
+
 @pytest.mark.parametrize("facts", MALFORMED_FACTS)
 def test_supporting_facts_are_titles_with_numbers(tmp_path: Path, facts: object) -> None:
     path = write(tmp_path / "set.jsonl", [HOTPOTQA, {**HOTPOTQA, "_id": "2", "supporting_facts": facts}])
