@@ -156,10 +156,20 @@ def test_a_loss_scaler_steps_without_a_closure():
 class Choosy(Plain):
     """Of a package that wants more than plain tensors: its own mistake is told by training, no trial."""
 
+    def __init__(self, params, lr, error):
+        super().__init__(params, lr)
+        self.error = error
+
     def update(self, weights, gradient):
-        raise TypeError("expected a quantised tensor")
+        raise self.error
 
 
-def test_what_cannot_be_tried_is_not_refused():
-    make = partial(Choosy, lr=0.1)
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("expected a quantised tensor"), AssertionError("expected CUDA tensors"), AttributeError(), KeyError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_tried_is_not_refused(error):
+    """An optimizer of GPUs alone ended a start in a traceback of its trial on the CPU (pytorch#80222: asserts of devices in steps)."""
+    make = partial(Choosy, lr=0.1, error=error)
     assert graph_problem(make) is slices_problem(make, "ZeRO-2") is None
