@@ -20,6 +20,7 @@ from lit_longpo.command_line.process import (
     log_to_terminal,
     look_here_last,
     refuse_namesakes,
+    refuse_other_parser,
 )
 from lit_longpo.errors import message_for_user
 from lit_longpo.help.stored import stored_help
@@ -173,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         look_here_last()
         refuse_namesakes()
+        refuse_other_parser()
         with ended_by_sigterm():  # a trainer hears it itself while it runs
             _run(words)
     except KeyboardInterrupt as stop:

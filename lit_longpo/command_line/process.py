@@ -9,12 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lit_longpo.errors import InputError
+from packaging.specifiers import SpecifierSet
 
+from lit_longpo.errors import InputError, MissingPackageError
+
+# Its inner parts decide here what wins over what (precedence.py): another version would end in a traceback, or not ask
+# what is put in their places.
+_PARSER, _PARSERS = "jsonargparse", SpecifierSet(">=4.51,<4.54")
 _SIBLINGS = ("data_modules", "evaluation")
 DIED = 128  # what a shell adds to the signal that ended a program
 
@@ -90,6 +96,20 @@ def refuse_namesakes() -> None:
                 "finds first; start in another folder or rename that one, or type `lit_longpo` in place of "
                 "`python -m lit_longpo`: it looks into the current folder last"
             )
+
+
+def refuse_other_parser() -> None:
+    """Refuse a version of jsonargparse that has not been tried, before anything is imported from it.
+
+    Raises:
+        MissingPackageError: naming both.
+    """
+    found = version(_PARSER)
+    if found not in _PARSERS:
+        raise MissingPackageError(
+            f"expected {_PARSER} {_PARSERS}, whose inner parts the command line puts its own in place of, got {found}; "
+            f"type: pip install '{_PARSER}[signatures]{_PARSERS}'"
+        )
 
 
 def log_to_terminal(*, first_process: bool) -> None:

@@ -170,6 +170,6 @@ class Choosy(Plain):
     ids=lambda error: type(error).__name__,
 )
 def test_what_cannot_be_tried_is_not_refused(error):
-    """An optimizer of GPUs alone ended a start in a traceback of its trial on the CPU (pytorch#80222: asserts of devices in steps)."""
+    """One of GPUs alone ended a start in a traceback of its trial (pytorch#80222: asserts of devices)."""
     make = partial(Choosy, lr=0.1, error=error)
     assert graph_problem(make) is slices_problem(make, "ZeRO-2") is None
