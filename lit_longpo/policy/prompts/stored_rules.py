@@ -62,6 +62,21 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
     return _read_as_stored(tokenizer, where, **options)
 
 
+def tell_of_other_template(where: str, revision: str | None = None) -> None:
+    """Warn of a chat template in tokenizer_config.json that nobody reads, as another lies in chat_template.jinja.
+
+    Args:
+        where: folder or hub name of a tokenizer.
+        revision: on the hub.
+    """
+    read, settings = (stored_file(where, name, revision) for name in ("chat_template.jinja", "tokenizer_config.json"))
+    if read is None or settings is None:
+        return
+    said = json.loads(settings.read_bytes()).get("chat_template")
+    if isinstance(said, str) and said.strip() != read.read_text(encoding="utf-8").strip():
+        _tell_template(where)
+
+
 def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether its class, one of transformers', builds it; others read tokenizer.json as it is, or no such file."""
     kind = type(tokenizer)
@@ -115,4 +130,12 @@ def _warn(where: str, name: str, text: str) -> None:
         where,
         name,
         text,
+    )
+
+
+@cache
+def _tell_template(where: str) -> None:
+    log.warning(
+        "%s: chat_template.jinja is the chat template; another one, in tokenizer_config.json, is not read: remove one",
+        where,
     )

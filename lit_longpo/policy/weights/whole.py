@@ -29,7 +29,7 @@ def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
         raise InputError(
             f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: "
             f"{settings.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
-            "`base_model_name_or_path`)"
+            "`base_model_name_or_path`), or take the setting out of config.json if the weights are whole"
         )
 
 

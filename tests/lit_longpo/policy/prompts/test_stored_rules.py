@@ -110,3 +110,15 @@ def test_a_space_in_front_that_the_settings_ask_for_is_theirs(tmp_path):
     tiny_config("GPT2").save_pretrained(tmp_path)
     tokenizer = PolicyConfig(source=str(tmp_path)).tokenizer()
     assert tokenizer.decode(tokenizer.encode("word", add_special_tokens=False)) == " word"
+
+
+def test_a_chat_template_that_nobody_reads_is_told(tmp_path, caplog):
+    """transformers takes chat_template.jinja, whatever somebody has changed in tokenizer_config.json."""
+    template = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}"
+    for number, other in enumerate((template, template.replace("<s>", "<s> "))):
+        folder = tmp_path / str(number)
+        stored(folder, "PreTrainedTokenizerFast", "Llama", chat_template=other)
+        (folder / "chat_template.jinja").write_text(template + "\n")
+        assert AutoTokenizer.from_pretrained(folder).chat_template.strip() == template
+        PolicyConfig(source=str(folder)).tokenizer()
+        assert ("another one, in tokenizer_config.json, is not read" in caplog.text) == (other != template)
