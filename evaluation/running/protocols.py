@@ -61,6 +61,12 @@ class Protocol(ABC):
         """What ends answers in the official scripts; the tokenizer's end where the model states none."""
         return self.answerer.ends or (int(self.prompt_format.tokenizer.eos_token_id),)
 
+    @property
+    def _leaves_spaces(self) -> dict[str, bool]:
+        """Whether answers have spaces that the official scripts' `decode` takes out, as this tokenizer asks it to."""
+        cleans = bool(getattr(self.prompt_format.tokenizer, "clean_up_tokenization_spaces", False))
+        return {"spaces before punctuation are left in answers (no `clean_up_tokenization_spaces`)": cleans}
+
     def _missing_front(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens that the tokenizer puts before texts, if these do not begin with them."""
         front = self.prompt_format.added_in_front
@@ -85,6 +91,7 @@ class Served(Protocol):
             f"{own} of the model's generation settings not applied": own,
             f"answers end at {names}, too": more,
             "no beginning-of-text token before the chat template": in_chat and self._lacks_front,
+            **self._leaves_spaces,
         }
         return tuple(text for text, holds in said.items() if holds)
 
@@ -126,6 +133,7 @@ class Official(Protocol):
         said = {
             "the model's generation settings name no end token: answers end at the tokenizer's": not self.answerer.ends,
             f"{own} of the model's generation settings not applied": own,
+            **self._leaves_spaces,
         }
         return tuple(text for text, holds in said.items() if holds)
 

@@ -140,6 +140,17 @@ def test_served_answers_are_others_and_say_why(longbench, model):
     assert served.settings["answers"] == "most likely tokens, served"
 
 
+@pytest.mark.parametrize("protocol", ["served", "official"])
+def test_spaces_that_official_scripts_clean_up_are_told(longbench, model, protocol, monkeypatch):
+    """Llama 3's tokenizer asks for it (transformers#35175); `x != y` would be `x!= y`."""
+    said = "spaces before punctuation are left in answers (no `clean_up_tokenization_spaces`)"
+    assert said not in asked(longbench, model, CHAT, protocol=protocol, limit=1, tasks=["samsum"]).deviations
+    form = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+    monkeypatch.setattr(form.tokenizer, "clean_up_tokenization_spaces", True)
+    settings = RunSettings(max_length=3500, protocol=protocol, limit=1, tasks=["samsum"])
+    assert said in Runner(longbench, model, form, settings, Responses()).run().deviations
+
+
 def test_a_model_without_settings_of_its_own_is_asked_alike(longbench):
     plain = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
     plain.generation_config.eos_token_id = [1, 2]
