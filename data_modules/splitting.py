@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import singledispatch
+from functools import cache, singledispatch
 from itertools import compress
 from typing import TypeVar, overload
 
@@ -65,9 +65,9 @@ def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> S
 
 
 def _warn_of_share(held: int, total: int, fraction: float) -> None:
-    """Warn if the documents held out are far more of the examples than was asked for; training has so many fewer."""
+    """Warn if the documents held out are far more or fewer of the examples than was asked for."""
     wanted = fraction * total
-    if held - wanted >= max(1.0, wanted / 2):
+    if abs(held - wanted) >= max(1.0, wanted / 2):
         log.warning(
             "`data.init_args.val_fraction: %s` holds out %d of %d examples (%.0f %%), as whole documents are held out; "
             "0 trains on all of them, `data.init_args.val_path` names others to validate on",
@@ -140,12 +140,18 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
         return labels
     alone, same = np.arange(len(items)), not labels.any()
     if same or (specific is not every and np.array_equal(labels, alone)):
-        log.warning(
-            "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "
-            "documents; set `val_path` if that text is a document",
-            len(items),
-        )
+        _say_one_by_one(len(items))
     return alone if same else labels
+
+
+@cache
+def _say_one_by_one(total: int) -> None:
+    """Warn once, however often the splits are asked for."""
+    log.warning(
+        "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "
+        "documents; set `val_path` if that text is a document",
+        total,
+    )
 
 
 def keys_of(item: object) -> list[int]:

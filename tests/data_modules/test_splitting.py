@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_modules import splitting
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import (
@@ -23,6 +24,11 @@ from data_modules.splitting import (
     shared_documents,
 )
 from lit_longpo.shared_texts import DocumentKeys
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_said_yet():
+    splitting._say_one_by_one.cache_clear()
 
 
 def document_labels(items):
@@ -88,6 +94,18 @@ def test_a_share_far_above_the_one_that_was_asked_for_is_said(names, said, caplo
     train = share_of("train", pairs, 0.1, 0)
     assert said in caplog.text
     assert bool(said) == bool(caplog.text) == (len(train) < 0.85 * len(pairs) - 1)
+
+
+def test_a_share_far_below_the_one_that_was_asked_for_is_said(caplog):
+    """One document has most of the examples: half of the documents, without it, are a tenth of the examples."""
+    pairs = records("a" * 80 + "bcdefghijklmnopqrstuvwxyz"[:19])
+    train, val = next(
+        (train, val)
+        for seed in range(9)
+        if len(val := share_of("val", pairs, 0.5, seed)) < 40 and (train := share_of("train", pairs, 0.5, seed))
+    )
+    assert len(train) + len(val) == len(pairs)
+    assert f"`data.init_args.val_fraction: 0.5` holds out {len(val)} of 99 examples (10 %)" in caplog.text
 
 
 LAYOUTS = {
@@ -264,6 +282,8 @@ def test_whole_messages_that_share_only_an_instruction_are_held_out_as_ever(capl
     pairs = [replace(pair, question="", system="Rules. " * 100) for pair in records(f"Is {n} even?" for n in range(8))]
     numbers = random.Random(0).sample(range(8), 2)
     assert share_of("val", pairs, 0.25, 0) == [pairs[n] for n in sorted(numbers)]
+    share_of("train", pairs, 0.25, 0)
+    assert caplog.text.count("held out one by one") == 1
     assert "most of the 8 examples share a long text and nothing else" in caplog.text
 
 
