@@ -1,5 +1,6 @@
 """Low-rank adapters added to the weights that they sit on."""
 
+import copy
 import logging
 import warnings
 from collections import Counter
@@ -98,7 +99,8 @@ def _on_shared_weights(base: PreTrainedModel) -> list[str]:
 
 def _on_whole_base(model: "PeftModel") -> "PeftModel":
     """The same adapters on plain linear maps."""
-    state, [config] = adapter_state(model), model.peft_config.values()
+    state, [config] = adapter_state(model), map(copy.copy, model.peft_config.values())
+    cast(Any, config).init_lora_weights = True  # "olora" would take its start from the weights once more
     wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
     set_weights(wrapped, state)
     return wrapped

@@ -160,6 +160,17 @@ def test_merged_adapters_are_added_to_what_the_4_bit_weights_stand_for(base, tmp
 
 
 @needs_bitsandbytes
+def test_merging_takes_a_start_from_the_weights_no_second_time(base, tmp_path):
+    """OLoRA's layers have lost their start to the adapters when these are read, in 4 bits, too."""
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, init_lora_weights="olora")
+    shaken(get_peft_model(plain(base), config)).save_pretrained(tmp_path / "a")
+    expected = plain_sums(PeftModel.from_pretrained(plain(base), tmp_path / "a").eval(), GROUP).detach()
+    model = PolicyConfig(source=str(tmp_path / "a"), quantization="4bit").load().eval()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(score(merge_adapters(model), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_bitsandbytes
 def test_a_run_is_resumed_exported_and_continued(base, tmp_path):
     model = model_of(fit(policy(base), tmp_path, 4))
     sums = score(model, ROW).sums.detach()
