@@ -39,6 +39,7 @@ from lit_longpo.policy.weights.full_precision import FullPrecision
 from lit_longpo.policy.weights.untrained_end import warn_of_untrained_end
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.strategies import (
+    check_reached,
     data_parallel_mesh,
     ends_step,
     is_sharded,
@@ -255,6 +256,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_after_backward(self) -> None:
         """After a step's last backward pass, rescale the gradient to the mean over all examples of the step."""
+        check_reached(self.trainer, self.model)
         self._step_mean.correct_gradients(self.trainer, self.model)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:

@@ -3,7 +3,7 @@
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential.sequences import is_sharded
 from lit_longpo.strategies.accumulation import ends_step, multiply_gradients, rows_of_a_step
-from lit_longpo.strategies.choice import check_steps, check_strategy
+from lit_longpo.strategies.choice import check_reached, check_steps, check_strategy
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
     is_deepspeed,
@@ -34,6 +34,7 @@ __all__ = [
     "check_job",
     "check_launch",
     "check_processes",
+    "check_reached",
     "check_steps",
     "check_strategy",
     "check_torch_device",

@@ -4,6 +4,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import nn
 
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
@@ -54,4 +55,31 @@ def check_steps(trainer: Trainer) -> None:
         raise InputError(
             "expected no `static_graph` of DDP where rows are accumulated, got both, with which torch ends in its "
             "first backward pass; leave `static_graph` out of `trainer.strategy.init_args`"
+        )
+
+
+def check_reached(trainer: Trainer, model: nn.Module) -> None:
+    """Refuse trained weights that get no gradient under DDP, which waits for one of each before it averages.
+
+    The first step would be taken by gradients of each process alone, and the second end in torch's error.
+
+    Args:
+        trainer: behind a row's backward pass.
+        model: the policy.
+
+    Raises:
+        InputError: naming one of them.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, DDPStrategy) or isinstance(strategy, DeepSpeedStrategy):
+        return
+    if any(strategy._ddp_kwargs.get(name) for name in ("find_unused_parameters", "static_graph")):
+        return
+    missed = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    if missed:
+        raise InputError(
+            f"expected the loss to reach every trained weight under {type(strategy).__name__}, got {len(missed)} that "
+            f"it does not, for example `{missed[0]}`; leave them out (`policy.freeze`, or `target_modules` of "
+            f"`policy.lora`), or type --trainer.strategy {type(strategy).__name__} "
+            "--trainer.strategy.init_args.find_unused_parameters true"
         )

@@ -1,13 +1,18 @@
-"""Strategies of Lightning's in whose place there is another."""
+"""Strategies of Lightning's in whose place there is another, and what goes with none."""
 
 import pytest
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
+from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
+from support.ranks import run_ranks
 from support.zero3 import needs_deepspeed
 
 from lit_longpo.errors import InputError
-from lit_longpo.objectives import SoLoPO
+from lit_longpo.objectives import ORPO, SoLoPO
+from lit_longpo.policy import PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy, check_steps, check_strategy
 
 QUIET = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_checkpointing": False}
@@ -54,3 +59,41 @@ def test_deepspeed_clips_by_norm_alone():
     with pytest.raises(InputError, match=r"by their norm under DeepSpeed, got .*: value`; type --trainer\.gradient"):
         check_steps(trainer)
     check_steps(Trainer(strategy="ddp", gradient_clip_algorithm="value", **QUIET))
+
+
+class Beside(ORPO):
+    """Its policy has a weight that no loss reaches, as the indexers of DeepSeek-V4 and Fuyu's eyes."""
+
+    def configure_model(self):
+        super().configure_model()
+        self.model.unread = torch.nn.Parameter(torch.zeros(2))
+
+
+class Apart(RandomPairs):
+    """Each process has a row of its own."""
+
+    def _batches(self, views):
+        return super()._batches(views)[self.trainer.global_rank :: 2]
+
+
+def one_step(policy_folder, folder, **options):
+    seed_everything(0, verbose=False)
+    module = Beside(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = Trainer(
+        max_steps=1, **QUIET_CPU, devices=2, strategy=DDPStrategy(**options), use_distributed_sampler=False,
+        enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=Apart(module.views))
+    return trainer.strategy.all_gather(module.model.get_input_embeddings().weight)
+
+
+def take_one_step(policy_folder, folder):
+    with pytest.raises(InputError, match=r"weight under DDPStrategy, got 1 that it does not, .* `unread`; leave them"):
+        one_step(policy_folder, folder)
+    first, second = one_step(policy_folder, folder, find_unused_parameters=True)
+    assert torch.equal(first, second)
+
+
+def test_weights_that_no_loss_reaches_are_refused_under_ddp(policy_folder, tmp_path):
+    """DDP waits for them: the processes took the first step apart, and ended in torch's error in the next."""
+    run_ranks(take_one_step, policy_folder, tmp_path)
