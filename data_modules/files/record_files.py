@@ -18,6 +18,7 @@ from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
 
+BUILD_FROM_TEXT = "`python -m lit_longpo build --config build/longpo_chat --source.path FILE_OR_FOLDER`"
 _OTHERS_RECORDS = (".ndjson", ".arrow", ".xlsx", ".zip", ".tar", ".gz", ".xz", ".bz2", ".zst")  # we do not read them
 _PAPERS = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CITATION", "CHANGELOG")  # LICENSE, license.txt, ...
 _SECONDS = 10.0  # for one answer of the hub
@@ -116,8 +117,8 @@ def _rows(source: str, split: str, argument: str) -> Rows:
         return read(_as_written(existing_file(source, argument, "preference pairs")))
     if Path(source).is_file():
         raise InputError(
-            f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those, and set "
-            f"`{argument}`"
+            f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those, or make "
+            f"pairs of plain text ({BUILD_FROM_TEXT}), and set `{argument}`"
         )
     if _is_saved(Path(source)):
         return _table(_saved(source, split, argument), f"{source} [{split}]")

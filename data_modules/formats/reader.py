@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from data_modules.fields import NUMBERS
+from data_modules.files.record_files import BUILD_FROM_TEXT
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
 from data_modules.formats.conversations import OpenAIPreference, Transcripts
@@ -165,6 +166,8 @@ class RecordReader:
         """What a record of no known layout should have been."""
         if {"prompt", "rejected"} <= record.keys() and not mapping_of(record):
             return "`chosen`, the better answer, beside `prompt` and `rejected`"
+        if self.options is not None and record.keys() == {"text"}:  # also what `datasets` makes of .txt files
+            return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
         inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
         missing = without_a_choice(record)
         if inside and missing is None and isinstance(record[inside[0]][0], dict):

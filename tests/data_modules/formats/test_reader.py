@@ -55,7 +55,7 @@ def test_every_format_has_a_name_and_a_sample() -> None:
 
 
 REFUSED: dict[str, tuple[object, str]] = {
-    "no format": ({"text": "x"}, r"record: expected the columns of a known format.*columns: \{.*got \['text'\]"),
+    "no format": ({"txt": "x"}, r"record: expected the columns of a known format.*columns: \{.*got \['txt'\]"),
     "no object": (["x"], r"record: expected a JSON object"),
     "extra": ({"prompt": LONG, **TEXTS, "sytem": "x"}, r"field 'sytem': .*did you mean 'system'.*extra_columns"),
     "extras": ({"prompt": LONG, **TEXTS, "n": 1, "m": 2}, r"field 'n': .*extra_columns: ignore`, got \['n', 'm'\]"),
@@ -371,6 +371,13 @@ def test_a_mapped_column_may_be_null_in_a_table(tmp_path: Path, caplog: pytest.L
 def test_two_texts_without_a_prompt_are_told_what_they_lack() -> None:
     with pytest.raises(RecordError, match=r"field 'prompt': expected this required field \(two texts hold none"):
         read({"chosen": "The sky is blue.", "rejected": "The sky is green."})
+
+
+def test_documents_in_the_place_of_pairs_are_told_how_they_become_pairs(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("The first core was drilled on 17 April.")
+    for place in (tmp_path, tmp_path / "notes.txt"):  # `datasets` reads a folder of texts as the column `text`
+        with pytest.raises(ValueError, match=r"plain text.* build --config build/longpo_chat --source\.path"):
+            load_pairs(str(place), "train", "data.init_args.path", RecordReader())
 
 
 def test_a_prompt_that_is_null_is_not_listed_as_if_it_were_there() -> None:
