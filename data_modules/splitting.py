@@ -140,12 +140,12 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
         return labels
     alone, same = np.arange(len(items)), not labels.any()
     if same or (specific is not every and np.array_equal(labels, alone)):
-        _say_one_by_one(len(items))
+        _warn_one_by_one(len(items))
     return alone if same else labels
 
 
 @cache
-def _say_one_by_one(total: int) -> None:
+def _warn_one_by_one(total: int) -> None:
     """Warn once, however often the splits are asked for."""
     log.warning(
         "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "

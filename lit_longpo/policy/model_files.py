@@ -13,7 +13,7 @@ from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import warn_of_mistral_rules
 from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
-from lit_longpo.policy.prompts.stored_rules import by_stored_rules, tell_of_other_template
+from lit_longpo.policy.prompts.stored_rules import by_stored_rules, warn_of_other_template
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 
 
@@ -110,7 +110,7 @@ def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
         _check_words(tokenizer, where)
         if "gguf_file" not in options:
             check_sentencepiece_rules(tokenizer, where, options.get("revision"))
-            tell_of_other_template(where, options.get("revision"))
+            warn_of_other_template(where, options.get("revision"))
         merge_all(tokenizer, where)
         warn_of_mistral_rules(tokenizer, where, **options)
         tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)

@@ -142,16 +142,16 @@ def _cause(name: str) -> str | None:
 
 def _advice(folder: Path) -> str:
     """What to type instead of a folder without a model."""
-    kept = ("*", "snapshots/*")  # the second in the hub's cache
+    kept, ggufs = ("*", "snapshots/*"), sorted(folder.glob("*.gguf"))  # the second in the hub's cache
     if any((folder / name).is_file() for name in _MODEL_FILES):  # then another file, a gguf, was asked for
-        return "its weights are no gguf, so type --policy.gguf_file null"
+        return f"type --policy.gguf_file {ggufs[0].name if ggufs else 'null, as its weights are no gguf'}"
     below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
     if below:
         return f"type --policy.source {below[0]}"
     if run := _newest_run(folder):
         return f"type --policy.source {run}, the newest run below it"
-    if weights := sorted(folder.glob("*.gguf")):
-        return f"type --policy.gguf_file {weights[0].name}"
+    if ggufs:
+        return f"type --policy.gguf_file {ggufs[0].name}"
     if any(folder.glob("*.ckpt")):
         return "checkpoints become a model by: python -m lit_longpo export --checkpoint FILE --output FOLDER"
     return "set `policy.source` to the folder that holds them"

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import nn
 
 from lit_longpo.errors import InputError
+from lit_longpo.strategies.accumulation import ends_step
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 
 
@@ -61,7 +62,8 @@ def check_steps(trainer: Trainer) -> None:
 def check_reached(trainer: Trainer, model: nn.Module) -> None:
     """Refuse trained weights that get no gradient under DDP, which waits for one of each before it averages.
 
-    The first step would be taken by gradients of each process alone, and the second end in torch's error.
+    The first step would be taken by gradients of each process alone, and the second end in torch's error. It waits in
+    the last row of a step alone; rows before that need not reach all of them.
 
     Args:
         trainer: behind a row's backward pass.
@@ -71,7 +73,7 @@ def check_reached(trainer: Trainer, model: nn.Module) -> None:
         InputError: naming one of them.
     """
     strategy = trainer.strategy
-    if not isinstance(strategy, DDPStrategy) or isinstance(strategy, DeepSpeedStrategy):
+    if not isinstance(strategy, DDPStrategy) or isinstance(strategy, DeepSpeedStrategy) or not ends_step(trainer):
         return
     if any(strategy._ddp_kwargs.get(name) for name in ("find_unused_parameters", "static_graph")):
         return

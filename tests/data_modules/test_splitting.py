@@ -28,7 +28,7 @@ from lit_longpo.shared_texts import DocumentKeys
 
 @pytest.fixture(autouse=True)
 def _nothing_is_said_yet():
-    splitting._say_one_by_one.cache_clear()
+    splitting._warn_one_by_one.cache_clear()
 
 
 def document_labels(items):

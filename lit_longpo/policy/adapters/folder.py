@@ -222,9 +222,9 @@ class AdapterFolder:
         base = base_model(wrapped)
         of_base = {_PREFIX + name: whole_shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
         lost = sorted(expected.keys() - weights.keys())
-        unknown = weights.keys() - expected.keys() - of_base.keys()
-        odd = sorted(name for name in unknown if not is_second_name(name, weights))
         shapes = {**of_base, **expected}
+        known = shapes.keys()
+        odd = sorted(name for name in weights.keys() - known if not is_second_name(name, weights, known))
         other = sorted(name for name, tensor in weights.items() if shapes.get(name, tensor.shape) != tensor.shape)
         if other and not lost and not odd and (rows := _resized_rows(base, weights, other)):
             raise InputError(

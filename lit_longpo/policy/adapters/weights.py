@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -68,15 +68,16 @@ def warn_of_zeros(weights: Mapping[str, Tensor], where: str) -> None:
         )
 
 
-def is_second_name(name: str, weights: Mapping[str, Tensor]) -> bool:
+def is_second_name(name: str, weights: Mapping[str, Tensor], known: Set[str]) -> bool:
     """Whether peft has stored a tensor under two names, as it does with what it trains whole in a resized vocabulary.
 
     Args:
         name: one that no tensor of the model has.
         weights: all that are stored.
+        known: names of the model's tensors; one of them has to be the other name, or nothing would read it.
     """
     whole, tensor = ".modules_to_save." in name or ".token_adapter." in name, weights[name]
-    others = (other for each, other in weights.items() if each != name and other.shape == tensor.shape)
+    others = (other for each, other in weights.items() if each in known and other.shape == tensor.shape)
     return whole and any(torch.equal(other, tensor) for other in others)
 
 

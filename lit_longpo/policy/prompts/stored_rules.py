@@ -62,7 +62,7 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
     return _read_as_stored(tokenizer, where, **options)
 
 
-def tell_of_other_template(where: str, revision: str | None = None) -> None:
+def warn_of_other_template(where: str, revision: str | None = None) -> None:
     """Warn of a chat template in tokenizer_config.json that nobody reads, as another lies in chat_template.jinja.
 
     Args:
@@ -74,7 +74,7 @@ def tell_of_other_template(where: str, revision: str | None = None) -> None:
         return
     said = json.loads(settings.read_bytes()).get("chat_template")
     if isinstance(said, str) and said.strip() != read.read_text(encoding="utf-8").strip():
-        _tell_template(where)
+        _warn_of_template(where)
 
 
 def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -134,7 +134,7 @@ def _warn(where: str, name: str, text: str) -> None:
 
 
 @cache
-def _tell_template(where: str) -> None:
+def _warn_of_template(where: str) -> None:
     log.warning(
         "%s: chat_template.jinja is the chat template; another one, in tokenizer_config.json, is not read: remove one",
         where,

@@ -111,7 +111,16 @@ def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_
 
 def test_a_folder_without_the_gguf_that_a_fragment_names_says_how_to_go_without(policy_folder):
     policy = PolicyConfig(source=str(policy_folder), gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
-    with pytest.raises(MissingFileError, match=r"its weights are no gguf, so type --policy\.gguf_file null"):
+    with pytest.raises(MissingFileError, match=r"type --policy\.gguf_file null, as its weights are no gguf"):
+        policy.prompt_format()
+
+
+def test_another_gguf_beside_a_configuration_is_named(tmp_path):
+    """As folders of the hub have them: config.json, and weights in several precisions."""
+    for name in ("config.json", "model.Q8_0.gguf"):
+        (tmp_path / name).touch()
+    policy = PolicyConfig(source=str(tmp_path), gguf_file="model.Q4_1.gguf")
+    with pytest.raises(MissingFileError, match=r"found none; type --policy\.gguf_file model\.Q8_0\.gguf"):
         policy.prompt_format()
 
 

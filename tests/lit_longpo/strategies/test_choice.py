@@ -97,3 +97,30 @@ def take_one_step(policy_folder, folder):
 def test_weights_that_no_loss_reaches_are_refused_under_ddp(policy_folder, tmp_path):
     """DDP waits for them: the processes took the first step apart, and ended in torch's error in the next."""
     run_ranks(take_one_step, policy_folder, tmp_path)
+
+
+class OftenUnread(Beside):
+    """The last row of every step alone reads the weight, as experts that not every row is routed to."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss + self.model.unread.sum() if batch_idx % 2 else loss
+
+
+def accumulate(policy_folder, folder):
+    module = OftenUnread(policy=PolicyConfig(source=str(policy_folder)))
+    data = Apart(module.views, num_examples=16)
+    trainer = Trainer(
+        max_steps=2, **QUIET_CPU, devices=2, strategy="ddp", use_distributed_sampler=False, accumulate_grad_batches=2,
+        enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    first, second = trainer.strategy.all_gather(module.model.unread)
+    assert trainer.global_step == 2
+    assert first.any()
+    assert torch.equal(first, second)
+
+
+def test_weights_that_the_last_row_of_a_step_reaches_are_trained_under_ddp(policy_folder, tmp_path):
+    """It waits for gradients in the last row's backward pass alone."""
+    run_ranks(accumulate, policy_folder, tmp_path)

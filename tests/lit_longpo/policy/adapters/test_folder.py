@@ -138,6 +138,10 @@ def test_what_a_resized_vocabulary_trains_beside_adapters_is_read_once(kind, tie
     save_file({name.replace("modules_to_save", "other").replace("delta", "odd"): t for name, t in stored.items()}, path)
     with pytest.raises(ValueError, match="unknown"):
         policy.load_base()
+    strangers = {f"base_model.model.{name}.modules_to_save.weight": torch.ones(3) for name in ("one", "two")}
+    save_file({**stored, **strangers}, path)
+    with pytest.raises(ValueError, match="2 unknown"):
+        policy.load_base()
 
 
 def test_embeddings_saved_beside_adapters_are_not_dropped(policy_folder, tmp_path):
