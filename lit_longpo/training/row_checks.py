@@ -74,8 +74,8 @@ def _check_training_rows(trainer: Trainer) -> None:
             f"expected a loader of training rows that knows how many it has, got that of {type(data).__name__}, which "
             "has no length; give its data set a `__len__`"
         )
-    _check_alike(trainer, loaded)
     rows = rows_of_an_epoch(trainer, loaded)
+    _check_alike(trainer, rows)
     if rows == 0:
         raise InputError(
             f"expected an epoch of at least one row, got `trainer.limit_train_batches: {trainer.limit_train_batches}` "

@@ -79,6 +79,21 @@ def test_processes_that_have_read_other_data_are_refused():
     run_ranks(train_on_other_rows)
 
 
+def train_on_shards():
+    """Loaders of somebody's own, each of which has more rows than are asked for."""
+    module = ORPO(policy=PolicyConfig(weights="random"))
+    shard = RandomPairs(module.views, num_examples=4 + 2 * int(os.environ["RANK"]))
+    shared = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+    trainer = Trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, **shared, **OPTIONS)
+    trainer.fit(module, datamodule=shard)
+    assert trainer.global_step == 2
+
+
+def test_processes_that_train_on_as_many_rows_of_their_own_are_not():
+    """None waits for another: `limit_train_batches` ends each epoch before the shortest loader does."""
+    run_ranks(train_on_shards)
+
+
 class Endless(RandomPairs):
     """Rows that come as they come."""
 
