@@ -22,7 +22,8 @@ from lit_longpo.policy.prompts.trained_prompt import CARD, TEMPLATE_KEY, templat
 _CONFIG, _MODEL = "config.yaml", "model"
 _SUFFIX = ".ckpt"
 # Of a run's policy: what a model that it has written is read with, too. Its code is run only where that is typed.
-_STILL_MEANT = ("template", "dtype", "attention")
+_STILL_MEANT = ("template", "attention")
+_BENEATH_ADAPTERS = ("dtype", "quantization")  # whole models say theirs in config.json
 _NOT_MEANT = ("trust_remote_code", "gradient_checkpointing")
 
 
@@ -52,11 +53,12 @@ class Origin:
         return str(self.checkpoint or self.source)
 
 
-def origin_of(source: str) -> Origin:
+def origin_of(source: str, gguf_file: str | None = None) -> Origin:
     """A checkpoint, a run's folder, a folder with a model or adapters, a hub name or "embedded".
 
     Args:
         source: as typed.
+        gguf_file: as in `PolicyConfig`.
 
     Raises:
         MissingFileError: there is none, or a run has left neither a model nor a checkpoint.
@@ -69,7 +71,7 @@ def origin_of(source: str) -> Origin:
         return _of_checkpoint(path)
     if path.is_dir() and (path / _CONFIG).is_file() and not _holds_model(path):
         return _of_run(path)
-    return _of_folder(source, path)
+    return _of_folder(source, path, gguf_file)
 
 
 def _embedded() -> Origin:
@@ -108,28 +110,28 @@ def _of_run(folder: Path) -> Origin:
     return _of_checkpoint(checkpoint)
 
 
-def _of_folder(source: str, path: Path) -> Origin:
+def _of_folder(source: str, path: Path, gguf_file: str | None = None) -> Origin:
     """A model or adapters, with what the run above them or their model card says."""
     config = path.parent / _CONFIG
     run = read_run(path, config) if path.is_dir() and path.name == _MODEL and config.is_file() else None
     if run is not None:
-        settings = {name: value for name, value in run.config["policy"].items() if name in _STILL_MEANT}
-        if (path / ADAPTER_CONFIG).is_file():  # over the weights that they were trained over
-            settings["quantization"] = run.config["policy"].get("quantization")
+        meant = (*_STILL_MEANT, *(_BENEATH_ADAPTERS if (path / ADAPTER_CONFIG).is_file() else ()))
+        settings = {name: value for name, value in run.config["policy"].items() if name in meant}
         return Origin(source, settings, None, str(config), _started_from(run))
     template = _template_in_card(path / CARD)
     settings = {} if template is None else {"template": template}
     if template is not None and (path / ADAPTER_CONFIG).is_file():  # whole models say it in config.json
         settings |= _dtype_in_card(path / CARD)
     told_by = None if template is None else str(path / CARD)
-    return Origin(source, settings, None, told_by, _under_adapters(source, settings, told_by))
+    adapters = _adapters_of(source, gguf_file)
+    base = None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
+    return Origin(source, settings, None, told_by, base)
 
 
-def _under_adapters(source: str, settings: Mapping[str, Any], told_by: str | None) -> Origin | None:
-    location = locate(source)
+def _adapters_of(source: str, gguf_file: str | None) -> AdapterFolder | None:
+    location = locate(source, gguf_file)
     folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
-    adapters = None if folder is None else AdapterFolder.at(folder)
-    return None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
+    return None if folder is None else AdapterFolder.at(folder)
 
 
 def _started_from(run: TrainedRun) -> Origin | None:

@@ -157,7 +157,7 @@ def _sides(words: Sequence[str], values: Any) -> list[Side]:
     """The base, if there is one, and the model."""
     if not any(word.partition("=")[0].partition(".")[0] in _NAMES_MODEL for word in words):
         raise InputError("expected a model to ask, got none; type --model FOLDER_OR_CHECKPOINT, or --model embedded")
-    origin = _precise(origin_of(values.policy.source), values.policy)
+    origin = _precise(origin_of(values.policy.source, values.policy.gguf_file), values.policy)
     base = _base(values.base, origin)
     if base is None:
         return [_side("model", words, origin)]
@@ -175,7 +175,7 @@ def _precise(origin: Origin, policy: PolicyConfig) -> Origin:
 def _base(wanted: str | None, origin: Origin) -> Origin | None:
     if wanted == _NO_BASE:
         return None
-    if wanted is not None:
+    if wanted is not None and (origin.base is None or wanted != origin.base.source):
         base = origin_of(wanted)
         known = base.settings or {name: value for name, value in origin.settings.items() if name == "template"}
         return replace(base, settings=known)

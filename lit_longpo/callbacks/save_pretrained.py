@@ -30,7 +30,7 @@ class SavePretrained(Callback):
         directory: folder to write; `None` means `model` in the run's folder.
 
     Adapters are saved as adapters, unless their base cannot be named (see `export`); then everything is merged into one
-    model. An existing model is replaced as a whole, after the new one is written. Under `trainer.fast_dev_run` it
+    model in fp32, which rounds nothing away. An existing model is replaced as a whole, after the new one is written. Under `trainer.fast_dev_run` it
     stays, and the new one is deleted. `python -m lit_longpo export` does the same from any checkpoint.
     """
 
@@ -86,7 +86,8 @@ class SavePretrained(Callback):
             assert module.prompt_format is not None
             adapters = module.policy.trained_lora is not None and not merged
             card = model_card(_config(run_folder, module), record, adapters=adapters)
-            model = merge_adapters(copy.deepcopy(module.model)) if merged else module.model
+            # its single precision is kept off the accelerator
+            model = merge_adapters(copy.deepcopy(module.model).cpu(), single=True) if merged else module.model
             with results_folder(self._folder(run_folder), trainer) as folder:
                 with replacing(folder) as partial:
                     save_policy(model, module.prompt_format, partial, card, state)

@@ -42,12 +42,12 @@ def export_checkpoint(
         run_config: the run's config.yaml; by default the one in the checkpoint's folder or above it.
         merge_adapters: write LoRA adapters into the weights. By default they are kept apart, unless base weights
             were trained beside them, or their base is none that they can name: a gguf file, one with changed
-            rotary positions, or one that earlier adapters were merged into.
+            rotary positions, or one that earlier adapters were merged into. Such a model is written in fp32.
         overwrite: replace the model that is in the folder.
         trust_checkpoint: load it whatever it holds, which may run code.
         trust_remote_code: run the modelling code that the policy's source ships; a config.yaml cannot ask for it.
         dtype: "float32" for a whole model in single precision, into which adapters are merged without rounding; by
-            default `policy.dtype`.
+            default `policy.dtype`, unless adapters had to be merged.
 
     Raises:
         ValueError: the checkpoint is broken or belongs to another policy, the folder is in use, or a `dtype` is asked
@@ -69,7 +69,7 @@ def export_checkpoint(
     remedy = "set --config to the config.yaml of the run that wrote it"
     fill_policy(model, weights, path, remedy, everything=run.policy.weights == "random")
     if merged:
-        model = merged_model(model, single=dtype is not None)
+        model = merged_model(model, single=dtype is not None or merge_adapters is None)
     elif dtype:
         model = model.float()
     card = model_card(run.config, read_record(path), adapters=adapters)

@@ -45,7 +45,7 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
     if because and merge_adapters is False:
         raise InputError(f"{because}, so adapters alone would be half the policy; leave --merge_adapters out")
     if because and merge_adapters is None:
-        log.info("adapters are merged: %s", because)
+        log.info("adapters are merged, in fp32: %s", because)
     return because is not None or bool(merge_adapters)
 
 

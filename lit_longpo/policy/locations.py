@@ -27,7 +27,9 @@ def locate(source: str, gguf_file: str | None = None) -> str:
     if source == EMBEDDED:
         return str(_TINY)
     if source.startswith(_PACKAGE):
-        return _package_folder(source.removeprefix(_PACKAGE))
+        packaged = _package_folder(source.removeprefix(_PACKAGE))
+        check_model_folder(Path(packaged), gguf_file)
+        return packaged
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1  # hub: owner/name
     folder = Path(source).expanduser()
     if folder.is_file():

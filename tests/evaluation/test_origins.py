@@ -99,6 +99,23 @@ def test_adapters_are_read_over_the_precision_that_they_were_trained_over(run, p
     assert own_settings({"source": str(policy_folder)})["policy.dtype"] == "float32"
 
 
+def test_a_whole_model_is_read_in_the_precision_of_its_files(policy_folder, tmp_path):
+    """Adapters that had to be merged are written in fp32; the run's bf16 would round them away."""
+    shutil.copytree(policy_folder, tmp_path / "model")
+    policy = asdict(PolicyConfig(str(policy_folder), dtype="bfloat16", lora=LoRA(r=2)))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"policy": policy}))
+    for source in (tmp_path, tmp_path / "model"):
+        assert set(origin_of(str(source)).settings) == {"template", "attention"}
+    assert own_settings({"source": str(tmp_path / "model")})["policy.dtype"] == "float32"
+
+
+def test_a_gguf_file_needs_no_other_file_beside_it(tmp_path):
+    (tmp_path / "tiny.gguf").touch()
+    assert origin_of(str(tmp_path), "tiny.gguf").source == str(tmp_path)
+    with pytest.raises(FileNotFoundError, match="type --policy.gguf_file tiny.gguf"):
+        origin_of(str(tmp_path))
+
+
 def test_a_foreign_model_says_nothing(policy_folder, tmp_path):
     (folder := tmp_path / "foreign").mkdir()
     tiny_model("Llama").save_pretrained(folder)

@@ -151,8 +151,7 @@ class _Rounding:
             name = str(self._dtype).removeprefix("torch.")
             log.warning(
                 "merging into %s weights rounds away %.0f %% of what the adapters change, so the result is not what "
-                "was trained; keep them apart, or merge in fp32: --policy.dtype float32 where they are read; for a "
-                "folder, python -m lit_longpo export --checkpoint PATH --output FOLDER --dtype float32",
+                "was trained; keep them apart, or merge in fp32: --policy.dtype float32, for an export --dtype float32",
                 *(name, 100 * share),
             )
 

@@ -141,9 +141,23 @@ def test_the_start_is_not_overwritten(policy_folder, tmp_path):
 def test_adapters_on_other_rotary_positions_are_merged_with_a_word(rope, policy_folder, tmp_path, caplog):
     caplog.set_level("INFO")
     module = fit(tmp_path, policy_folder, lora=LoRA(r=2), rope=rope)
-    assert "adapters are merged: the base has other rotary positions" in caplog.text
+    assert "adapters are merged, in fp32: the base has other rotary positions" in caplog.text
     torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
     assert loaded(tmp_path / "model").config.max_position_embeddings == (rope.max_length or 512)
+
+
+def test_a_merge_that_nobody_asked_for_keeps_what_bf16_would_round_away(policy_folder, tmp_path, caplog):
+    module = fit(tmp_path, policy_folder, lora=LoRA(r=2), rope=RoPE(theta=500.0), dtype="bfloat16")
+    assert "rounds away" not in caplog.text
+    assert json.loads((tmp_path / "model/config.json").read_text())["dtype"] == "float32"
+    layer = base_model(module.model).get_submodule("model.layers.0.self_attn.q_proj")
+    [(up, down, scale)] = [
+        (layer.lora_B[key].weight, layer.lora_A[key].weight, layer.scaling[key]) for key in layer.lora_A
+    ]
+    exact = layer.base_layer.weight.float() + scale * up.float() @ down.float()
+    assert not torch.equal(exact, exact.bfloat16().float())
+    [saved] = [value for name, value in loaded(tmp_path / "model").named_parameters() if "layers.0.self_attn.q" in name]
+    torch.testing.assert_close(saved, exact, rtol=0, atol=1e-7)
 
 
 def test_a_base_is_named_by_its_absolute_folder(policy_folder, tmp_path, monkeypatch):

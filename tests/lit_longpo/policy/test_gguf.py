@@ -67,6 +67,15 @@ def test_a_package_may_hold_it(tmp_path, model, monkeypatch):
     torch.testing.assert_close(score(policy.load().eval(), ROW).sums, score(model, ROW).sums)
 
 
+def test_a_package_of_gguf_files_without_a_name_says_what_to_type(tmp_path, monkeypatch):
+    (tmp_path / "tiny_files").mkdir()
+    (tmp_path / "tiny_files" / "__init__.py").touch()
+    (tmp_path / "tiny_files" / "tiny.gguf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FileNotFoundError, match="type --policy.gguf_file tiny.gguf"):
+        PolicyConfig(source="package:tiny_files").load()
+
+
 def test_a_package_that_is_not_installed_is_named():
     with pytest.raises(FileNotFoundError, match="no_such_package"):
         PolicyConfig(source="package:no_such_package", gguf_file="tiny.gguf").load()
