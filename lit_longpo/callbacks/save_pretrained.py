@@ -30,8 +30,9 @@ class SavePretrained(Callback):
         directory: folder to write; `None` means `model` in the run's folder.
 
     Adapters are saved as adapters, unless their base cannot be named (see `export`); then everything is merged into one
-    model in fp32, which rounds nothing away. An existing model is replaced as a whole, after the new one is written. Under `trainer.fast_dev_run` it
-    stays, and the new one is deleted. `python -m lit_longpo export` does the same from any checkpoint.
+    model in fp32, which rounds nothing away. An existing model is replaced as a whole, after the new one is written.
+    Under `trainer.fast_dev_run` it stays, and the new one is deleted. `python -m lit_longpo export` does the same from
+    any checkpoint.
     """
 
     def __init__(self, directory: str | None = None) -> None:

@@ -112,7 +112,7 @@ def test_a_whole_model_is_read_in_the_precision_of_its_files(policy_folder, tmp_
 def test_a_gguf_file_needs_no_other_file_beside_it(tmp_path):
     (tmp_path / "tiny.gguf").touch()
     assert origin_of(str(tmp_path), "tiny.gguf").source == str(tmp_path)
-    with pytest.raises(FileNotFoundError, match="type --policy.gguf_file tiny.gguf"):
+    with pytest.raises(FileNotFoundError, match=r"type --policy.gguf_file tiny\.gguf"):
         origin_of(str(tmp_path))
 
 

@@ -72,7 +72,7 @@ def test_a_package_of_gguf_files_without_a_name_says_what_to_type(tmp_path, monk
     (tmp_path / "tiny_files" / "__init__.py").touch()
     (tmp_path / "tiny_files" / "tiny.gguf").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(FileNotFoundError, match="type --policy.gguf_file tiny.gguf"):
+    with pytest.raises(FileNotFoundError, match=r"type --policy.gguf_file tiny\.gguf"):
         PolicyConfig(source="package:tiny_files").load()
 
 
