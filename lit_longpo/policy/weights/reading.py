@@ -42,7 +42,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     if config is not None:
         _check_kind(config, source)
         if not options.get("trust_remote_code"):
-            _warn_of_own_code(config, source)
+            _log_own_code(config, source)
         options["config"] = config
     if zero.is_deepspeed_zero3_enabled():  # it reports no more than what is missing, and shapes on one rank only
         with _zero3_off():
@@ -145,11 +145,11 @@ def _own_code(config: PretrainedConfig) -> str | None:
     return (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
 
 
-def _warn_of_own_code(config: PretrainedConfig, source: str) -> None:
-    """Warn of code beside the files that is not run, as transformers has a class for the type: it may be another."""
+def _log_own_code(config: PretrainedConfig, source: str) -> None:
+    """Tell of code beside the files that is not run, as transformers has a class for the type: it may be another."""
     own, known = _own_code(config), model_class(config)
     if own is not None and known is not None:
-        log.warning(
+        log.info(
             "the code that %s brings (%s) is not run, but transformers' %s; if it computes something else, type "
             "--policy.trust_remote_code true",
             *(source, own, known.__name__),

@@ -193,6 +193,7 @@ def test_code_beside_the_files_that_is_not_run_is_told(tmp_path, caplog):
     """transformers takes its own class for a type that it knows, whatever the code beside the files computes."""
     policy = changed(tmp_path, auto_map={"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"})
     (tmp_path / "model/modeling_own.py").write_text("raise SystemExit\n")
+    caplog.set_level("INFO")
     policy.load()
     assert "(modeling_own.OwnForCausalLM) is not run, but transformers' LlamaForCausalLM" in caplog.text
     caplog.clear()
