@@ -1,6 +1,6 @@
 """Names what a later file or option takes away of what an earlier file has set up: adapters, callbacks of a list."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,19 @@ def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> It
     """
     if "optimization" not in values:
         return
-    typed = {name_of(option) for option in options_of(words)}
-    found = _no_adapters(values, files) if "policy.lora" not in typed else None
+    typed, contents = {name_of(option) for option in options_of(words)}, {path: settings_in(path) for path in files}
+    found = _no_adapters(values, contents) if "policy.lora" not in typed else None
     if found is not None:
         yield found
-    inside = [path for path in files if "callbacks" in _section(settings_in(path), "trainer")]
-    if (inside or "trainer.callbacks" in typed) and (found := _lost_callbacks(values, files)) is not None:
+    inside = any("callbacks" in _section(content, "trainer") for content in contents.values())
+    if (inside or "trainer.callbacks" in typed) and (found := _lost_callbacks(values, contents)) is not None:
         yield found
 
 
-def _no_adapters(values: Namespace, files: Sequence[Path]) -> str | None:
+def _no_adapters(values: Namespace, contents: Mapping[Path, dict[str, Any]]) -> str | None:
     """A fragment of a model states all of `policy`, `lora: null` too."""
-    stated = {path: lora for path in files if isinstance(lora := _stated(path, "policy", "lora"), dict)}
+    found = {path: _stated(content, "policy", "lora") for path, content in contents.items()}
+    stated = {path: lora for path, lora in found.items() if isinstance(lora, dict)}
     if not stated or values.get("policy.lora") is not None:
         return None
     path, lora = list(stated.items())[-1]
@@ -43,10 +44,10 @@ def _no_adapters(values: Namespace, files: Sequence[Path]) -> str | None:
     )
 
 
-def _lost_callbacks(values: Namespace, files: Sequence[Path]) -> str | None:
+def _lost_callbacks(values: Namespace, contents: Mapping[Path, dict[str, Any]]) -> str | None:
     """A list in a file or behind `--trainer.callbacks` replaces the one before."""
     kept = {_class(one) for one in _listed(values.get("trainer.callbacks"))}
-    stated = [_class(one) for path in files for one in _listed(_stated(path, "trainer", "callbacks"))]
+    stated = [_class(one) for content in contents.values() for one in _listed(_stated(content, "trainer", "callbacks"))]
     lost = [name for name in dict.fromkeys(stated) if name not in kept]
     if not lost or not kept:  # null says so
         return None
@@ -56,9 +57,8 @@ def _lost_callbacks(values: Namespace, files: Sequence[Path]) -> str | None:
     )
 
 
-def _stated(path: Path, section: str, name: str) -> Any:
+def _stated(content: dict[str, Any], section: str, name: str) -> Any:
     """What a file says of a setting: one of several sections, or a fragment of that one."""
-    content = settings_in(path)
     return _section(content, section).get(name, content.get(name))
 
 
