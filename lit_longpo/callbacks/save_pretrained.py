@@ -87,8 +87,7 @@ class SavePretrained(Callback):
             assert module.prompt_format is not None
             adapters = module.policy.trained_lora is not None and not merged
             card = model_card(_config(run_folder, module), record, adapters=adapters)
-            # its single precision is kept off the accelerator
-            model = merge_adapters(copy.deepcopy(module.model).cpu(), single=True) if merged else module.model
+            model = merge_adapters(copy.deepcopy(module.model), single=True) if merged else module.model
             with results_folder(self._folder(run_folder), trainer) as folder:
                 with replacing(folder) as partial:
                     save_policy(model, module.prompt_format, partial, card, state)

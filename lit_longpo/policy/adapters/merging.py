@@ -35,7 +35,7 @@ def merge_adapters(model: nn.Module, *, single: bool = False) -> PreTrainedModel
 
     Args:
         model: PEFT-wrapped.
-        single: give the model in fp32, which rounds nothing.
+        single: give the model in fp32, which rounds nothing, and off the accelerator, which may have no room for it.
 
     Raises:
         InputError: an adapter sits on one of several tied layers, which share the weight it would be added to; or has a
@@ -44,7 +44,7 @@ def merge_adapters(model: nn.Module, *, single: bool = False) -> PreTrainedModel
     base = base_model(model)
     _check_mergeable(base)
     model = _on_whole_base(cast("PeftModel", model)) if is_quantized(base) else model
-    model = model.float() if single else model
+    model = model.cpu().float() if single else model
     rounding = _Rounding()
     _merge_layers(model, rounding)
     rounding.warn()
