@@ -114,9 +114,9 @@ class SplitReport:
         """What the chat template makes of the records."""
         if self.rendered:
             yield (
-                f"{self.rendered} prompts already hold what the chat template writes around messages, and "
-                "would be put into it once more, the marks as text; store them as messages, or set "
-                "`policy.template.chat: false` and `policy.template.markup: control`"
+                f"{self.rendered} prompts already hold what the chat template writes around messages; it is read as "
+                "text, inside the template if that is used; store them as messages, or set `policy.template.chat: "
+                "false` and `policy.template.markup: control`"
             )
         if self.marked:
             yield (

@@ -11,7 +11,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
 from evaluation.benchmarks.questions import Question, QuestionSource, document_by_question, read_questions
 from evaluation.benchmarks.records import power_of_two, score_by_length
-from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, joins_words
+from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, is_letter, joins_words
 from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt, check_room, decode, placeholders
 from evaluation.reports.report import Prediction
@@ -146,10 +146,16 @@ class QA(Benchmark):
             f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, which join words: "
             "F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
         )
+        letters = sum(any(map(is_letter, item.answers)) for item in self.asked)
+        inside = (
+            f"{letters} of {len(self.asked)} questions have answers of one letter or digit, which sub_em finds inside "
+            "words and numbers; see em and f1"
+        )
         return (
             f"mean score, intervals and lengths: {self.metric}",
             "a length is the most tokens that its prompts have without the chat template",
             *[by_spaces] * bool(joined),
+            *[inside] * bool(letters),
         )
 
     @property

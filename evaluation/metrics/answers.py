@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from unicodedata import category, normalize
 
-from evaluation.metrics.text import english_tokens, normalize_answer, normalize_chinese, token_f1
+from evaluation.metrics.text import PUNCTUATION, english_tokens, normalize_answer, normalize_chinese, token_f1
 
 AnswerScore = Literal["sub_em", "f1", "em"]
 
@@ -23,8 +23,12 @@ _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
 
 def contains_answer(prediction: str, answer: str) -> float:
-    """1 if the normalised answer is part of the normalised prediction: `sub_em` of one answer."""
-    return float(_plain(answer, answer) in _plain(prediction, answer))
+    """1 if the normalised answer is part of the normalised prediction: `sub_em` of one answer.
+
+    An article ("A") has to be a word of the prediction: as a character it is in nearly every text.
+    """
+    whole = " " * _is_article(answer)
+    return float(f"{whole}{_plain(answer, answer)}{whole}" in f"{whole}{_plain(prediction, answer)}{whole}")
 
 
 def answer_f1(prediction: str, answer: str) -> float:
@@ -42,6 +46,11 @@ ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
     "f1": answer_f1,
     "em": exact_match,
 }
+
+
+def is_letter(answer: str) -> bool:
+    """Whether an answer is one letter or digit, which `contains_answer` finds inside words and numbers."""
+    return len(answer.strip()) == 1 and answer.isascii()
 
 
 def joins_words(answer: str) -> bool:
@@ -70,20 +79,30 @@ def _is_bare(answer: str) -> bool:
     return bool(_HAS_CHARACTER.search(answer) and _bare(answer))
 
 
+def _is_article(answer: str) -> bool:
+    """Whether an answer is words, and all of them articles: the first of several choices, for example."""
+    return bool(answer.translate(PUNCTUATION).strip()) and not normalize_answer(answer)
+
+
 def _plain(text: str, answer: str) -> str:
     """The text as it is compared with an answer.
 
-    An answer that is nothing but articles and punctuation ("A", "?") is compared as it stands: normalised it would be
-    empty, which is part of everything.
+    An answer that is nothing but articles and punctuation ("A", "?") is compared with its articles, or else as it
+    stands: normalised it would be empty, which is part of everything.
     """
     text, answer = (normalize("NFC", part) for part in (text, answer))
     if _is_bare(answer):
         return _bare(text)
-    return normalize_answer(text) if normalize_answer(answer) else " ".join(text.lower().split())
+    return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
 
 
 def _tokens(text: str, answer: str) -> list[str]:
     text, answer = (normalize("NFC", part) for part in (text, answer))
     if _is_bare(answer):
         return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
-    return english_tokens(text) if normalize_answer(answer) else text.lower().split()
+    return english_tokens(text) if normalize_answer(answer) else _words(text, answer)
+
+
+def _words(text: str, answer: str) -> list[str]:
+    """The text's words with their articles; with their punctuation, too, if the answer has nothing else."""
+    return (text.translate(PUNCTUATION) if _is_article(answer) else text).lower().split()

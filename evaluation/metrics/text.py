@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evaluation.metrics.extras import chinese_words
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Code points of the Chinese marks that LongBench and LV-Eval drop, first and last of each run. The
 # gaps are theirs: opening book marks, the middle dot and the full-width full stop stay.
 _CHINESE_RUNS = (
@@ -16,12 +16,12 @@ _CHINESE_RUNS = (
     *((0x300B, 0x3011), (0x3014, 0x301F), (0x3030, 0x3030), (0x303E, 0x303F), (0xFE4F, 0xFE4F)),
     *((0xFF01, 0xFF0D), (0xFF0F, 0xFF0F), (0xFF1A, 0xFF20), (0xFF3B, 0xFF40), (0xFF5B, 0xFF64)),
 )
-_CHINESE_PUNCTUATION = _PUNCTUATION | {code: None for first, last in _CHINESE_RUNS for code in range(first, last + 1)}
+_CHINESE_PUNCTUATION = PUNCTUATION | {code: None for first, last in _CHINESE_RUNS for code in range(first, last + 1)}
 
 
 def normalize_answer(text: str) -> str:
     """SQuAD's normalisation: lower case, no ASCII punctuation, no articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def normalize_chinese(text: str) -> str:

@@ -62,6 +62,22 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     optimization.check_trainer(trainer, vectors=policy.trains_everything)
     check_rows(trainer, policy)
     check_validated(trainer)
+    if trainer.is_global_zero and not optimization.router_loss:
+        warn_of_routers(policy)
+
+
+def warn_of_routers(policy: PolicyConfig) -> None:
+    """Warn if a model's own settings ask for the load-balancing loss of its routers, which no objective adds.
+
+    Args:
+        policy: to be trained without that loss.
+    """
+    config = None if policy.gguf_file else policy.original_config().get_text_config()
+    if getattr(config, "output_router_logits", False):
+        log.warning(
+            "the model's configuration asks for the load-balancing loss of its routers (`output_router_logits`), which "
+            "is left out; type --optimization.router_loss model to add it"
+        )
 
 
 def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:

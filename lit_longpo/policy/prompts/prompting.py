@@ -109,11 +109,13 @@ class PromptFormat:
         """Whether a text has been through a chat template already and is no plain message.
 
         That is so if it contains what the template writes between a message and its answer, or begins or ends with one
-        of the template's marks.
+        of the template's marks. Without a template, any control token is such a mark, unless it is read as the token.
         """
+        whole = text.strip()
         if self._chat is None:
-            return False
-        between, whole = self._chat.tail.strip(), text.strip()
+            marks = tuple(self._from_data.in_prompts.tokens) if self.template.markup == "text" else ()
+            return whole.startswith(marks) or whole.endswith(marks)
+        between = self._chat.tail.strip()
         return (bool(between) and between in text) or whole.startswith(self._marks) or whole.endswith(self._marks)
 
     def is_marked(self, answer: str) -> bool:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.strategies.sharding import whole_shape
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def check_vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> No
     Raises:
         ValueError: naming both sizes.
     """
-    rows = cast(nn.Embedding, base_model(model).get_input_embeddings()).num_embeddings
+    rows = whole_shape(cast(Tensor, base_model(model).get_input_embeddings().weight))[0]  # under adapters, too
     largest = max(tokenizer.get_vocab().values())
     if largest >= rows:
         raise InputError(

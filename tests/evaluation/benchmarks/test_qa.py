@@ -199,6 +199,13 @@ def test_answers_in_scripts_that_join_words_are_told():
     assert len(QA(questions=Listed(chinese, asked(3))).notes) == 2
 
 
+def test_answers_of_one_letter_are_told():
+    """Choices (UltraRAG#509): sub-EM finds B in Bob."""
+    notes = QA(questions=Listed(asked(1, answers=("B",)), asked(2, answers=("7",)), asked(3))).notes
+    assert [note for note in notes if note.startswith("2 of 3 questions have answers of one letter or digit")]
+    assert len(QA(questions=Listed(asked(3))).notes) == 2
+
+
 def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
     bench = QA(questions=Listed(asked(1), asked(2, is_gold=False)))
     assert bench.metric == "f1"

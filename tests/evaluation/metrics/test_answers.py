@@ -63,5 +63,14 @@ def test_an_answer_that_normalises_to_nothing_is_not_in_everything(answer):
     assert {best_score(name, f" {answer.lower()}", [answer]) for name in ANSWER_SCORES} == {1.0}
 
 
+def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
+    """As characters it was in nearly every response, and "A." was another answer than "A" (UltraRAG#509, helm#2298)."""
+    assert {best_score(name, "B, that is what they say", ["A"]) for name in ANSWER_SCORES} == {0.0}
+    assert {best_score(name, said, ["A"]) for name in ANSWER_SCORES for said in ("A.", "(a)", "A")} == {1.0}
+    assert {best_score(name, "A", [said]) for name in ANSWER_SCORES for said in ("A.", "(a)")} == {1.0}
+    assert best_score("sub_em", "It is A, not B.", ["A"]) == best_score("sub_em", "Is it?", ["?"]) == 1.0
+    assert best_score("f1", "It is A, not B.", ["A"]) == pytest.approx(2 * 0.2 * 1.0 / 1.2)
+
+
 def test_without_answers_nothing_is_right():
     assert best_score("sub_em", "text", []) == 0.0

@@ -11,11 +11,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from support.command_line import CONFIGS
 from support.preference_data import RandomPairs
+from support.tiny_models import tiny_config
 
 from lit_longpo import __main__ as command
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.training.start import log_precision, log_short_run, warn_of_steps, warn_of_unkept
+from lit_longpo.training.start import log_precision, log_short_run, warn_of_routers, warn_of_steps, warn_of_unkept
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -51,6 +52,14 @@ def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     caplog.clear()
     warn_of_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_router_loss_that_the_model_asks_for_and_nobody_adds_is_told(asks, tmp_path, caplog):
+    """Settings with `output_router_logits` were trained without it, in silence (trl#2197)."""
+    tiny_config("Mixtral", output_router_logits=asks).save_pretrained(tmp_path)
+    warn_of_routers(PolicyConfig(source=str(tmp_path)))
+    assert ("type --optimization.router_loss model" in caplog.text) == asks
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,20 @@ def test_a_prompt_that_was_rendered_without_opening_an_answer_is_known(name):
     assert not form.is_rendered(f"A page about {FORMATS[name].marks[0]} and {FORMATS[name].end_of_turn} as marks.")
 
 
+@pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
+def test_without_a_template_a_rendered_prompt_is_known_where_its_marks_are_read_as_text(name):
+    """Rendered prompts whose control tokens become letters train another format, in silence (aprender#3993)."""
+    tokenizer = chat_bpe_tokenizer(name)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Where?"}], tokenize=False)
+    read, control = (
+        PromptFormat(tokenizer, PromptTemplate(chat=False, markup=markup)) for markup in ("text", "control")
+    )
+    assert read.is_rendered(text)
+    assert not read.is_rendered(f"A page about {FORMATS[name].marks[0]} as a mark.")
+    assert not control.is_rendered(text)
+    assert control.encode(text) == tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
 @pytest.mark.parametrize(
     ("before", "opening"),
     [

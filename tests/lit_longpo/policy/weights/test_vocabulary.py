@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -174,8 +175,27 @@ def test_embeddings_grow_beside_4_bit_weights(policy_folder):
     assert {name.split(".")[-2] for name in trained} == set(ENDS)
 
 
-def test_a_tokenizer_of_another_model_is_refused(policy_folder):
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_adapters_on_embeddings_are_trained_and_read_by_plain_peft(kind, bases, tmp_path):
+    """They ended in a traceback before step 1. Those of tied embeddings leave the head as it is (peft#2972)."""
+    lora = LoRA(r=4, alpha=8, target_modules=["embed_tokens", "q_proj"])
+    model = model_of(fit(PolicyConfig(source=str(bases / kind), lora=lora), tmp_path, 4))
+    ids = (9, 11, 12)
+    plain = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    log_probs = plain(torch.tensor([[5, 6, 7, 9, *ids]])).logits[0].detach().float().log_softmax(-1)
+    expected = sum(log_probs[3 + at, number] for at, number in enumerate(ids))
+    torch.testing.assert_close(score(model, row_of(ids)).sums.detach()[0], expected, rtol=1e-5, atol=1e-5)
+    with plain.disable_adapter():
+        before = plain(torch.tensor([[5, 6, 7, 9, *ids]])).logits[0].detach().float().log_softmax(-1)
+    assert not torch.allclose(before, log_probs, atol=1e-3)
+
+
+@pytest.mark.parametrize("lora", [None, {"target_modules": ["embed_tokens"]}, {"modules_to_save": ["embed_tokens"]}])
+def test_a_tokenizer_of_another_model_is_refused(lora, policy_folder):
     config = PolicyConfig(source=str(policy_folder))
-    check_vocabulary(config.load(), config.prompt_format().tokenizer)
+    model = config.load()
+    check_vocabulary(
+        model if lora is None else get_peft_model(model, LoraConfig(**lora)), config.prompt_format().tokenizer
+    )
     with pytest.raises(ValueError, match="below the model's 50 embeddings"):
         check_vocabulary(tiny_model("Llama", vocab_size=50), config.prompt_format().tokenizer)
