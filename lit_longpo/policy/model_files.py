@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 
 from lit_longpo.errors import MissingFileError, MissingPackageError
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
+from lit_longpo.policy.prompts.gguf_rules import by_gguf_rules
 from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import warn_of_mistral_rules
 from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
 from lit_longpo.policy.prompts.stored_rules import by_stored_rules, warn_of_other_template
 from lit_longpo.policy.sources import check_depth, read_by_transformers
+from lit_longpo.policy.weights.gguf_header import GgufHeader
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class ModelFiles:
             return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
         tokenizer = _read_tokenizer(self.where(), **self.options())
         if self.gguf_file is not None:
+            header = GgufHeader.read(Path(str(cached_file(self.where(), self.gguf_file))))
+            by_gguf_rules(tokenizer, header.settings, self.gguf_file)
             _name_special_tokens(tokenizer)
         return tokenizer
 
