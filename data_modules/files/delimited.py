@@ -81,12 +81,22 @@ def _rows(path: str | Path, delimiter: str) -> Rows:
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = _lines(file, path, delimiter)
         where, names = next(lines, (str(path), []))
-        if not all(names) or len(set(names)) < len(names):
-            raise RecordError.at(where, "first line", "a name for each column, each once", names)
+        _check_names(names, where)
         for where, cells in lines:
             if len(cells) != len(names):
                 raise RecordError.at(where, "record", f"{len(names)} cells ({', '.join(names)})", cells)
             yield where, {name: Cell(cell) for name, cell in zip(names, cells, strict=True) if cell}
+
+
+def _check_names(names: list[str], where: str) -> None:
+    """Refuse a first line that does not name the columns."""
+    first = "".join(names[:1])
+    if "\t" in first:
+        raise RecordError.at(where, "first line", "no tabs between names, or a file name that ends in .tsv", names)
+    if first.startswith("sep="):
+        raise RecordError.at(where, "first line", "names of columns; only spreadsheets read this line", names)
+    if not all(names) or len(set(names)) < len(names):
+        raise RecordError.at(where, "first line", "a name for each column, each once", names)
 
 
 def _lines(file: IO[str], path: str | Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:

@@ -80,5 +80,7 @@ def typed(mapping: dict[str, str]) -> str:
     return "{" + ", ".join(f"{ours}: {theirs}" for ours, theirs in mapping.items()) + "}"
 
 
-def _first(names: Iterable[str], among: Container[str]) -> str | None:
-    return next((name for name in names if name in among), None)
+def _first(names: Iterable[str], among: Iterable[str]) -> str | None:
+    """The first of some names that is there, in capitals or not, as it is written there."""
+    written = {str(name).lower(): name for name in among} | {name: name for name in among}
+    return next((written[name] for name in names if name in written), None)

@@ -2,31 +2,54 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from lit_longpo.errors import error_text
-from lit_longpo.files.strict_json import RecordError, decode_json, unique_keys
+from lit_longpo.files.strict_json import RecordError, decode_json, instead, unique_keys
 
 Rows = Iterator[tuple[str, object]]
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"  # what JSON takes for nothing; Python strips more
 _SPACE_BYTES = _SPACE.encode()
+# How files begin that hold something else than a record a line, and what to do with them.
+_OTHER_FILES: tuple[tuple[bytes, str], ...] = (
+    (rb"\[", "this is a list, so give the file a name that ends in .json"),
+    (rb"\{\s*(\"[^\"]*\"\s*:\s*[\[{]?\s*)?$", "records go over several lines, so type: jq -c . '{path}' > lines.jsonl"),
+    (rb"\{.*\}\s*,\s*$", "take out the comma behind each line, or put [ and ] around all and name the file .json"),
+    (rb"\xff\xfe|\xfe\xff", "this is UTF-16, so type: iconv -f utf-16 -t utf-8 '{path}' > lines.jsonl"),
+    (rb"\x1f\x8b", "this is packed, so give the file a name that ends in .gz"),
+    (rb"<", "this is a web page, so download the file itself"),
+    (rb"version https://git-lfs", "this only says where the data lie, so type: git lfs pull"),
+)
 
 
 def json_lines(path: str | Path) -> Rows:
     """One JSON value a line; a byte order mark in front and empty lines at the end are ignored.
 
     Raises:
-        RecordError: a line is empty between others, or no JSON.
+        RecordError: a line is empty between others, or no JSON; or the file is one list.
     """
     for number, text in numbered_lines(path):
+        where = f"{path}:{number}"
         if not text.strip(_SPACE_BYTES):
-            raise RecordError.at(f"{path}:{number}", "record", "UTF-8 JSON on every line but the last", b"")
-        yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
+            raise RecordError.at(where, "record", "UTF-8 JSON on every line but the last", b"")
+        with instead(_as_other_file(text, path) if number == 1 else None):
+            if number == 1 and text.lstrip(_SPACE_BYTES).startswith(b"["):
+                raise RecordError.at(where, "record", "one JSON object a line", text)
+            value = decode_json(text, where)
+        yield where, value
+
+
+def _as_other_file(first_line: bytes, path: str | Path) -> str | None:
+    """What to do with a file that is of another kind by its first line; nothing if it is none that we know."""
+    begins = first_line.lstrip(_SPACE_BYTES)
+    advices = [advice for start, advice in _OTHER_FILES if re.match(start, begins, re.DOTALL)]
+    return advices[0].format(path=path) if advices else None
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:

@@ -110,6 +110,11 @@ def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) ->
             "prompt,chosen,rejected\na,\"[{'content': 'a', 'role': 'user'}\n {'content': 'b'}]\",c\n",
             "a.csv:2: field 'chosen': expected text, or messages as a list instead of its print",
         ),
+        (
+            "prompt\tchosen\na\tb\n",
+            "a.csv:1: first line: expected no tabs between names, or a file name that en",
+        ),
+        ("sep=;\nprompt;chosen\na;b\n", "a.csv:1: first line: expected names of columns; only spreadsheets read this"),
         ("prompt|chosen|rejected\na|b|c\n", "a.csv:2: record: expected the columns of a known format"),
         ("prompt;chosen;rejected;weight\na;b;c;0,5\n", "a.csv:2: field 'weight': expected a number .*, got '0,5'"),
         ("prompt,chosen\n", "a.csv: file: expected at least one record"),

@@ -189,6 +189,10 @@ def test_lines_of_a_list_are_named(tmp_path: Path) -> None:
     assert [record for _, record in json_list(path)] == [{"a": 1}, {"a": 2}, {"b": 3}, {"a": 4}, {"c": 5}]
 
 
+def over_lines(*, indent: int) -> bytes:
+    return "\n".join(json.dumps(record, indent=indent) for record in RECORDS).encode()
+
+
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.jsonl", b"", r"a.jsonl: file: expected at least one record"),
     "empty list": ("a.json", b"[]", r"a.json: file: expected at least one record"),
@@ -199,6 +203,15 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "key twice": ("a.json", b'[{"a": 1, "a": 2}]', r"a.json:1: record: expected each field once"),
     "bytes": ("a.json", b'[{"a": "\xff"}]', r"a.json:1: record: expected UTF-8"),
     "gap": ("a.jsonl", b'{"a": 1}\n\n{"a": 2}\n', r"a.jsonl:2: record: expected UTF-8 JSON on every line but the last"),
+    "list": ("a.jsonl", json.dumps(RECORDS).encode(), r"a.jsonl:1: .* one JSON object a line.*; .* ends in .json$"),
+    "list over lines": ("a.jsonl", json.dumps(RECORDS, indent=1).encode(), r"a.jsonl:1: .*; .* ends in .json$"),
+    "records over lines": ("a.json", over_lines(indent=2), r"a.json:1: .*; .*type: jq -c . '.*a.json' > lines.jsonl$"),
+    "objects over lines": ("a.jsonl", over_lines(indent=0), r"a.jsonl:1: .*; .*type: jq -c . '.*a.jsonl' >"),
+    "list without ends": ("a.jsonl", lines().replace(b"}\n", b"},\n"), r"a.jsonl:1: .*; take out the comma behind"),
+    "UTF-16": ("a.json", lines().decode().encode("utf-16"), r"a.json:1: .*; .*type: iconv -f utf-16 -t utf-8"),
+    "packed": ("a.jsonl", gzip.compress(lines()), r"a.jsonl:1: .*; this is packed, .* ends in .gz$"),
+    "page": ("a.jsonl", b"<!DOCTYPE html>\n<html>", r"a.jsonl:1: .*; this is a web page"),
+    "pointer": ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"; .*type: git lfs pull$"),
     "no gzip": ("a.jsonl.gz", lines(), r"a.jsonl.gz: file: expected a whole gzip file"),
     "cut gzip": ("a.jsonl.gz", gzip.compress(lines())[:-9], r"a.jsonl.gz: file: expected a whole gzip file"),
     "no parquet": ("a.parquet", lines(), r"a.parquet: file: expected a whole Parquet file"),

@@ -144,6 +144,10 @@ REFUSED: dict[str, tuple[object, str]] = {
         {"question": LONG, "response_j": "nine", "response_k": "two", "date": "x"},
         r"record: .*as this seems to be `data.init_args.columns: \{prompt: question, chosen: response_j, rejected: r",
     ),
+    "capitals": (
+        {"Prompt": LONG, "CHOSEN": "nine", "Rejected": "two"},
+        r"record: .*as this seems to be `data.init_args.columns: \{prompt: Prompt, chosen: CHOSEN, rejected: R",
+    ),
     "context apart": (
         {"context": DOC, "query": ASK, "answer": "nine"},
         r"record: .*`data.init_args.columns: \{long_context: context, question: query, chosen: answer\}`",
