@@ -86,7 +86,7 @@ class SavePretrained(Callback):
         if trainer.is_global_zero:
             assert module.prompt_format is not None
             adapters = module.policy.trained_lora is not None and not merged
-            card = model_card(_config(run_folder, module), record, adapters=adapters)
+            card = model_card(_config(run_folder, module), record, adapters=adapters, single=merged)
             model = merge_adapters(copy.deepcopy(module.model), single=True) if merged else module.model
             with results_folder(self._folder(run_folder), trainer) as folder:
                 with replacing(folder) as partial:

@@ -14,26 +14,31 @@ _ODD = re.compile(r"[^\w.-]")  # in a YAML list
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
 
-def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool) -> str:
+def model_card(
+    config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool, single: bool = False
+) -> str:
     """Text of the model card.
 
     Args:
         config: the run's resolved config.yaml.
         record: what the checkpoint says about the run (`checkpoints.run_record`); may be empty.
         adapters: whether the folder holds adapters instead of a model.
+        single: whether it holds fp32 weights, whatever the training's were.
     """
     policy, objective = config["policy"], _short_name(config.get("model"), record.get("objective"))
     parts = [
         _front_matter(policy, objective, adapters),
         f"# {escape(f'{objective} on {_base_name(policy)}')}\n\nTrained with lit_longpo.",
-        "## How it was made\n\n" + _table(_facts(config, record, objective)),
+        "## How it was made\n\n" + _table(_facts(config, record, objective, single)),
         *_last_metrics(record),
         "## Use\n\n" + _use(policy, adapters),
     ]
     return ("\n\n".join(parts) + "\n").encode("utf-8", "replace").decode("utf-8")  # no file takes half a character
 
 
-def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str) -> list[tuple[str, Any]]:
+def _facts(
+    config: Mapping[str, Any], record: Mapping[str, Any], objective: str, single: bool
+) -> list[tuple[str, Any]]:
     policy, data = config["policy"], config.get("data") or {}
     facts = {
         "objective": objective,
@@ -41,6 +46,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str)
         "base model": _base_name(policy),
         "base weights": policy.get("weights"),
         "dtype": policy.get("dtype"),
+        "dtype of the files": "float32" if single else None,
         "4-bit base weights": policy.get("quantization"),
         "rotary positions": policy.get("rope") or "unchanged",
         "LoRA": policy.get("lora") or "none",

@@ -68,11 +68,12 @@ def export_checkpoint(
     check_vocabulary(model, prompt_format.tokenizer)
     remedy = "set --config to the config.yaml of the run that wrote it"
     fill_policy(model, weights, path, remedy, everything=run.policy.weights == "random")
+    single = dtype is not None or (merged and merge_adapters is None)
     if merged:
-        model = merged_model(model, single=dtype is not None or merge_adapters is None)
+        model = merged_model(model, single=single)
     elif dtype:
         model = model.float()
-    card = model_card(run.config, read_record(path), adapters=adapters)
+    card = model_card(run.config, read_record(path), adapters=adapters, single=single)
     with storing(folder.parent, _ELSEWHERE), replacing(folder) as partial:
         save_policy(model, prompt_format, partial, card)
     log.info("%s written to %s", "adapters" if adapters else "model", folder)

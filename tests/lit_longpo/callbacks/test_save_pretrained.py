@@ -150,6 +150,7 @@ def test_a_merge_that_nobody_asked_for_keeps_what_bf16_would_round_away(policy_f
     module = fit(tmp_path, policy_folder, lora=LoRA(r=2), rope=RoPE(theta=500.0), dtype="bfloat16")
     assert "rounds away" not in caplog.text
     assert json.loads((tmp_path / "model/config.json").read_text())["dtype"] == "float32"
+    assert "| dtype | bfloat16 |\n| dtype of the files | float32 |" in card(tmp_path)
     layer = base_model(module.model).get_submodule("model.layers.0.self_attn.q_proj")
     [(up, down, scale)] = [
         (layer.lora_B[key].weight, layer.lora_A[key].weight, layer.scaling[key]) for key in layer.lora_A
