@@ -62,8 +62,8 @@ def check_steps(trainer: Trainer) -> None:
 def check_reached(trainer: Trainer, model: nn.Module) -> None:
     """Refuse trained weights that get no gradient under DDP, which waits for one of each before it averages.
 
-    The first step would be taken by gradients of each process alone, and the second end in torch's error. It waits in
-    the last row of a step alone; rows before that need not reach all of them.
+    The step would be taken by gradients of each process alone, and the next end in torch's error. It waits in the last
+    row of a step alone; rows before that need not reach all of them, nor do they help.
 
     Args:
         trainer: behind a row's backward pass.
@@ -77,11 +77,22 @@ def check_reached(trainer: Trainer, model: nn.Module) -> None:
         return
     if any(strategy._ddp_kwargs.get(name) for name in ("find_unused_parameters", "static_graph")):
         return
-    missed = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    try:
+        strategy.model._check_reducer_finalized()  # type: ignore[union-attr, operator]
+    except RuntimeError as error:
+        raise InputError(_unreached(strategy, model)) from error
+
+
+def _unreached(strategy: DDPStrategy, model: nn.Module) -> str:
+    """What the loss does not reach, by no row of the step or by its last one alone."""
+    name, trained = type(strategy).__name__, {n: weight for n, weight in model.named_parameters() if weight.requires_grad}
+    missed = [name for name, weight in trained.items() if weight.grad is None]
     if missed:
-        raise InputError(
-            f"expected the loss to reach every trained weight under {type(strategy).__name__}, got {len(missed)} that "
-            f"it does not, for example `{missed[0]}`; leave them out (`policy.freeze`, or `target_modules` of "
-            f"`policy.lora`), or type --trainer.strategy {type(strategy).__name__} "
-            "--trainer.strategy.init_args.find_unused_parameters true"
-        )
+        reached, got = "every trained weight", f"{len(missed)} that it does not, for example `{missed[0]}`"
+    else:
+        reached, got = "every trained weight in the last row of a step, too,", "some that only earlier rows reach"
+    return (
+        f"expected the loss to reach {reached} under {name}, got {got}; leave them out (`policy.freeze`, or "
+        f"`target_modules` of `policy.lora`), or type --trainer.strategy {name} "
+        "--trainer.strategy.init_args.find_unused_parameters true"
+    )

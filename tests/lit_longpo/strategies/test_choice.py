@@ -1,5 +1,7 @@
 """Strategies of Lightning's in whose place there is another, and what goes with none."""
 
+from functools import partial
+
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -100,19 +102,23 @@ def test_weights_that_no_loss_reaches_are_refused_under_ddp(policy_folder, tmp_p
 
 
 class OftenUnread(Beside):
-    """The last row of every step alone reads the weight, as experts that not every row is routed to."""
+    """One row of each step alone reads the weight, as experts that not every row is routed to."""
+
+    reads = (1, 1)
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
-        return loss + self.model.unread.sum() if batch_idx % 2 else loss
+        return loss + self.model.unread.sum() if batch_idx % 2 == self.reads[self.global_rank] else loss
 
 
-def accumulate(policy_folder, folder):
+def accumulate(policy_folder, folder, reads, **options):
     module = OftenUnread(policy=PolicyConfig(source=str(policy_folder)))
+    module.reads = reads
     data = Apart(module.views, num_examples=16)
     trainer = Trainer(
-        max_steps=2, **QUIET_CPU, devices=2, strategy="ddp", use_distributed_sampler=False, accumulate_grad_batches=2,
+        max_steps=2, **QUIET_CPU, devices=2, strategy=DDPStrategy(**options), use_distributed_sampler=False,
         enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
+        accumulate_grad_batches=2,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     first, second = trainer.strategy.all_gather(module.model.unread)
@@ -123,4 +129,22 @@ def accumulate(policy_folder, folder):
 
 def test_weights_that_the_last_row_of_a_step_reaches_are_trained_under_ddp(policy_folder, tmp_path):
     """It waits for gradients in the last row's backward pass alone."""
-    run_ranks(accumulate, policy_folder, tmp_path)
+    run_ranks(accumulate, policy_folder, tmp_path, (1, 1))
+
+
+def be_refused(policy_folder, folder, reads):
+    with pytest.raises(InputError, match="in the last row of a step, too, under DDPStrategy, got some that only earl"):
+        accumulate(policy_folder, folder, reads)
+
+
+def test_weights_that_only_an_earlier_row_of_a_step_reaches_are_refused_under_ddp(policy_folder, tmp_path):
+    """The step was taken by gradients of each process alone: without a word, if it was the last."""
+    run_ranks(be_refused, policy_folder, tmp_path, (0, 0))
+
+
+@pytest.mark.parametrize("reads", [(0, 0), (0, 1)], ids=str)
+def test_weights_that_one_row_of_a_step_reaches_are_trained_where_unused_ones_are_looked_for(
+    reads, policy_folder, tmp_path
+):
+    """What the refusals advise."""
+    run_ranks(partial(accumulate, find_unused_parameters=True), policy_folder, tmp_path, reads)
