@@ -14,9 +14,7 @@ _ODD = re.compile(r"[^\w.-]")  # in a YAML list
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
 
-def model_card(
-    config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool, single: bool = False
-) -> str:
+def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool, single: bool = False) -> str:
     """Text of the model card.
 
     Args:
@@ -36,9 +34,7 @@ def model_card(
     return ("\n\n".join(parts) + "\n").encode("utf-8", "replace").decode("utf-8")  # no file takes half a character
 
 
-def _facts(
-    config: Mapping[str, Any], record: Mapping[str, Any], objective: str, single: bool
-) -> list[tuple[str, Any]]:
+def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str, single: bool) -> list[tuple[str, Any]]:
     policy, data = config["policy"], config.get("data") or {}
     facts = {
         "objective": objective,

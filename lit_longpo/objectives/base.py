@@ -54,7 +54,7 @@ from lit_longpo.training.checked_losses import checked_losses
 from lit_longpo.training.first_pairs import FirstPairs
 from lit_longpo.training.monitors import check_known
 from lit_longpo.training.resuming import Resumption, check_holds_trained, leave_frozen_out
-from lit_longpo.training.row_checks import check_reach, warn_of_window
+from lit_longpo.training.row_checks import check_evaluated_rows, check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
 from lit_longpo.training.start import (
@@ -203,12 +203,14 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
+        check_evaluated_rows(self.trainer, self.model, self.trainer.num_val_batches)
         self._prepare_scoring()
         if self.trainer.sanity_checking:
             self._first_pairs.begin(self.views)
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
+        check_evaluated_rows(self.trainer, self.model, self.trainer.num_test_batches)
         self._prepare_scoring()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:

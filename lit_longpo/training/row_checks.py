@@ -6,16 +6,18 @@ from typing import Any
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
 from transformers import PretrainedConfig
 
 from lit_longpo.checkpoints.record import data_fingerprint
 from lit_longpo.checkpoints.resumption import starts_anew
+from lit_longpo.engine import sequence_ranks
 from lit_longpo.engine.sharing import sharing_message, sharing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.rope import check_window, window_problem
-from lit_longpo.strategies import any_rank
+from lit_longpo.strategies import any_rank, is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,30 @@ def _check_alike(trainer: Trainer, rows: int) -> None:
             f"expected the same training data in the same order, and {first[0]} rows an epoch, on each of the "
             f"{trainer.world_size} processes, got others on some: copy the same files to every machine, and sort what "
             "`pairs` of a data module of your own takes from a set or a folder"
+        )
+
+
+def check_evaluated_rows(trainer: Trainer, model: nn.Module, rows: list[int | float]) -> None:
+    """Refuse validation or test rows of which one process has more than another, where a forward needs them all.
+
+    It would wait for the others for ever. Whole models on each process wait for nobody.
+
+    Args:
+        trainer: about to validate or to test.
+        model: the policy.
+        rows: that this process has, of each loader.
+
+    Raises:
+        InputError: on all of them.
+    """
+    if not (is_sharded(model) or sequence_ranks().size > 1):
+        return
+    first = trainer.strategy.broadcast(rows)
+    if any_rank(rows != first, trainer.strategy.root_device):
+        raise InputError(
+            f"expected as many validation or test rows on each of the {trainer.world_size} processes, which share the "
+            f"model or its rows, got {sum(first)} on the first and another number on some: copy the same files to "
+            "every machine, or set `trainer.limit_val_batches` (`limit_test_batches`) to a number that each of them has"
         )
 
 

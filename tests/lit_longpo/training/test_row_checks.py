@@ -7,6 +7,8 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 from support.preference_data import RandomPairs
 from support.ranks import run_ranks
+from support.small_fit import STRATEGIES
+from support.zero3 import needs_deepspeed
 from torch.utils.data import DataLoader, IterableDataset
 
 from data_modules import SyntheticDataModule
@@ -92,6 +94,37 @@ def train_on_shards():
 def test_processes_that_train_on_as_many_rows_of_their_own_are_not():
     """None waits for another: `limit_train_batches` ends each epoch before the shortest loader does."""
     run_ranks(train_on_shards)
+
+
+class UnevenlyValidated(RandomPairs):
+    """Loaders of somebody's own: the second process has a validation row more."""
+
+    def val_dataloader(self):
+        more = 2 * int(os.environ["RANK"])
+        return RandomPairs(self.views, num_examples=4 + more)._loader()
+
+
+def validate_on_other_rows(strategy, fit):
+    module = ORPO(policy=PolicyConfig(weights="random"))
+    options = {"max_epochs": 1, "limit_train_batches": 1, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
+    trainer = Trainer(devices=2, strategy=STRATEGIES[strategy](), **options, **OPTIONS)
+    (trainer.fit if fit else trainer.validate)(module, datamodule=UnevenlyValidated(module.views))
+
+
+def be_refused(*arguments):
+    with pytest.raises(InputError, match=r"rows on each of the 2 processes, which .*, got 2 on the first and another"):
+        validate_on_other_rows(*arguments)
+
+
+@pytest.mark.parametrize("fit", [True, False], ids=["fit", "validate"])
+@pytest.mark.parametrize("strategy", ["fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
+def test_processes_that_share_a_model_validate_on_as_many_rows(strategy, fit):
+    """The one with more rows waited for the other for ever."""
+    run_ranks(be_refused, strategy, fit)
+
+
+def test_whole_models_validate_on_rows_of_their_own():
+    run_ranks(validate_on_other_rows, "ddp", True)
 
 
 class Endless(RandomPairs):
