@@ -14,7 +14,7 @@ from lit_longpo.strategies import check_devices
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
-_HOME = re.compile(r"~/|~[\w.-]+/\S*$")
+_HOME = re.compile(r"~/|~[A-Za-z_][\w.-]*/\S*$")  # not "~50/100" in a text
 _VARIABLE = re.compile(r"^\$([A-Za-z_]\w*|\{\w+\})/\S*$")  # not "$5/hour" in a text
 
 

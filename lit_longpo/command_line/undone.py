@@ -1,14 +1,21 @@
 """Names what a later file or option takes away of what an earlier file has set up: adapters, callbacks of a list."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from jsonargparse import Namespace
 
 from lit_longpo.command_line.precedence import name_of, options_of
 from lit_longpo.files.plain_yaml import settings_in
+
+
+class _AsTyped(yaml.SafeDumper):
+    """Texts without quotes, where they need none to be read as texts again (`settings_in` has no numbers)."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> Iterator[str]:
@@ -37,10 +44,10 @@ def _no_adapters(values: Namespace, contents: Mapping[Path, dict[str, Any]]) -> 
     if not stated or values.get("policy.lora") is not None:
         return None
     path, lora = list(stated.items())[-1]
-    settings = yaml.safe_dump(lora, default_flow_style=True, width=1000, sort_keys=False).strip().replace("'", "")
+    settings = yaml.dump(lora, Dumper=_AsTyped, default_flow_style=True, width=1000, sort_keys=False).strip()
     return (
         f"`policy.lora` is null, where {path.name} has {settings}: no adapters are made; type --policy.lora "
-        f"'{settings}' to train them, or --policy.lora null if so meant"
+        f"{shlex.quote(settings)} to train them, or --policy.lora null if so meant"
     )
 
 

@@ -129,6 +129,7 @@ def test_home_folders_of_others_are_theirs_and_of_nobody_a_line():
         expand_homes({"default_root_dir": "~nobody-here/runs"})
     assert "type the whole path" in message_for_user(caught.value)
     assert expand_homes({"instruction": "~half/half of them"}) == {"instruction": "~half/half of them"}
+    assert expand_homes({"instruction": "~50/100"}) == {"instruction": "~50/100"}  # no user's name begins with a digit
 
 
 def test_a_text_that_begins_with_a_price_names_no_variable():

@@ -1,7 +1,13 @@
 """Reports: geti#2884 and Lightning#15256 (a list of callbacks in a later file replaces the one before)."""
 
+import shlex
+
 import pytest
+import yaml
+from jsonargparse import Namespace
 from support.command_line import CONFIGS, parse
+
+from lit_longpo.command_line.undone import undone
 
 REAL = ("--config", CONFIGS / "real" / "dpo.yaml")
 QWEN = ("--policy", CONFIGS / "model" / "qwen2.5_0.5b.yaml")
@@ -14,6 +20,16 @@ def test_a_model_behind_a_recipe_with_adapters_takes_them_and_says_so(caplog):
     _, _, advice = caplog.text.partition("--policy.lora '")
     again = parse(*REAL, *QWEN, "--policy.lora", advice.partition("'")[0])
     assert again.policy.lora == parse(*REAL).policy.lora
+
+
+def test_what_to_type_parses_where_a_setting_has_quotes(caplog, tmp_path):
+    lora = {"r": 4, "target_modules": "*no: 'q'", "exclude_modules": ["[ab]", "c"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"policy": {"lora": lora}}))
+    values = Namespace(optimization=None, **{"policy.lora": None})
+    [said] = undone(values, [], [tmp_path / "mine.yaml"])
+    words = shlex.split(said.partition("type ")[2].partition(" to train")[0])
+    assert words[0] == "--policy.lora"
+    assert yaml.safe_load(words[1]) == lora
 
 
 def test_of_two_recipes_the_later_ones_adapters_count(caplog):
