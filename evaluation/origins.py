@@ -24,6 +24,7 @@ _SUFFIX = ".ckpt"
 # Of a run's policy: what a model that it has written is read with, too. Its code is run only where that is typed.
 _STILL_MEANT = ("template", "attention")
 _BENEATH_ADAPTERS = ("dtype", "quantization")  # whole models say theirs in config.json
+_ROWS = {"dtype": "dtype", "quantization": "4-bit base weights"}  # of a model card
 _NOT_MEANT = ("trust_remote_code", "gradient_checkpointing")
 
 
@@ -121,7 +122,7 @@ def _of_folder(source: str, path: Path, gguf_file: str | None = None) -> Origin:
     template = _template_in_card(path / CARD)
     settings = {} if template is None else {"template": template}
     if template is not None and (path / ADAPTER_CONFIG).is_file():  # whole models say it in config.json
-        settings |= _dtype_in_card(path / CARD)
+        settings |= _beneath_in_card(path / CARD)
     told_by = None if template is None else str(path / CARD)
     adapters = _adapters_of(source, gguf_file)
     base = None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
@@ -153,10 +154,11 @@ def _told_by(checkpoint: Path) -> str:
     return next(str(folder / _CONFIG) for folder in checkpoint.absolute().parents if (folder / _CONFIG).is_file())
 
 
-def _dtype_in_card(card: Path) -> dict[str, str]:
-    """The precision of the base while adapters were trained over it; their own files have fp32 for any."""
-    found = re.search(r"^\| dtype \| (float32|bfloat16|float16) \|$", card.read_text(encoding="utf-8"), re.MULTILINE)
-    return {} if found is None else {"dtype": found[1]}
+def _beneath_in_card(card: Path) -> dict[str, Any]:
+    """Precision and 4 bits of the base while adapters were trained over it; their own files have fp32 for any."""
+    text = card.read_text(encoding="utf-8")
+    found = {name: re.search(rf"^\| {row} \| (.+) \|$", text, re.MULTILINE) for name, row in _ROWS.items()}
+    return {name: yaml.safe_load(row[1]) for name, row in found.items() if row is not None}
 
 
 def _template_in_card(card: Path) -> dict[str, Any] | None:

@@ -63,7 +63,7 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
 
 
 def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a model's files, by option: its precision, and the template it was trained with.
+    """The settings in a model's files, by option: precision, 4 bits beneath adapters, the template of the training.
 
     Args:
         stated: what is known of `PolicyConfig`: where the model lies.
@@ -76,6 +76,8 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     locate(policy.source, policy.gguf_file)
     known = {} if policy.gguf_file is not None else origin_of(policy.source).settings
     own = {} if "dtype" in stated else {"policy.dtype": known.get("dtype") or own_dtype(policy)}
+    if known.get("quantization") and "quantization" not in stated:
+        own["policy.quantization"] = known["quantization"]
     return own | {f"policy.template.{name}": value for name, value in known.get("template", {}).items()}
 
 

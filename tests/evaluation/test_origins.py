@@ -13,10 +13,12 @@ from support.word_tokenizer import word_tokenizer
 
 from evaluation.asking.questions import DocumentQuestions, PromptRules
 from evaluation.asking.sides import Prepared, Side
+from evaluation.command import parse_evaluation
 from evaluation.origins import origin_of
 from evaluation.own_settings import own_settings
 from evaluation.running.batching import Batching
-from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
+from lit_longpo.export.card import model_card
+from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate, Quantization
 
 USER = "Read: {context}\nAsk: {question}\n---\n"
 
@@ -97,6 +99,25 @@ def test_adapters_are_read_over_the_precision_that_they_were_trained_over(run, p
         assert own_settings({"source": str(source)})["policy.dtype"] == "bfloat16"
     assert "policy.dtype" not in own_settings({"source": str(copied), "dtype": "float32"})
     assert own_settings({"source": str(policy_folder)})["policy.dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    "quantization", ["4bit", {"type": "fp4", "double": False, "compute_dtype": "float16"}], ids=str
+)
+def test_adapters_are_read_over_the_bits_that_they_were_trained_over(quantization, run, tmp_path):
+    """`evaluate` asked them over the whole base, another model than the training's; `ask` did not."""
+    made = shutil.copytree(run, tmp_path / "version_0")
+    config = yaml.safe_load((made / "config.yaml").read_text())
+    config["policy"]["quantization"] = quantization
+    (made / "config.yaml").write_text(yaml.safe_dump(config))
+    (made / "model" / "README.md").write_text(model_card(config, {}, adapters=True))
+    copied = shutil.copytree(made / "model", tmp_path / "elsewhere")
+    for source in (made / "model", copied):
+        words = ["--config", "configs/eval/needle.yaml", "--model", str(source), "--output", str(tmp_path / "report")]
+        assert parse_evaluation(words)[1].policy.quantized == (
+            Quantization() if quantization == "4bit" else Quantization(**quantization)
+        )
+        assert "policy.quantization" not in own_settings({"source": str(source), "quantization": None})
 
 
 def test_a_whole_model_is_read_in_the_precision_of_its_files(policy_folder, tmp_path):
