@@ -17,9 +17,9 @@ from lit_longpo.errors import InputError, first_names
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
-from lit_longpo.policy.weights.quantization import settle_maps
+from lit_longpo.policy.weights.quantization import settle_maps, stored_quantization
 from lit_longpo.policy.weights.twice import refuse_twice
-from lit_longpo.policy.weights.whole import hold_experts_as, refuse_unsaveable, stay_whole
+from lit_longpo.policy.weights.whole import hold_experts_as, refuse_integers, refuse_unsaveable, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     if isinstance(options.get("quantization_config"), Mxfp4Config):
         hold_experts_as(model, options["dtype"])
     refuse_unsaveable(model, source)
+    if config is not None and stored_quantization(config) is None:
+        refuse_integers(_folder_of(source, options.get("revision")))
     _untie(model)
     settle_maps(model)
     stay_whole(model)
@@ -122,10 +124,15 @@ def cached_commit(source: str, revision: str | None) -> str | None:
         source: folder, of which there is none, or hub name.
         revision: branch, tag or commit; `None` for the main branch.
     """
+    return None if Path(source).is_dir() else getattr(_folder_of(source, revision), "name", None)
+
+
+def _folder_of(source: str, revision: str | None) -> Path | None:
+    """Where the files lie; `None` if this machine has kept none."""
     if Path(source).is_dir():
-        return None
+        return Path(source)
     path = try_to_load_from_cache(source, "config.json", revision=revision)
-    return Path(path).parent.name if isinstance(path, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def _read(source: str, **options: Any) -> PreTrainedModel:

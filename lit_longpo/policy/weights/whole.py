@@ -4,10 +4,12 @@ Files in MXFP4 and gguf can be read whole. All others are refused, and so is wha
 """
 
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 import transformers
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.quantization_config import Mxfp4Config
 
@@ -93,6 +95,27 @@ def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
             f"({getattr(method, 'value', method)}), which transformers cannot write; set the source to the model "
             "before quantisation"
         )
+
+
+def refuse_integers(folder: Path | None) -> None:
+    """Refuse integers in the place of weights, which transformers would take for numbers of full precision.
+
+    Args:
+        folder: of files that say nothing of a quantisation; `None` if they are not at hand.
+
+    Raises:
+        InputError: naming one of them.
+    """
+    for file in () if folder is None else sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
+            weights = [name for name in tensors.keys() if name.endswith("weight")]  # noqa: SIM118
+            kinds = {name: str(tensors.get_slice(name).get_dtype()) for name in weights}
+        if found := [name for name, kind in kinds.items() if kind.startswith(("I", "U"))]:
+            raise InputError(
+                f"expected weights of full precision in {file}, got integers ({kinds[found[0]]}) in {len(found)}, for "
+                f"example {found[0]}, and no `quantization_config` in config.json that says what they stand for; set "
+                "the source to the model before quantisation"
+            )
 
 
 def stay_whole(model: PreTrainedModel) -> None:

@@ -151,6 +151,15 @@ def test_quantised_weights_are_refused(tmp_path):
         policy.load()
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32], ids=str)
+def test_integers_without_a_word_on_their_scale_are_refused(dtype, tmp_path):
+    """transformers takes them for the weights themselves: other logits, and no error."""
+    policy = changed(tmp_path, lambda weights: weights.update({UP: (weights[UP] * 127).to(dtype)}))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").get_parameter(UP).is_floating_point()
+    with pytest.raises(ValueError, match=rf"full precision in .*model\.safetensors, got integers \(.*\) in 1, .* {UP}"):
+        policy.load()
+
+
 @needs_deepspeed
 @pytest.mark.parametrize("what", LACKING)
 def test_under_zero3_too_before_anything_is_split(what, tmp_path):
