@@ -169,6 +169,6 @@ def has_owner(folder: Path) -> bool | None:
     try:
         with (folder / _LOCK).open("r+b") as file:  # network file systems lock what can be written to
             taken = take(file)
-    except OSError:  # a run of before such folders had owners; or its folder cannot be read
+    except OSError:  # no run of ours, or its folder cannot be read
         return None
     return None if taken is None else not taken

@@ -104,7 +104,7 @@ def _packed(values: Mapping[str, Any], tensor: Any) -> PackedBatch:
         examples=tuple(values["examples"]),
         leaps=values["leaps"],
         scored_tails=tuple(values["scored_tails"]),
-        sharing=_sharing(values.get("sharing")),  # files of before groups could share have none
+        sharing=_sharing(values["sharing"]),
     )
 
 

@@ -19,8 +19,6 @@ from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.builders.sources.worlds import WorldDocuments, WorldQuestions
 
-Prompt = RequestTemplate  # its earlier name
-
 __all__ = [
     "Build",
     "Chunking",
@@ -35,7 +33,6 @@ __all__ = [
     "LogProbGap",
     "LongPORecipe",
     "ModelJudge",
-    "Prompt",
     "QAFiles",
     "Refusal",
     "Repetition",

@@ -6,21 +6,18 @@ needs to go on, and a finished one to be checked.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
 from lit_longpo.files.locks import lock
-from lit_longpo.files.manifest import as_known_there, check_manifest, complete_lines
+from lit_longpo.files.manifest import check_manifest, complete_lines
 from lit_longpo.files.stored import line_of, stored_as, stored_line
 from lit_longpo.files.storing import check_there
 from lit_longpo.files.strict_json import RecordError, instead
 
 ANSWERS = "answers.jsonl"
-_LATER = ("tokenizer or chat template",)  # in manifests
-# Classes by the names they had when folders were first written, so that a build of then goes on.
-_WRITTEN_NAMES = {"ContainsGold": "SubEM", "RequestTemplate": "Prompt"}
 
 
 class Journal:
@@ -94,20 +91,15 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
     path = folder / ANSWERS
     with open(path, "a+b") as file:
         lock(file, folder, "build")
-        manifest = as_known_there(folder, manifest, _LATER)
         check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build", lines=[path])
         yield Journal(file, path)
 
 
 def describe(value: Any) -> Any:
-    """Settings as JSON: class names and fields; fields marked `runtime` change no result and are left out.
-
-    So are fields marked `later` that say nothing: folders of before they were there go on.
-    """
-    name = _WRITTEN_NAMES.get(type(value).__name__, type(value).__name__)
+    """Settings as JSON: class names and fields; fields marked `runtime` change no result and are left out."""
+    name = type(value).__name__
     if is_dataclass(value) and not isinstance(value, type):
-        told = (item for item in fields(value) if item.init and not item.metadata.get("runtime"))
-        settings = [item.name for item in told if not _is_silent(item, value)]
+        settings = [item.name for item in fields(value) if item.init and not item.metadata.get("runtime")]
         return {"class": name} | {setting: describe(getattr(value, setting)) for setting in settings}
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
@@ -119,7 +111,3 @@ def describe(value: Any) -> Any:
         return str(value)
     # somebody's own class
     return {"class": name} | {key: describe(item) for key, item in vars(value).items() if not key.startswith("_")}
-
-
-def _is_silent(item: Field[Any], value: Any) -> bool:
-    return bool(item.metadata.get("later") and getattr(value, item.name) == item.default)

@@ -12,7 +12,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,14 +62,14 @@ class _Recorded:
     Args:
         url: where it came from.
         sizes: bytes of what it became, by path in the folder.
-        sha256: of its content; `None` in records of before.
-        digests: sha256 of what it became, by path in the folder; none in records of before.
+        sha256: of its content.
+        digests: sha256 of what it became, by path in the folder.
     """
 
     url: str
     sizes: dict[str, int]
-    sha256: str | None = None
-    digests: dict[str, str] = field(default_factory=dict)
+    sha256: str
+    digests: dict[str, str]
 
     def is_whole(self, folder: Path) -> bool:
         """Whether everything it became is there, as it was."""
@@ -162,7 +162,7 @@ def fetch(file: RemoteFile, folder: Path) -> str:
 def _check_unchanged(file: RemoteFile, folder: Path, expected: str) -> None:
     """A file that nobody pinned is what it was when it was fetched first."""
     known = _recorded(folder).get(file.path)
-    if known is not None and known.url == file.url and known.sha256 not in (None, expected):
+    if known is not None and known.url == file.url and known.sha256 != expected:
         raise DownloadError(
             f"expected {file.url} to have sha256 {known.sha256} as when it was fetched before, got {expected}; it was "
             f"changed where it is published: delete {folder} to take the new one, whose scores are not to be compared"

@@ -74,12 +74,8 @@ def method(sample: ClusteredScores) -> str:
     Args:
         sample: of a whole report.
     """
-    unknown = bool(sample.scores) and not all(sample.contexts or ("",))
     over = f"{sample.num_contexts:,} contexts, each drawn with all of its examples"
-    if unknown:
-        over = "examples, as these predictions do not say which of them share a context (stored by an earlier version)"
-    elif sample.num_contexts == len(sample):
-        over = "examples"
+    over = "examples" if sample.num_contexts == len(sample) else over
     return (
         f"{CONFIDENCE:.0%} intervals: percentile bootstrap over {over}; {RESAMPLES:,} resamples, seeded; a mean of "
         "tasks resamples within each task, those about the same contexts together. Where all have one score, the "

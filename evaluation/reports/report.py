@@ -32,7 +32,7 @@ class Prediction:
         groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
         num_tokens: tokens of the filled template, before truncation; 0 if not counted.
         num_lost: of them, cut out of the middle.
-        context: what it was about: predictions with equal ones share a context; empty in reports of before.
+        context: what it was about: predictions with equal ones share a context.
     """
 
     id: str

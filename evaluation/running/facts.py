@@ -90,17 +90,14 @@ def chat_hash(prompt_format: PromptFormat) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def used_in(used: Mapping[str, bool | None]) -> str:
+def used_in(used: Mapping[str, bool]) -> str:
     """Which prompts were wrapped in the chat template, task by task.
 
     Args:
-        used: whether all prompts of a task were; `None` where that was not written down.
+        used: whether all prompts of a task were.
     """
-    plain = [task for task, is_used in used.items() if is_used is False]
-    unknown = [task for task, is_used in used.items() if is_used is None]
-    said = [f"no prompt of {' '.join(plain)}"] if plain else []
-    said += [f"not written down for {' '.join(unknown)}"] if unknown else []
-    return ", ".join(said) or "every prompt"
+    plain = [task for task, is_used in used.items() if not is_used]
+    return f"no prompt of {' '.join(plain)}" if plain else "every prompt"
 
 
 def _chat_settings(prompt_format: PromptFormat) -> dict[str, object]:

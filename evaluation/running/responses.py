@@ -13,14 +13,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.locks import lock
-from lit_longpo.files.manifest import (
-    MANIFEST,
-    as_known_there,
-    check_manifest,
-    check_manifest_early,
-    complete_lines,
-    read_manifest,
-)
+from lit_longpo.files.manifest import MANIFEST, check_manifest, check_manifest_early, complete_lines, read_manifest
 from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
 from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy import PromptFormat
@@ -29,7 +22,6 @@ from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
-_LATER = ("tokenizer",)  # in manifests
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 _NOTES = {"benchmark settings": Mapping[str, object], "max_length": int, "name": str}  # that a report is made with
 
@@ -49,9 +41,9 @@ class StoredResponse:
         num_tokens: tokens of the filled template, before truncation.
         num_lost: of them, cut out of the middle.
         record: hash of the record that was asked about.
-        in_chat: whether the prompt was wrapped in the chat template; `None` in files of before.
-        thinks: whether the prompt opened thoughts, which the text then goes on with; `None` in files of before.
-        at_limit: whether its limit of tokens ended it, not the model; `None` in files of before.
+        in_chat: whether the prompt was wrapped in the chat template.
+        thinks: whether the prompt opened thoughts, which the text then goes on with.
+        at_limit: whether its limit of tokens ended it, not the model.
     """
 
     id: str
@@ -60,19 +52,19 @@ class StoredResponse:
     num_tokens: int
     num_lost: int
     record: str
-    in_chat: bool | None = None
-    thinks: bool | None = None
-    at_limit: bool | None = None
+    in_chat: bool
+    thinks: bool
+    at_limit: bool
 
     @property
     def answer(self) -> str:
         """What the text says behind its last thoughts; empty if it was cut off within them."""
-        return without_thoughts(self.response, opened=bool(self.thinks))
+        return without_thoughts(self.response, opened=self.thinks)
 
     @property
     def has_thoughts(self) -> bool:
         """Whether there are thoughts before the answer."""
-        return has_thoughts(self.response, opened=bool(self.thinks))
+        return has_thoughts(self.response, opened=self.thinks)
 
 
 class Responses:
@@ -193,7 +185,6 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        manifest = as_known_there(folder, manifest, _LATER)
         check_manifest(folder, manifest, KIND, notes, lines=folder.glob("*.jsonl"))
         yield Responses(folder)
 

@@ -30,20 +30,20 @@ class TaskScores:
         table: official numbers; empty if nothing is answered.
         num_chosen: examples that were to be answered.
         num_examples: examples that the task has.
-        in_chat: whether all prompts were wrapped in the chat template; `None` if that was not written down.
+        in_chat: whether all prompts were wrapped in the chat template.
         num_thought: answers that came behind thoughts, in any of their calls, which are left out.
         num_cut_off: of them, those that have nothing but thoughts.
-        num_at_limit: answers that their limit of tokens ended; `None` if that was not written down.
+        num_at_limit: answers that their limit of tokens ended.
     """
 
     predictions: tuple[Prediction, ...]
     table: Mapping[str, float] = field(default_factory=dict)
     num_chosen: int = 0
     num_examples: int = 0
-    in_chat: bool | None = None
+    in_chat: bool = False
     num_thought: int = 0
     num_cut_off: int = 0
-    num_at_limit: int | None = None
+    num_at_limit: int = 0
 
 
 def subset(
@@ -140,11 +140,10 @@ def score_task(
     scored = zip(done, said, scores, strict=True)
     predictions = tuple(benchmark.placed(_prediction(*row, text, score)) for row, text, score in scored)
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
-    in_chat = _in_chat([row for _, rows in done for row in rows])
+    in_chat = all(row.in_chat for _, rows in done for row in rows)
     thought = [rows[-1] for _, rows in done if any(row.has_thoughts for row in rows)]
     cut_off = sum(row.has_thoughts and not row.answer for row in thought)
-    ended = [rows[-1].at_limit for _, rows in done]
-    at_limit = None if None in ended else sum(map(bool, ended))
+    at_limit = sum(rows[-1].at_limit for _, rows in done)
     return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off, at_limit)
 
 
@@ -154,11 +153,6 @@ def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
     if answer or not row.response or benchmark.counts(example.answered("", 0.0)):
         return answer
     return THINKS
-
-
-def _in_chat(rows: Sequence[StoredResponse]) -> bool | None:
-    asked = {row.in_chat for row in rows}
-    return None if None in asked else asked == {True}
 
 
 def _scores(benchmark: Benchmark, answers: Sequence[tuple[Example, str]], device: torch.device | str) -> list[float]:

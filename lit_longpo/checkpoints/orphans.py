@@ -27,6 +27,6 @@ def remove_orphans(folder: Path, *, numbered: bool) -> None:
 
 
 def _left_alone(folder: Path) -> Iterator[Path]:
-    """The other versions that no living run owns; versions from before there were locks are left alone."""
+    """The other versions that no living run owns; those of which that cannot be known are left alone."""
     others = (other for other in sorted(folder.parent.glob("version_*")) if other != folder and other.is_dir())
     return (other for other in others if has_owner(other) is False)

@@ -113,7 +113,7 @@ def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:
 
 
 def validation_due(checkpoint: dict[str, Any]) -> bool:
-    """Whether a resumed run has to validate first; False for checkpoints of older versions, which do not say."""
+    """Whether a resumed run has to validate first; False for checkpoints of other trainers, which do not say."""
     return bool(checkpoint.get(_DUE))
 
 

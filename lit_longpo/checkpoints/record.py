@@ -21,16 +21,6 @@ _OF_TRAINER = (
 )
 # The last two but one are of mixtures.
 _OF_DATA = ("max_tokens", "max_examples", "share_prompts", "rows_by", "seed", "weights", "smaller", "num_workers")
-# Settings that records did not hold from the start, and what they were before.
-_OF_POLICY_BEFORE: Settings = {
-    "policy.quantization": None,
-    "policy.train_only": [],
-    "policy.freeze": [],
-    "policy.added_tokens": [],
-    "policy.added_special_tokens": [],
-}
-_OF_LORA_BEFORE: Settings = {"policy.lora.use_rslora": False, "policy.lora.use_dora": False}
-_OF_IPO_BEFORE: Settings = {"per_token": False}
 # A whole number counts rows, another is a share of them: 1 is one row, 1.0 all.
 _ROWS_OR_SHARE = ("trainer.limit_train_batches", "trainer.overfit_batches")
 _MEANT_BY_NONE: Settings = {"trainer.gradient_clip_algorithm": "norm"}
@@ -109,17 +99,10 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     Settings that only one of the two has are left out, and so are settings inside of one that differs.
 
     Args:
-        record: of the checkpoint; old ones hold the objective's name in place of settings.
+        record: of the checkpoint; empty for one that another trainer wrote.
         settings: of the run that is about to resume.
     """
-    then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
-    now = plain_json(settings)
-    unsaid = (_OF_POLICY_BEFORE if "policy.source" in then else {}) | (
-        _OF_LORA_BEFORE if then.get("policy.lora") else {}
-    )
-    of_ipo = [name for name in ("model", "model.base") if then.get(name) == "IPO"]  # SoLoPO's base is another's loss
-    unsaid |= {f"{place}.{name}": value for place in of_ipo for name, value in _OF_IPO_BEFORE.items()}
-    then = unsaid | then
+    then, now = record.get("settings") or {}, plain_json(settings)
     for model in _MODELS:
         files, source = f"{model}.files", f"{model}.source"
         if not (then.get(files) and now.get(files)):

@@ -15,7 +15,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -45,13 +45,13 @@ class Manifest:
         strategy: class name of the strategy that wrote it.
         world_size: processes that wrote it.
         files: sizes in bytes, by path inside the folder.
-        checksums: CRC-32 of the files as eight hex digits, likewise; empty in folders of before.
+        checksums: CRC-32 of the files as eight hex digits, likewise.
     """
 
     strategy: str
     world_size: int
     files: dict[str, int]
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str]
 
     @classmethod
     def of(cls, folder: Path) -> "Manifest | None":
@@ -139,7 +139,7 @@ def fault(path: Path) -> str | None:
     if manifest is None:
         known = any((path / name).is_file() for name in _LAST_WRITTEN)
         return None if known else _other_folder(path)
-    if manifest.checksums and manifest.checksums.keys() != manifest.files.keys():
+    if manifest.checksums.keys() != manifest.files.keys():
         return f"its list of files is damaged ({MANIFEST}: not as many checksums as sizes)"
     there = {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
     for name, size in manifest.files.items():
@@ -160,17 +160,15 @@ def _is_archive(path: Path) -> bool:
 def damage(path: Path) -> str | None:
     """What is wrong with the contents of a checkpoint's files, in words; `None` if every checksum agrees.
 
-    Reads everything once. Folders of before have no checksums, which is said.
+    Reads everything once.
 
     Args:
         path: of a checkpoint without a `fault`.
     """
     if path.is_file():
         return _damage_in_archive(path)
-    manifest = Manifest.of(path)
+    manifest = Manifest.of(path)  # none in a folder that torch or DeepSpeed wrote without us
     checksums = manifest.checksums if manifest else {}
-    if not checksums:
-        log.warning("%s has no checksums (an earlier version wrote it): only names and sizes are compared", path)
     wrong = (name for name, checksum in checksums.items() if checksum_of(path / name) != checksum)
     name = next(wrong, None)
     return name and f"the checksum of {name} is another, so it is damaged"

@@ -1,6 +1,6 @@
 """A manifest of all that a folder's lines depend on, written before them, so that a killed run continues its own."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,21 +40,6 @@ def check_manifest(
     held = read_manifest(folder)
     stored = {name: value for name, value in held.items() if name not in (notes or {})}
     _refuse_other(path, stored, wanted, kind)
-
-
-def as_known_there(folder: Path, manifest: Mapping[str, Any], later: Collection[str]) -> dict[str, Any]:
-    """The manifest without what folders of before do not know, if this is one, so that they go on.
-
-    Args:
-        folder: of the run.
-        manifest: what will be compared.
-        later: names that came into manifests later.
-
-    Raises:
-        RecordError: the folder's own is damaged.
-    """
-    held = read_manifest(folder) if (folder / MANIFEST).exists() else manifest
-    return {name: value for name, value in manifest.items() if name not in later or name in held}
 
 
 def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:

@@ -87,7 +87,7 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
     """The JSON object in one line of one of our files, its fields unchecked.
 
     Args:
-        line: as `line_of` makes it; those of before have no checksum.
+        line: as `line_of` makes it; one that somebody has changed may have no checksum.
         where: file and line.
 
     Raises:
@@ -106,7 +106,7 @@ def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """An object without its checksum; those of before have none.
+    """An object without its checksum; it may have none, as one that somebody has changed.
 
     Args:
         row: as `sealed` makes it.

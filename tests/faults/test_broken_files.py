@@ -113,7 +113,7 @@ _FILES = [
     Written("checksums.json", {"a": "0" * 8}, lambda folder: changed(folder / "a"), ("a", 1), beside=("a",)),
     Written(
         "trec.jsonl",
-        asdict(StoredResponse("a", 0, "x", 4, 0, "h")),
+        asdict(StoredResponse("a", 0, "x", 4, 0, "h", False, False, False)),
         lambda folder: Responses(folder).of_task("trec"),
         ("num_tokens", True),
         "record",
@@ -244,7 +244,7 @@ def test_adapters_that_would_do_nothing_are_refused(change, tmp_path):
 
 
 def test_a_flipped_bit_in_a_stored_answer_is_found(tmp_path):
-    Responses(tmp_path).add("trec", [StoredResponse("a", 0, "the answer is 7 \u4e2d", 4, 0, "h")])
+    Responses(tmp_path).add("trec", [StoredResponse("a", 0, "the answer is 7 \u4e2d", 4, 0, "h", False, False, False)])
     path = tmp_path / "trec.jsonl"
     assert Responses(tmp_path).of_task("trec")[0].response == "the answer is 7 \u4e2d"
     path.write_bytes(path.read_bytes().replace(b"is 7", b"is 6"))
@@ -302,7 +302,7 @@ def test_what_is_written_beside_answers_is_as_it_was_written(tmp_path):
 
 def test_two_answers_to_one_question_are_named(tmp_path):
     """The same line twice says nothing new; another one would have won because it came later."""
-    row = StoredResponse("a", 0, "7", 4, 0, "h")
+    row = StoredResponse("a", 0, "7", 4, 0, "h", False, False, False)
     for extra in (row, replace(row, response="8", record="of another text")):
         Responses(tmp_path).add("trec", [row, extra])
         Responses(tmp_path).of_task("trec")

@@ -47,7 +47,10 @@ def write_answers(folder: Path) -> None:
 
 def write_responses(folder: Path) -> None:
     with open_responses(folder, SETTINGS, {"name": "needle"}) as responses:
-        responses.add("task", [StoredResponse(f"id {n}", 0, text, 5, 1, "0f") for n, text in enumerate(TEXTS)])
+        responses.add(
+            "task",
+            [StoredResponse(f"id {n}", 0, text, 5, 1, "0f", False, False, False) for n, text in enumerate(TEXTS)],
+        )
 
 
 KEPT: dict[str, tuple[Callable[[Path], None], Callable[[Path], dict[str, str]], tuple[str, ...]]] = {

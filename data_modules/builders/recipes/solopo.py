@@ -66,8 +66,8 @@ class SoLoPORecipe(Recipe):
     long_tokens: int = 7500
     short_distractors: int = 2
     filters: list[AnswerFilter] = field(default_factory=default_filters)
-    temperatures: tuple[float, ...] = field(default=(), metadata={"later": True})
-    wrong: Literal["drawn", "likeliest"] = field(default="drawn", metadata={"later": True})
+    temperatures: tuple[float, ...] = ()
+    wrong: Literal["drawn", "likeliest"] = "drawn"
 
     accepts = (QARecord,)
 

@@ -1,7 +1,7 @@
 """Questions with passages from question-answering files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from data_modules.builders.sources.base import Source, Unreadable, content_hash
 from data_modules.builders.sources.tokens import TextTokens
@@ -31,7 +31,7 @@ class QAFiles(Source):
     paths: tuple[str, ...]
     format: QAFormat = "auto"
     corpus: tuple[str, ...] = ()
-    first: int | None = field(default=None, metadata={"later": True})
+    first: int | None = None
 
     def __post_init__(self) -> None:
         check_numbers(self, "source.init_args.", first=(1, MOST_TOKENS))

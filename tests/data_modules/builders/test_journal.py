@@ -9,9 +9,7 @@ from support.byte_tokenizer import CHAT, byte_model
 
 from data_modules.builders.generators.requests import Completion
 from data_modules.builders.generators.transformers import TransformersGenerator
-from data_modules.builders.journal import ANSWERS, describe, open_journal
-from data_modules.builders.recipes.judges import SubEM
-from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.builders.journal import ANSWERS, open_journal
 from lit_longpo.errors import UserError
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy import PolicyConfig
@@ -62,12 +60,3 @@ def test_answers_to_another_chat_template_are_not_taken(tmp_path):
         open_journal(tmp_path / "new", {"seed": 0, "tokenizer or chat template": identities[1]}),
     ):
         pass
-    for manifest in ({"seed": 0}, {"seed": 0, "tokenizer or chat template": identities[1]}):
-        with open_journal(tmp_path / "old", manifest):
-            pass
-
-
-def test_settings_keep_the_names_that_older_folders_hold():
-    settings = describe(SoLoPORecipe())
-    assert settings["judge"] == describe(SubEM()) == {"class": "SubEM", "after": None}
-    assert settings["instruction"]["class"] == "Prompt"

@@ -117,11 +117,11 @@ def test_scores_that_agree_or_are_not_both_there_need_no_word(before, after):
     assert longer_answers(answered("a", **before), answered("a", **after)) == []
 
 
-def test_reports_of_before_fall_back_to_questions_and_say_so():
+def test_what_one_report_knows_of_contexts_holds_for_both():
     new = about(lambda item: "one" if item.id < "trec/2" else "two", report([1.0, 1.0, 0.0, 0.0]))
     old = report([0.0] * 4)
-    assert "stored by an earlier version" in compare(old, old).markdown()
-    assert "over 2 contexts" in compare(old, new).markdown()  # the same questions, so what one knows holds for both
+    assert "over examples" in compare(old, old).markdown()
+    assert "over 2 contexts" in compare(old, new).markdown()
 
 
 def test_tasks_and_examples_are_summed_up_apart():

@@ -94,7 +94,9 @@ def answered(bench, texts):
     """Responses to the first examples, as every process has them."""
     examples, responses = list(bench.examples("hotpotqa")), Responses()
     for example, text in zip(examples, texts, strict=False):
-        responses.remember("hotpotqa", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
+        responses.remember(
+            "hotpotqa", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example), False, False, False)]
+        )
     return examples, responses
 
 
@@ -143,12 +145,14 @@ def test_an_answer_cut_off_in_its_thoughts_counts_against_the_model(tmp_path):
     right = [f"The correct answer is ({example.answers[0]})" for example in examples]
     for opened, text in ((None, f"<think>{right[0]}? Or"), (True, f"{right[0]}? Or")):  # by the model, by its prompt
         for example, said in zip(examples, (text, f"<think>A</think>{right[1]}"), strict=True):
-            row = StoredResponse(example.id, 0, said, 10, 0, record_hash(example), thinks=opened)
+            row = StoredResponse(example.id, 0, said, 10, 0, record_hash(example), False, opened, False)
             responses.remember("longbench_v2", [row])
         part = score_task(bench, examples, responses, 503)
         assert [bench.counts(item) for item in part.predictions] == [True, True]
         assert [item.score for item in part.predictions] == [0, 1]
-    responses.remember("longbench_v2", [StoredResponse(examples[0].id, 0, "", 10, 0, record_hash(examples[0]))])
+    responses.remember(
+        "longbench_v2", [StoredResponse(examples[0].id, 0, "", 10, 0, record_hash(examples[0]), False, False, False)]
+    )
     empty = score_task(bench, examples, responses, 503).predictions[0]
     assert not bench.counts(empty)
 

@@ -9,7 +9,7 @@ from data_modules import MixtureDataModule, SyntheticDataModule
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.record import contradictions, is_slight, run_settings
-from lit_longpo.objectives import IPO, SFT, SoLoPO
+from lit_longpo.objectives import SFT
 from lit_longpo.policy import PolicyConfig
 
 
@@ -41,16 +41,6 @@ def test_one_row_is_not_all_of_them_and_clipping_goes_by_the_norm_where_nothing_
     """`1` is one row, `1.0` all of them; Python calls them equal."""
     differing = contradictions({"settings": {f"trainer.{name}": then}}, {f"trainer.{name}": now})
     assert differing == ({f"trainer.{name}": (then, now)} if said else {})
-
-
-def test_what_ipo_was_before_it_had_a_choice_is_known():
-    then = {"settings": {"model": "IPO", "model.beta": 0.1}}
-    now = IPO(per_token=True).settings
-    assert contradictions(then, now)["model.per_token"] == (False, True)
-    assert "model.per_token" not in contradictions(then, IPO().settings)
-    below = {"settings": {"model": "SoLoPO", "model.base": "IPO", "model.base.beta": 0.1}}
-    assert contradictions(below, SoLoPO(base=IPO(per_token=True)).settings) == {"model.base.per_token": (False, True)}
-    assert not contradictions(below, SoLoPO(base=IPO()).settings)
 
 
 def card(folder, policy_folder, steps, resume=None):

@@ -6,7 +6,6 @@ import pytest
 from support.builders import RECORD, bench, drive
 
 from data_modules.builders.generators.requests import Completion, RequestTemplate
-from data_modules.builders.journal import describe
 from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
@@ -113,8 +112,3 @@ def test_the_likeliest_mistake_is_the_one_given_most_often():
     recipe = SoLoPORecipe(samples=16, wrong="likeliest", short_tokens=40, long_tokens=120)
     pair, _ = drive(recipe.steps(RECORD, bench()), sample(texts))
     assert pair.rejected == ("Rome",)
-
-
-def test_a_folder_of_before_these_settings_goes_on():
-    assert {"temperatures", "wrong"}.isdisjoint(describe(SoLoPORecipe()))
-    assert describe(SoLoPORecipe(temperatures=(1.0, 2.0)))["temperatures"] == [1.0, 2.0]
