@@ -116,11 +116,6 @@ def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 def refuse_file_name(text: str, field: str, where: str) -> None:
     """Refuse the name of a file that is there, from the working folder or from the folder of the record's own file.
 
-    Args:
-        text: of a record.
-        field: its name.
-        where: file and line.
-
     Raises:
         RecordError: naming it.
     """

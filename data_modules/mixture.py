@@ -207,11 +207,7 @@ def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] |
 
 
 def _told_left_out(name: str, count: int, total: int) -> int:
-    """How many training examples of a source are left out, said in the log.
-
-    Raises:
-        InputError: all of them are.
-    """
+    """How many training examples of a source are left out, said in the log."""
     if count == total:
         raise InputError(
             f"expected training examples of {name!r} about documents that no other source validates on, got none of "

@@ -165,11 +165,7 @@ class QADataModule(PairDataModule):
         return list(passages.values())
 
     def _log_or_refuse(self, split: str, report: PairingReport) -> None:
-        """Log what was built; warn about, or refuse, records without a pair.
-
-        Raises:
-            ValueError: records hold no pair and `on_unbuildable` is "error".
-        """
+        """Log what was built; warn about, or refuse, records without a pair."""
         lines = [f"{split}: {line}" for line in report.lines()]
         if report.left_out and self.on_unbuildable == "error":
             raise InputError(

@@ -217,11 +217,7 @@ class ShortContextEvaluation(EvaluationRun):
 
 
 def _check_shots(shots: Mapping[str, int | None], manager: Any) -> None:
-    """Refuse tasks that have too few solved examples to show; the harness would end without a word on it.
-
-    Raises:
-        ValueError: naming the first.
-    """
+    """Refuse tasks that have too few solved examples to show; the harness would end without a word on it."""
     from lm_eval.tasks import get_task_dict
 
     for task, number in shots.items():
@@ -242,11 +238,7 @@ def _parts(tasks: Mapping[Any, Any]) -> Iterator[Any]:
 
 
 def _check_followed(settings: RunSettings) -> None:
-    """Refuse what the harness would not do.
-
-    Raises:
-        ValueError: naming it, and what to type.
-    """
+    """Refuse what the harness would not do."""
     usual = RunSettings()
     for name, instead in _NOT_FOLLOWED.items():
         value = attrgetter(name)(settings)

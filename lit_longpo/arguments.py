@@ -31,11 +31,7 @@ def _own(kind: Any) -> Arguments:
 
 
 def takes_null(hint: Any) -> bool:
-    """Whether a type leaves room for `None`.
-
-    Args:
-        hint: of an argument.
-    """
+    """Whether a type leaves room for `None`."""
     if hint in (Any, object, None, NoneType) or isinstance(hint, TypeVar):
         return True
     of_values = get_args(hint) if not isinstance(hint, type) and get_origin(hint) in _CHOICES else ()

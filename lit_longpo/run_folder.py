@@ -21,9 +21,6 @@ _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.t
 def claim_version(logger: Any) -> bool:
     """Make the folder of a logger of Lightning's that numbers its versions, so that no other run takes that number.
 
-    Args:
-        logger: of any kind.
-
     Returns:
         Whether the folder is new; not if the logger has none or was told its name.
     """
@@ -44,9 +41,6 @@ def claim_versions(loggers: Sequence[Any]) -> list[Any]:
 
     Lightning 2.6 lets each count the others' folders: the events of `version_0` are in `version_1`, which another run
     takes at the same time.
-
-    Args:
-        loggers: of any kind.
 
     Returns:
         Those whose folder is new.
@@ -71,11 +65,7 @@ def _numbers_alike(claimed: Any, logger: Any) -> bool:
 
 
 def folder_of_run(trainer: Any) -> Path:
-    """Where a run writes: the first logger's folder, or the root folder. A collective call, as it broadcasts.
-
-    Args:
-        trainer: of the run.
-    """
+    """Where a run writes: the first logger's folder, or the root folder. A collective call, as it broadcasts."""
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
@@ -91,11 +81,7 @@ def folder_of_logger(logger: Any, root: str) -> str:
 
 
 def release_versions(loggers: Sequence[Any]) -> None:
-    """Take back `claim_versions`: remove the folders of a run that was refused, if nothing was done in them.
-
-    Args:
-        loggers: that made new folders.
-    """
+    """Take back `claim_versions`: remove the folders of a run that was refused, if nothing was done in them."""
     for logger in loggers:
         folder = Path(logger.log_dir)
         if all(any(path.match(name) for name in _FIRST_FILES) for path in folder.glob("*")):
@@ -117,12 +103,7 @@ def typed_path(path: Path | str) -> str:
 
 @contextmanager
 def results_folder(folder: Path, trainer: Any) -> Iterator[Path]:
-    """A place to write to: the folder; in a trial another one on the same disk, which is deleted at the end.
-
-    Args:
-        folder: where a run's results belong.
-        trainer: of the run.
-    """
+    """A place to write to: the folder; in a trial another one on the same disk, which is deleted at the end."""
     if not keeps_nothing(trainer):
         yield folder
         return
@@ -161,11 +142,7 @@ def only_owner(folder: Path) -> Iterator[None]:
 
 
 def has_owner(folder: Path) -> bool | None:
-    """Whether a run that is alive owns the folder; `None` where that cannot be known.
-
-    Args:
-        folder: of a run.
-    """
+    """Whether a run that is alive owns the folder; `None` where that cannot be known."""
     try:
         with (folder / _LOCK).open("r+b") as file:  # network file systems lock what can be written to
             taken = take(file)

@@ -55,11 +55,7 @@ class Journal:
         self._where[key] = start
 
     def _load(self) -> None:
-        """Index the lines; a last line without an end was being written when the build died, and goes.
-
-        Raises:
-            RecordError: a line before the last one is damaged.
-        """
+        """Index the lines; a last line without an end was being written when the build died, and goes."""
         for number, (start, line) in enumerate(complete_lines(self._file), 1):
             with instead("delete the line to ask again"):
                 key, _ = _answer(line, f"{self._path}:{number}")

@@ -41,11 +41,7 @@ class Rehearsal(TextGenerator):
 
 
 def rehearse(build: Build) -> str:
-    """Prompts in full and the expected cost, as text; no model is loaded and nothing is written.
-
-    Args:
-        build: what would be run.
-    """
+    """Prompts in full and the expected cost, as text; no model is loaded and nothing is written."""
     total = build.num_records()
     rehearsal = Rehearsal()
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
@@ -57,11 +53,7 @@ def rehearse(build: Build) -> str:
 
 
 def _left_out(outcomes: Sequence[tuple[Outcome, list[str]]]) -> list[str]:
-    """Why records ask nothing; what becomes of the others depends on answers.
-
-    Args:
-        outcomes: of records, with the keys of what each asked.
-    """
+    """Why records ask nothing; what becomes of the others depends on answers."""
     silent = [outcome for outcome, asked in outcomes if not asked]
     told = "; ".join(f"{reason}: {count}" for reason, count in Counter(one.reason for one in silent).items())
     return [f"{len(silent)} of {len(outcomes)} records ask nothing and make no pair ({told})"] if silent else []

@@ -108,9 +108,6 @@ class BuildReport:
     def check(self, num_records: int) -> None:
         """Compare what became of the records with how many were read.
 
-        Args:
-            num_records: of the source, counted before.
-
         Raises:
             LostRecordsError: records are lost or doubled.
         """

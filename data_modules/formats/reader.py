@@ -117,11 +117,7 @@ class RecordReader:
             self._told.add(note)
 
     def _pair(self, parser: PairParser, where: str, record: Record) -> PreferencePair:
-        """The pair of a record under our names, by the first record's layout.
-
-        Raises:
-            RecordError: it is malformed, or would be another pair if it came first.
-        """
+        """The pair of a record under our names, by the first record's layout."""
         other = self._matching(record) if self.format == "auto" else None
         if other is None or other.name == parser.layout.name:
             return parser(where, record)

@@ -38,12 +38,7 @@ class Selection:
         return items
 
     def filter(self, reason: str, items: Sequence[Item]) -> Sequence[Item]:
-        """Count the records that a setting has left out; returns the others.
-
-        Args:
-            reason: why they were left out.
-            items: the records that are left.
-        """
+        """Count the records that a setting has left out; returns the others."""
         self.filtered[reason] = self.filtered.get(reason, 0) + self.left - len(items)
         return items
 
@@ -66,9 +61,6 @@ class Account:
 
     def line(self, trained: int) -> str:
         """The account in words, once its sum is checked.
-
-        Args:
-            trained: examples that were trained on.
 
         Raises:
             LostRecordsError: records are lost or doubled.

@@ -12,10 +12,6 @@ _TEXTS = ("id", "question", "short_context", "long_context", "chosen")
 def check_sequence(module: str, pairs: Any) -> None:
     """Refuse what cannot be counted and gone through twice.
 
-    Args:
-        module: name of the class.
-        pairs: what it gave.
-
     Raises:
         InputTypeError: it is no sequence, by what it can do: who reads pairs as they are asked for need not derive one.
     """
@@ -27,10 +23,6 @@ def check_sequence(module: str, pairs: Any) -> None:
 
 def checked_pairs(module: str, pairs: Iterable[Any]) -> Iterator[PreferencePair]:
     """The pairs one by one, if they are some.
-
-    Args:
-        module: name of the class.
-        pairs: what it gave.
 
     Raises:
         InputTypeError: one is another object, or has another type than text where text is read.

@@ -30,13 +30,7 @@ def longest_of(
     tokenise: Callable[[list[PreferencePair]], Iterable[EncodedPair]],
     source: str,
 ) -> LongestExample | None:
-    """Tokens of the largest pair; `None` if there is none.
-
-    Args:
-        pairs: all of them.
-        tokenise: makes examples of some.
-        source: what they come from.
-    """
+    """Tokens of the largest pair; `None` if there is none."""
     count = 0
 
     def counted() -> Iterable[PreferencePair]:

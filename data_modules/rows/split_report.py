@@ -59,13 +59,7 @@ class SplitReport:
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in notes.items()})
 
     def counted(self, pairs: Iterable[PreferencePair], form: PromptFormat, views: Views) -> Iterator[PreferencePair]:
-        """The pairs, counted on their way.
-
-        Args:
-            pairs: of the split.
-            form: tokenizer and template.
-            views: what the objective asks.
-        """
+        """The pairs, counted on their way."""
         reads_rejected = any(view.role == "rejected" for view in (*views.policy, *views.reference))
         for pair in self.suspect.counted(pairs):
             answers = [answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected)]

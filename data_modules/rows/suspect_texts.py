@@ -59,11 +59,7 @@ class SuspectTexts:
             yield pair
 
     def warnings(self, records: int) -> Iterator[str]:
-        """What was found, a line for each kind.
-
-        Args:
-            records: in all.
-        """
+        """What was found, a line for each kind."""
         if self.printed:
             counts = ", ".join(f"{number} in `{name}`" for name, number in self.printed.items())
             yield (

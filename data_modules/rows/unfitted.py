@@ -49,10 +49,6 @@ def encode_answers(
 ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[bool, ...]]:
     """What follows the prompt of a conversation's first question: answers, later questions between them.
 
-    Args:
-        prompt_format: tokenizer and template.
-        conversation: questions and their answers.
-
     Returns:
         Token ids; True where an answer's token is, which alone is scored; True where the template wrote the token.
         Shape: (tokens,) each.

@@ -110,12 +110,7 @@ class FactQuestion:
 
 
 def world_seed(seed: int, number: int) -> int:
-    """The seed of one of many worlds; those of two seeds are others, up to a million of them.
-
-    Args:
-        seed: of all of them.
-        number: of this one.
-    """
+    """The seed of one of many worlds; those of two seeds are others, up to a million of them."""
     return seed * 1_000_003 + number
 
 

@@ -126,10 +126,6 @@ def fetch(file: RemoteFile, folder: Path) -> str:
 
     What an interrupted download left is continued. A file under its own name is always whole.
 
-    Args:
-        file: which.
-        folder: of the benchmark.
-
     Returns:
         Sha256 of its content.
 

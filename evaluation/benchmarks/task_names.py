@@ -27,12 +27,7 @@ _TWINS = {own: of_ruler for of_ruler, own in reversed(list(TWINS.items()))} | di
 
 
 def unknown_tasks(unknown: Sequence[str], known: Collection[str]) -> InputError:
-    """The error about tasks that a benchmark does not know, or about no tasks at all.
-
-    Args:
-        unknown: names.
-        known: those of the benchmark.
-    """
+    """The error about tasks that a benchmark does not know, or about no tasks at all."""
     got = ", ".join(unknown) or "none"
     return InputError(f"expected tasks of {', '.join(known)}, got {got}; correct `tasks`{elsewhere(unknown, known)}")
 

@@ -59,13 +59,7 @@ def joins_words(answer: str) -> bool:
 
 
 def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> float:
-    """The score of the accepted answer that fits best; 0 without any.
-
-    Args:
-        name: which score.
-        prediction: generated text.
-        answers: accepted ones.
-    """
+    """The score of the accepted answer that fits best; 0 without any."""
     return max((ANSWER_SCORES[name](prediction, answer) for answer in answers), default=0.0)
 
 

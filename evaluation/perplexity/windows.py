@@ -49,10 +49,6 @@ class Windows:
     def starts(self, length: int, num_tokens: int) -> list[int]:
         """Where windows of a length begin; the last possible start is left out unless it is the only one.
 
-        Args:
-            length: of the windows.
-            num_tokens: of the sequence.
-
         Raises:
             ValueError: the sequence is shorter.
         """

@@ -11,10 +11,6 @@ Pair = tuple[Prediction, Prediction]
 def check_comparable(first: BenchmarkReport, second: BenchmarkReport) -> None:
     """Refuse reports whose scores do not measure the same.
 
-    Args:
-        first: report of the first model.
-        second: report of the second model.
-
     Raises:
         InputError: the benchmarks, protocols or scores differ.
     """

@@ -118,10 +118,6 @@ def compare_files(a: Path, b: Path) -> str:
 def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
     """Paired differences over the examples that both reports have.
 
-    Args:
-        first: report of the first model.
-        second: report of the second model.
-
     Raises:
         ValueError: the benchmarks, protocols or scores differ, an id does not mean the same question in both, or no
             id is in both.

@@ -69,11 +69,7 @@ class ClusteredScores:
 
 
 def method(sample: ClusteredScores) -> str:
-    """How intervals of these scores are made, in words.
-
-    Args:
-        sample: of a whole report.
-    """
+    """How intervals of these scores are made, in words."""
     over = f"{sample.num_contexts:,} contexts, each drawn with all of its examples"
     over = "examples" if sample.num_contexts == len(sample) else over
     return (
@@ -169,10 +165,6 @@ def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -
     """Means of samples with replacement, of whole contexts. Shape: (RESAMPLES,). The same array for the same arguments.
 
     It is not writable.
-
-    Args:
-        scores: the original sample.
-        name: seeds the draws.
     """
     sample = ClusteredScores.of(scores)
     return _draws(sample.scores, sample.clusters, 0, name)

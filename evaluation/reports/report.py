@@ -83,11 +83,7 @@ class TruncationCounts:
 
 
 def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, TruncationCounts]:
-    """What truncation did, by task.
-
-    Args:
-        prompts: of each task.
-    """
+    """What truncation did, by task."""
     report = {}
     for task, items in prompts.items():
         cuts = list(items)

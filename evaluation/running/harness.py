@@ -131,16 +131,7 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
 
 
 def _check_room(requests: Sequence[Any], positions: int, usual: int) -> None:
-    """Refuse answers that leave no room for a prompt; the harness would end in an AssertionError.
-
-    Args:
-        requests: the harness's, of tasks that generate.
-        positions: that the model reads.
-        usual: tokens of an answer where a task does not say.
-
-    Raises:
-        InputError: naming the task.
-    """
+    """Refuse answers that leave no room for a prompt; the harness would end in an AssertionError."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     for request in requests:
@@ -176,12 +167,7 @@ def _thinking(context: Tensor, found: Tensor, tokenizer: Any, read: Callable[[li
 
 
 def chat_options(prompt_format: PromptFormat, apply_chat_template: bool) -> dict[str, Any]:
-    """How the harness wraps its prompts: in the policy's chat template, below its system message, or in none.
-
-    Args:
-        prompt_format: the policy's.
-        apply_chat_template: whether it does.
-    """
+    """How the harness wraps its prompts: in the policy's chat template, below its system message, or in none."""
     system = prompt_format.template.system if apply_chat_template else None
     return {"apply_chat_template": apply_chat_template, "system_instruction": system}
 

@@ -13,9 +13,6 @@ _SHOWN = 600  # characters of a prompt's end that a report keeps
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """A task's scores, without standard errors and whatever is no number.
 
-    Args:
-        row: of the harness's table.
-
     Returns:
         By `<metric>,<filter>`, as the harness names them.
     """
@@ -80,11 +77,7 @@ def _of_first_filter(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _metric(part: str, found: Mapping[str, Any]) -> str:
-    """The first of a task's metrics that scores each of its questions from 0 to 1, the more the better.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The first of a task's metrics that scores each of its questions from 0 to 1, the more the better."""
     rows, rises = _of_first_filter(found["samples"][part]), found["higher_is_better"].get(part, {})
     for name in rows[0]["metrics"]:
         if rises.get(name) is not False and all(_is_share(row[name]) for row in rows):

@@ -19,10 +19,6 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
 
     Every record has been read then, and what a report asks of the benchmark has been asked once.
 
-    Args:
-        benchmark: what is asked.
-        tasks: of it.
-
     Raises:
         FileNotFoundError, ValueError: a record of any task cannot be read, or an id comes twice: answers are kept by
             id, so that the second record would get the answer to the first.
@@ -51,11 +47,6 @@ def _report_on(benchmark: Benchmark, example: Example) -> None:
 def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
     """The benchmark's score, which must lie between 0 and 1: a percentage would be read as a hundred times as much.
 
-    Args:
-        benchmark: whose rule counts.
-        example: that was asked.
-        prediction: the answer.
-
     Raises:
         InputError: it is not between 0 and 1.
     """
@@ -70,10 +61,6 @@ def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
 
 def each_id_once(examples: Iterable[Example], task: str) -> Iterator[Example]:
     """The examples, refused if an id comes twice: answers are stored by id, and the second would get the first's.
-
-    Args:
-        examples: of the task.
-        task: its name.
 
     Raises:
         InputError: an id comes twice.

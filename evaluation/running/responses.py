@@ -216,9 +216,6 @@ def _asked(benchmark: Benchmark) -> dict[str, object]:
 def stored_responses(folder: Path) -> Iterator[Responses]:
     """The responses that a run left, whatever it depended on.
 
-    Args:
-        folder: of a run.
-
     Raises:
         BlockingIOError: the run is still writing there.
     """

@@ -160,11 +160,7 @@ class Completions(Endpoint):
         return not decode(tokenizer.encode("a a", add_special_tokens=False)[-1:], self.prompt_format).startswith(" ")
 
     def _as_text(self, ids: Sequence[int]) -> str:
-        """What the server's tokenizer makes these tokens of.
-
-        Raises:
-            ValueError: there is no such text.
-        """
+        """What the server's tokenizer makes these tokens of."""
         tokenizer, front = self.prompt_format.tokenizer, self.prompt_format.added_in_front
         front = front if self.abilities.adds_front else ()
         text = str(tokenizer.decode(list(ids[len(front) :]), clean_up_tokenization_spaces=False))

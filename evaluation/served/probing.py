@@ -71,11 +71,7 @@ def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequenc
 def _check_tokenizer(
     connection: Connection, endpoint: Endpoint, prompt: Prompt, source: str, reply: Any
 ) -> tuple[bool, bool]:
-    """Whether the server puts a token before texts, and whether it counts tokens at all.
-
-    Raises:
-        ValueError: it makes another number of tokens of a text.
-    """
+    """Whether the server puts a token before texts, and whether it counts tokens at all."""
     whole, front = len(prompt.ids), len(endpoint.prompt_format.added_in_front)
     if not isinstance(endpoint, Completions):
         return True, num_read(reply) is not None

@@ -251,14 +251,7 @@ def _records(rows: Sequence[PreferenceBatch]) -> list[str]:
 
 
 def replay_command(folder: Path, rows: Path, count: int, trainer: Trainer) -> str:
-    """The command that trains one step on the stored rows, from the run's last checkpoint if there is one.
-
-    Args:
-        folder: of the run.
-        rows: file of the rows.
-        count: how many there are.
-        trainer: of the run.
-    """
+    """The command that trains one step on the stored rows, from the run's last checkpoint if there is one."""
     if not (folder / "config.yaml").is_file():
         return f"read {rows} with lit_longpo.saved_rows.read_rows"
     words = ["python -m lit_longpo fit", f"--config {typed_path(folder / 'config.yaml')}"]

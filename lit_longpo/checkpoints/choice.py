@@ -103,11 +103,7 @@ class CheckpointChoice:
         check_loadable(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
 
     def _check_chosen(self, name: str) -> None:
-        """Refuse a word for what this process has not trained: Lightning asks its own callbacks.
-
-        Raises:
-            InputError: they have chosen nothing.
-        """
+        """Refuse a word for what this process has not trained: Lightning asks its own callbacks."""
         if not any(getattr(keeper, "best_model_path", "") for keeper in self._trainer.checkpoint_callbacks):
             raise InputError(
                 f"expected a checkpoint, or last, for --ckpt_path, got {name}, which only the process that has trained "

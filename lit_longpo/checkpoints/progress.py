@@ -86,11 +86,7 @@ def rows_so_far(trainer: Trainer) -> int:
 
 
 def taken(checkpoint: dict[str, Any]) -> Taken:
-    """The steps, epochs and rows before a checkpoint.
-
-    Args:
-        checkpoint: as Lightning has read it.
-    """
+    """The steps, epochs and rows before a checkpoint."""
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop is None or "epoch_progress" not in loop:
         return Taken()
@@ -100,11 +96,7 @@ def taken(checkpoint: dict[str, Any]) -> Taken:
 
 
 def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:
-    """Rows that a checkpoint counts but whose optimizer step had not ended; their gradients are lost.
-
-    Args:
-        checkpoint: as Lightning has read it.
-    """
+    """Rows that a checkpoint counts but whose optimizer step had not ended; their gradients are lost."""
     loop, settings = checkpoint.get("loops", {}).get("fit_loop"), checkpoint.get("run", {}).get("settings", {})
     if loop is None or loop["epoch_loop.batch_progress"]["is_last_batch"]:
         return 0

@@ -17,9 +17,6 @@ def draw_apart(rank: int) -> None:
 
     Until here they draw alike, as weights have to be made alike; masks that are the same on all ranks would be as good
     as those of one.
-
-    Args:
-        rank: this rank.
     """
     if rank:
         torch.manual_seed(torch.initial_seed() + (rank << 32))  # beyond every seed that a run can have

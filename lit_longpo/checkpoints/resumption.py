@@ -101,11 +101,7 @@ def passed_over(path: Path, damaged: str | None) -> bool:
 
 
 def starts_anew(trainer: Trainer) -> bool:
-    """Whether there is certainly no checkpoint to resume from, known before any is read.
-
-    Args:
-        trainer: about to fit.
-    """
+    """Whether there is certainly no checkpoint to resume from, known before any is read."""
     connector = trainer._checkpoint_connector
     return isinstance(connector, ResumingConnector) and not connector.named and not connector.last
 
@@ -142,21 +138,12 @@ def _warn_of_passed(passed: Sequence[str]) -> None:
 
 
 def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
-    """The first checkpoint whose settings are those of this run; logs nothing about the others.
-
-    Args:
-        paths: whole checkpoints.
-        settings: of this run.
-    """
+    """The first checkpoint whose settings are those of this run; logs nothing about the others."""
     return next((path for path in paths if not _grave(read_record(path), settings)), None)
 
 
 def check_settings(path: Path, settings: Settings) -> None:
     """Refuse to resume from a checkpoint whose training had other settings than this run, slight ones apart.
-
-    Args:
-        path: a whole checkpoint.
-        settings: of this run.
 
     Raises:
         ValueError: naming each setting, the checkpoint's value and today's, and what to type.

@@ -127,9 +127,6 @@ def expected_states(trainer: Trainer) -> int:
     """Bytes of the optimizer's state after its first step, which it is tried on without memory of its own.
 
     0 for a module that is not ours, and for an optimizer that cannot be tried so: one that looks at its numbers.
-
-    Args:
-        trainer: whose policy is there.
     """
     from lit_longpo.planning.optimizer_states import optimizer_bytes  # the plan knows what a checkpoint is
 

@@ -168,11 +168,7 @@ def _say(signum: int, what: str) -> None:
 
 @contextmanager
 def ended_by_status(trainer: Any) -> Iterator[None]:
-    """Exit as programs do that a signal has ended: 143 after SIGTERM, 130 after Ctrl-C; Lightning says 0 and 1.
-
-    Args:
-        trainer: whose run it is.
-    """
+    """Exit as programs do that a signal has ended: 143 after SIGTERM, 130 after Ctrl-C; Lightning says 0 and 1."""
     connector = trainer._signal_connector = StopSignals(trainer)
     before = {signum: signal.getsignal(signum) for signum in _ASKING}
     connector.listen()

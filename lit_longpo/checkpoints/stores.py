@@ -32,9 +32,6 @@ def is_address(name: object) -> bool:
 def fetched(name: str | Path | None) -> Iterator[str | Path | None]:
     """A copy of a checkpoint on a disk while it is used, if it lies in an object store; anything else as it is.
 
-    Args:
-        name: path, address or word.
-
     Raises:
         InputError: nobody can read that address, or no file is there.
         StorageError: there is no room for the copy.
@@ -70,9 +67,6 @@ def refuse_root(root: str | Path) -> None:
 
 def refuse_last_elsewhere(keepers: list[Any]) -> None:
     """Refuse to look for "last" on the disk where an object store has this run's checkpoints.
-
-    Args:
-        keepers: callbacks that write checkpoints.
 
     Raises:
         InputError: naming the newest one there.

@@ -110,11 +110,7 @@ def replace(partial: Path, path: Path) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `folder` when it is whole; an error leaves none.
-
-    Args:
-        folder: what it becomes.
-    """
+    """An empty folder to write into, which takes the place of `folder` when it is whole; an error leaves none."""
     partial = partial_name(folder)
     discard(partial)
     partial.mkdir(parents=True)

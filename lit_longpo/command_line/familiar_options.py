@@ -214,12 +214,7 @@ def familiar(word: str, known: Container[str], typed: str | None = None) -> str 
 
 
 def familiar_value(option: str, typed: str) -> str | None:
-    """What another project's value of one of our options is called here; `None` if it is nobody's.
-
-    Args:
-        option: with its section.
-        typed: its value.
-    """
+    """What another project's value of one of our options is called here; `None` if it is nobody's."""
     name = option.rpartition(".")[2]
     ours = _OWN.get(name, _VALUES.get(name, lambda value: None))(typed.strip("'\""))
     return ours if ours != typed else None

@@ -121,11 +121,7 @@ def fragments_found() -> Iterator[list[Path]]:
 
 
 def _beside_here_or_ours(name: str, start: Path) -> Path:
-    """A file that YAML names; jsonargparse has made the YAML's folder the current one.
-
-    Raises:
-        FileNotFoundError: naming the places.
-    """
+    """A file that YAML names; jsonargparse has made the YAML's folder the current one."""
     path = Path(name).expanduser()
     if path.exists():
         return path

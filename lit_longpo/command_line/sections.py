@@ -20,10 +20,6 @@ def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[s
     """Sections that are null or one value, and what they are; jsonargparse takes both until the class is made.
 
     A section that may be null is none to jsonargparse, and is not looked at.
-
-    Args:
-        parser: whose groups are sections.
-        values: as parsed.
     """
     for name in parser.groups or ():
         if name in values and isinstance(values[name], _PLAIN):
@@ -51,24 +47,14 @@ def fill_unknown_sections(parser: ArgumentParser, values: Namespace | dict[str, 
 
 
 def strange_switches(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[str, Any]]:
-    """Options that are typed alone, as `--shard`, and have another value than true or false in a file, and that value.
-
-    Args:
-        parser: whose options they are.
-        values: as parsed.
-    """
+    """Options typed alone, as `--shard`, that have another value than true or false in a file, and that value."""
     for action in parser._actions:
         if isinstance(action, _StoreTrueAction) and not isinstance(value := values.get(action.dest), bool):
             yield action.dest, value.as_dict() if isinstance(value, Namespace) else value
 
 
 def null_values(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
-    """What is null and may not be: jsonargparse lets it pass, whatever the type.
-
-    Args:
-        parser: whose options have types.
-        values: as parsed.
-    """
+    """What is null and may not be: jsonargparse lets it pass, whatever the type."""
     for action in parser._actions:
         hint = getattr(action, "_typehint", Any)
         if action.dest in values and values[action.dest] is None and _refuses_null(hint, action.default):

@@ -43,10 +43,6 @@ def without_adapters_dropout(model: nn.Module) -> Iterator[None]:
 def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
     """Log-probabilities of a model in its present mode; random states are the same afterwards.
 
-    Args:
-        model: perhaps PEFT-wrapped.
-        score: computes the log-probabilities.
-
     Raises:
         ChanceError: the model is in training mode, and other random numbers give other values.
     """

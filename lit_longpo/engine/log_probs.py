@@ -79,10 +79,6 @@ def projected_twice(scored: int, vocabulary: int) -> int:
     """The number of tokens whose logits backward recomputes: those of all tiles but the last.
 
     With a soft-cap it recomputes all of them, which is not counted here.
-
-    Args:
-        scored: N.
-        vocabulary: V.
     """
     rows = _tile_rows(scored, vocabulary, TILE_BYTES)
     return max(scored - 1, 0) // rows * rows

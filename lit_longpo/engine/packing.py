@@ -204,11 +204,7 @@ class _Layout:
             self._lay_out(node, (), 0)
 
     def sharing(self, scored: Sequence[int]) -> Sharing | None:
-        """Which groups own which segments; `None` if no two groups share a piece.
-
-        Args:
-            scored: tokens of each group.
-        """
+        """Which groups own which segments; `None` if no two groups share a piece."""
         held = sum(group.num_tokens for group in self._groups)
         if held == len(self._row.input_ids):
             return None

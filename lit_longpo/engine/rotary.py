@@ -73,11 +73,7 @@ def exchanged_rotary(decoder: nn.Module, rotary: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def fresh_angles(decoder: nn.Module) -> Iterator[None]:
-    """Inside the block, angles of a length-dependent kind know nothing of what was computed before.
-
-    Args:
-        decoder: a transformers decoder.
-    """
+    """Inside the block, angles of a length-dependent kind know nothing of what was computed before."""
     rotary = rotary_embedding(decoder)
     if rotary is None or not depends_on_length(rotary):
         yield

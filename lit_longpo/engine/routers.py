@@ -34,9 +34,6 @@ from lit_longpo.errors import InputError
 def check_routers(config: PretrainedConfig) -> None:
     """Refuse a model without a load-balancing loss that `balancing_loss` can compute; needs no weights.
 
-    Args:
-        config: the model's.
-
     Raises:
         InputError: saying what it has instead.
     """

@@ -97,11 +97,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
 
 
 def _plan(model: nn.Module) -> ScoringPlan:
-    """In packed rows if they are exact, else one sequence at a time.
-
-    Raises:
-        UnsupportedModelError: see `plan_scoring`.
-    """
+    """In packed rows if they are exact, else one sequence at a time."""
     try:
         return ScoringPlan("packed", check_model(model))
     except MissingKernelError:
@@ -112,11 +108,7 @@ def _plan(model: nn.Module) -> ScoringPlan:
 
 @contextmanager
 def _one_precision(base: PreTrainedModel) -> Iterator[None]:
-    """Inside the block, say in one line that a model's own code computes in single precision alone.
-
-    Raises:
-        UnsupportedModelError: it multiplies numbers of two precisions (xLSTM in bf16, DeepSeek-V4 in fp16).
-    """
+    """Inside the block, say in one line that a model's own code computes in one precision (xLSTM, DeepSeek-V4)."""
     try:
         yield
     except RuntimeError as failure:
@@ -131,11 +123,7 @@ def _one_precision(base: PreTrainedModel) -> Iterator[None]:
 
 
 def _plan_alone(model: nn.Module, cause: str) -> ScoringPlan:
-    """One sequence at a time, by the head's weight or else by whole logits.
-
-    Raises:
-        UnsupportedModelError: neither gives the model's own log-probabilities.
-    """
+    """One sequence at a time, by the head's weight or else by whole logits."""
     base = base_model(model)
     check_ranks(base)
     score_sequentially(base)

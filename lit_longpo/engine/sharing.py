@@ -28,11 +28,7 @@ def refuse_sharing(model: PreTrainedModel, cause: str | None) -> None:
 
 
 def sharing_problem(model: PreTrainedModel) -> str | None:
-    """Why groups of a row cannot share tokens under this model; `None` if they can.
-
-    Args:
-        model: a causal language model.
-    """
+    """Why groups of a row cannot share tokens under this model; `None` if they can."""
     if scores_sequentially(model):
         return "it is scored one sequence at a time"
     if depends_on_length(rotary_embedding(decoder_of(model))):
@@ -53,12 +49,7 @@ def sharing_rule(config: PretrainedConfig) -> str | None:
 
 
 def sharing_message(name: str, cause: str) -> str:
-    """The error message for `share_prompts: together`, whose rows only fit because prompts are shared.
-
-    Args:
-        name: of the model's class.
-        cause: why it cannot share.
-    """
+    """The error message for `share_prompts: together`, whose rows only fit because prompts are shared."""
     return (
         f"expected a model whose prompts can share their beginnings for `share_prompts: together`, got {name}: "
         f"{cause}, so rows would be longer than `max_tokens`; type --data.init_args.share_prompts auto"
@@ -66,22 +57,12 @@ def sharing_message(name: str, cause: str) -> str:
 
 
 def row_for(model: PreTrainedModel, batch: PackedBatch) -> PackedBatch:
-    """The row as a model can compute it: itself, or every group with a prompt of its own.
-
-    Args:
-        model: a causal language model.
-        batch: any row.
-    """
+    """The row as a model can compute it: itself, or every group with a prompt of its own."""
     return batch if batch.sharing is None or sharing_problem(model) is None else taken_apart(batch, batch.sharing)
 
 
 def taken_apart(batch: PackedBatch, sharing: Sharing) -> PackedBatch:
-    """The row that `pack` makes of the same groups where they share nothing.
-
-    Args:
-        batch: a row on any device.
-        sharing: its own.
-    """
+    """The row that `pack` makes of the same groups where they share nothing."""
     pieces, groups = batch.table.pieces, _groups(batch.table, sharing)
     device, starts = batch.input_ids.device, [0, *accumulate(pieces)]
     rows = list(chain.from_iterable(range(starts[p], starts[p + 1]) for p in chain.from_iterable(groups)))
@@ -99,11 +80,7 @@ def taken_apart(batch: PackedBatch, sharing: Sharing) -> PackedBatch:
 
 
 def copies_of(batch: PackedBatch) -> Tensor | None:
-    """How many groups hold each token of a row; `None` if none is shared. Shape: (T,).
-
-    Args:
-        batch: any row.
-    """
+    """How many groups hold each token of a row; `None` if none is shared. Shape: (T,)."""
     if batch.sharing is None:
         return None
     counts = [0] * len(batch.table.pieces)

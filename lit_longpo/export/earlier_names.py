@@ -36,10 +36,6 @@ def write_earlier_names(folder: Path, config_class: type[PreTrainedConfig]) -> N
     """Add them to a saved model; whoever reads both names, or the earlier ones alone, reads the same.
 
     Models whose code is not transformers' are left as their code writes them.
-
-    Args:
-        folder: of the model.
-        config_class: which reads it.
     """
     if not config_class.__module__.startswith("transformers."):
         return

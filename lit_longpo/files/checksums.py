@@ -22,12 +22,7 @@ def checksum_of(path: Path) -> str:
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Store the checksums of some files of a folder.
-
-    Args:
-        folder: of the files.
-        names: theirs.
-    """
+    """Store the checksums of some files of a folder."""
     write_json(folder / CHECKSUMS, {name: checksum_of(folder / name) for name in names}, indent=1)
 
 
@@ -35,9 +30,6 @@ def changed(path: Path) -> bool:
     """Whether a file differs from its stored checksum; False if none is stored.
 
     Reads the file once, unless nobody has written to it since.
-
-    Args:
-        path: of the file.
 
     Raises:
         RecordError: the checksums themselves are damaged.
@@ -52,10 +44,6 @@ def changed(path: Path) -> bool:
 
 def refuse_changed(path: Path, advice: str) -> None:
     """Refuse a file that differs from its stored checksum.
-
-    Args:
-        path: of the file.
-        advice: what makes it anew.
 
     Raises:
         InputError: naming it.

@@ -97,11 +97,7 @@ def _refuse_other(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, An
 
 
 def complete_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Every line and where it starts; a last one without an end was being written at the kill, and is cut off.
-
-    Args:
-        file: opened for reading and writing.
-    """
+    """Every line and where it starts; a last one without an end was being written at the kill, and is cut off."""
     file.seek(0)
     start = 0
     for line in file:

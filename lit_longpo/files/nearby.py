@@ -9,11 +9,7 @@ _MOST = 10_000  # names that are compared, in half a second
 
 
 def nearby(path: str | Path) -> str:
-    """A "did you mean" question with names like that of a missing path, after a "; "; empty if there are none.
-
-    Args:
-        path: as the user wrote it.
-    """
+    """A "did you mean" question with names like that of a missing path, after a "; "; empty if there are none."""
     wanted = Path(os.path.expanduser(path))  # of somebody whom nobody knows it stays as it is
     try:
         names = [item.name for item in islice(wanted.parent.iterdir(), _MOST)]

@@ -26,11 +26,7 @@ class _Parts:
         self._named = dict[str, tuple[int, int]]()  # of what is over
 
     def problem(self, event: yaml.Event) -> str | None:
-        """What is expected in place of a part; `None` if it may stand.
-
-        Args:
-            event: the next one of a file.
-        """
+        """What is expected in place of a part; `None` if it may stand."""
         if isinstance(event, yaml.CollectionStartEvent):
             self._open.append((event.anchor, 1, 1))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -64,11 +60,7 @@ class _Keys:
         self._resolver = yaml.resolver.Resolver()
 
     def first_line(self, event: yaml.Event) -> int | None:
-        """Where a key stood before; `None` of all else.
-
-        Args:
-            event: the next one of a file.
-        """
+        """Where a key stood before; `None` of all else."""
         if isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
             self._nodes.pop()
@@ -94,9 +86,6 @@ class _Keys:
 
 def check_plain(path: Path) -> None:
     """Refuse what no setting is, and what is said twice; what is no YAML at all is told by whoever reads it.
-
-    Args:
-        path: of a YAML file.
 
     Raises:
         InputError: sections inside sections without end, aliases (`*name`) that repeat without end, a text with a

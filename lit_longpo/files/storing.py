@@ -99,11 +99,6 @@ def room_problem(folder: Path, need: int) -> str | None:
 def check_there(file: IO[Any], path: Path, elsewhere: str) -> None:
     """Refuse to go on writing to a file that has been deleted: what is written to it is lost.
 
-    Args:
-        file: opened for writing.
-        path: where it was.
-        elsewhere: what to type.
-
     Raises:
         StorageError: it has no name any more.
     """

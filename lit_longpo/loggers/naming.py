@@ -65,11 +65,7 @@ def named_logger(root: str | None, name: str) -> TensorBoardLogger:
 
 
 def place_of(logger: Logger) -> str:
-    """Where a logger writes: its folder, or what its server calls the run.
-
-    Args:
-        logger: that has begun to write.
-    """
+    """Where a logger writes: its folder, or what its server calls the run."""
     folder = getattr(logger, "log_dir", None) or logger.save_dir
     return f"{type(logger).__name__} {folder and Path(folder).resolve()} {logger.name} {logger.version}"
 

@@ -219,12 +219,7 @@ _KINDS: dict[type[Logger], type[RunPages]] = {
 
 
 def pages_of(loggers: Sequence[Logger], folder: Path) -> list[RunPages]:
-    """Where a run shows its pictures, tables and settings.
-
-    Args:
-        loggers: the trainer's.
-        folder: the run's.
-    """
+    """Where a run shows its pictures, tables and settings."""
     return [_kind(logger)(logger, folder) for logger in loggers]
 
 

@@ -59,11 +59,7 @@ def slices_problem(make: OptimizerFactory, split: str | None) -> str | None:
 
 
 def graph_problem(make: OptimizerFactory) -> str | None:
-    """Why the optimizer's first step would fail, and what to type; `None` if it would not.
-
-    Args:
-        make: of parameters.
-    """
+    """Why the optimizer's first step would fail, and what to type; `None` if it would not."""
     if not needs_graph(make):
         return None
     return (
@@ -163,9 +159,6 @@ def check_gradients(optimizer: Optimizer) -> None:
 def probe_of(make: OptimizerFactory) -> Optimizer:
     """The optimizer of a single number.
 
-    Args:
-        make: of parameters.
-
     Raises:
         InputError: it cannot be made; it has a part that is compiled for this machine, for example, and no compiler.
     """
@@ -187,10 +180,6 @@ def probe_of(make: OptimizerFactory) -> Optimizer:
 
 def optimizer_of(make: OptimizerFactory, parameters: Iterable[Any]) -> Optimizer:
     """The optimizer of these parameters, or of groups of them.
-
-    Args:
-        make: of parameters.
-        parameters: trained ones.
 
     Raises:
         InputError: it does not take them; vectors, for example.

@@ -227,9 +227,6 @@ def undecayed(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     Biases of stacked experts (gpt-oss) have a row for each expert, norms of heads (Command R+) and scales (Inkling 2)
     one for each head; Mamba's rates of decay (`A_log`, a row for each channel) and RWKV's mixtures do not decay in
     their authors' code.
-
-    Args:
-        model: any.
     """
     norms = (module for module in model.modules() if type(module).__name__.endswith("Norm"))
     weights = {id(weight) for norm in norms for weight in norm.parameters(recurse=False)}

@@ -19,11 +19,7 @@ _DIFFERENCE = 1e-4  # of the largest change of a number; by rounding alone it is
 
 
 def needs_graph(make: OptimizerFactory) -> bool:
-    """Whether it goes by the gradient's own graph, as second-order ones do: without it a step fails, with it none does.
-
-    Args:
-        make: of parameters.
-    """
+    """Whether it goes by the gradient's graph, as second-order ones do: without it a step fails, with it none does."""
     if type(make([nn.Parameter(torch.ones(1, 1))])).__module__.startswith(_OF_PLAIN_GRADIENTS):
         return False
     return not _steps(make, create_graph=False) and _steps(make, create_graph=True)
@@ -46,9 +42,6 @@ def goes_by_others(make: OptimizerFactory) -> bool:
     """Whether a number's update depends on other numbers: those of its tensor, or all. Of slices it is another one.
 
     Of an optimizer that draws by chance nothing is known, nor of one that takes none of a CPU's tensors.
-
-    Args:
-        make: of parameters.
     """
     draw = torch.Generator().manual_seed(0)
     # Small weights: rates that are found out (Prodigy) begin with steps that those of size 1 would round away.

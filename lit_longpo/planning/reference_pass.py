@@ -58,14 +58,7 @@ def reference_row(run: Configuration, row: RowPlan, layers: int, mode: Activatio
 
 
 def reference_pass(run: Configuration, row: RowPlan, config: PretrainedConfig, sizes: ModelSizes) -> ReferencePass:
-    """The pass over rows like this one.
-
-    Args:
-        run: what was configured.
-        row: of the pass.
-        config: of the reference.
-        sizes: likewise.
-    """
+    """The pass over rows like this one."""
     packed = row.reference_row()
     if packed is None:
         raise AssertionError("nothing is scored")

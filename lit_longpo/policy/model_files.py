@@ -125,11 +125,7 @@ def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Refuse a tokenizer without a vocabulary, as transformers 5 builds one from its class if the files are missing.
-
-    Raises:
-        MissingFileError: every text would have no tokens.
-    """
+    """Refuse a tokenizer without a vocabulary, as transformers 5 builds one from its class if the files are missing."""
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise MissingFileError(
             f"expected a tokenizer with a vocabulary at {where}, got {type(tokenizer).__name__} without one: there is "
@@ -139,11 +135,7 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 
 
 def _require_reader(where: str) -> None:
-    """Ask for the package that reads this tokenizer.model; transformers would always ask for tiktoken.
-
-    Raises:
-        MissingPackageError: the vocabulary is in tokenizer.model alone.
-    """
+    """Ask for the package that reads this tokenizer.model; transformers would always ask for tiktoken."""
     path = Path(where, "tokenizer.model")
     if not path.is_file() or path.with_name("tokenizer.json").is_file():
         return
@@ -156,11 +148,7 @@ def _require_reader(where: str) -> None:
 
 
 def _refuse_tekken_alone(where: str) -> None:
-    """Refuse a folder with tekken.json alone, which names neither chat template nor end token; say how to convert it.
-
-    Raises:
-        MissingFileError: there is no tokenizer.json.
-    """
+    """Refuse a folder with tekken.json alone, which names no chat template and no end token; say how to convert it."""
     path = Path(where, "tekken.json")  # of a hub's files only those are known that somebody has asked for
     if not path.is_file() or path.with_name("tokenizer.json").is_file():
         return

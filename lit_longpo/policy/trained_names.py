@@ -19,9 +19,6 @@ from lit_longpo.policy.weights.freezing import names_with, trained_weights
 def check_trained_names(policy: PolicyConfig) -> None:
     """Refuse names that match no weight of the model; builds nothing if no names are set.
 
-    Args:
-        policy: its settings.
-
     Raises:
         InputError: `lora.target_modules`, `lora.also_train`, `train_only` or `freeze` names what is not there, or
             nothing is left to train.

@@ -33,11 +33,7 @@ def broke_off(reason: str | None) -> bool:
 
 
 def keeps_thoughts_apart(choice: Any) -> bool:
-    """Whether a reply has thoughts in a field of their own, apart from its text.
-
-    Args:
-        choice: a choice of the reply.
-    """
+    """Whether a reply has thoughts in a field of their own, apart from its text."""
     message = getattr(choice, "message", None)
     in_parts = any(part.get("type") == "thinking" for part in _parts(getattr(message, "content", None)))
     return in_parts or any(getattr(message, name, None) for name in _THOUGHTS)

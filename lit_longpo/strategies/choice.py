@@ -38,9 +38,6 @@ def check_strategy(strategy: object) -> None:
 def check_steps(trainer: Trainer) -> None:
     """Refuse ways to take a step that the strategy does not know; torch and DeepSpeed say so in the midst of it.
 
-    Args:
-        trainer: about to fit.
-
     Raises:
         InputError: gradients are accumulated in a static graph (pytorch#143580), or clipped by value under DeepSpeed.
     """
@@ -64,10 +61,6 @@ def check_reached(trainer: Trainer, model: nn.Module) -> None:
 
     The step would be taken by gradients of each process alone, and the next end in torch's error. It waits in the last
     row of a step alone; rows before that need not reach all of them, nor do they help.
-
-    Args:
-        trainer: behind a row's backward pass.
-        model: the policy.
 
     Raises:
         InputError: naming one of them.

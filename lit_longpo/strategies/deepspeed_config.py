@@ -62,9 +62,6 @@ def check_version() -> None:
 def check_config(config: Mapping[str, Any]) -> None:
     """Refuse settings that DeepSpeed would silently prefer to ours, or ignore, and stages that split nothing.
 
-    Args:
-        config: the user's own DeepSpeed configuration.
-
     Raises:
         InputError: saying where each setting belongs.
     """

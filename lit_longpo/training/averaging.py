@@ -58,9 +58,6 @@ class ExampleMeans:
         A source without an example has no means.
 
         One reduction; a collective call. Shape of each: ().
-
-        Args:
-            reduce: the strategy's.
         """
         totals = reduce(self._sums.clone(), reduce_op="mean")
         count, sources = len(self._names), len(self._sources)

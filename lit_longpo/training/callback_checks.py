@@ -83,9 +83,6 @@ def check_beside(trainer: Trainer) -> None:
 
     Lightning reports these conflicts only after everything is loaded, or not at all.
 
-    Args:
-        trainer: about to fit.
-
     Raises:
         InputError: naming the first conflict.
     """

@@ -21,11 +21,7 @@ _LATE = 1_000_000  # an epoch, for schedules of accumulation
 
 
 def watched(callbacks: Iterable[Callback]) -> Iterator[tuple[str, str]]:
-    """(callback's class name, monitored metric) of every ModelCheckpoint and EarlyStopping with a `monitor`.
-
-    Args:
-        callbacks: of a trainer.
-    """
+    """(callback's class name, monitored metric) of every ModelCheckpoint and EarlyStopping with a `monitor`."""
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor:
             yield type(callback).__name__, callback.monitor
@@ -78,12 +74,7 @@ def _no_validation(trainer: Trainer) -> str | None:
 
 
 def _rows_until_validation(trainer: Trainer, rows: int) -> tuple[int, float]:
-    """The number of rows before the first validation, and in the whole run.
-
-    Args:
-        trainer: about to fit.
-        rows: in one epoch of the data.
-    """
+    """The number of rows before the first validation, and in the whole run."""
     interval, rows = getattr(trainer, "val_check_interval", None), rows_of_an_epoch(trainer, rows)
     if interval is None:  # after a time
         return 0, math.inf

@@ -98,11 +98,7 @@ class PreferenceSignal:
         return {"margins": margins, "steps": self._steps, "told": sorted(self._told)}
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned; after a resume the policy is no longer untrained and cannot be asked again.
-
-        Args:
-            state: from the checkpoint.
-        """
+        """Restore what `state` returned; after a resume the policy is no longer untrained and cannot be asked again."""
         self._margins = [torch.tensor(state["margins"])]
         self._num_pairs, self._steps = len(state["margins"]), state["steps"]
         self._told = set(state.get("told", ()))

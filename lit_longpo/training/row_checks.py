@@ -42,11 +42,7 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
 
 
 def _check_clock(trainer: Trainer) -> None:
-    """Refuse validation by time on several processes: their clocks disagree, and they would wait for each other.
-
-    Raises:
-        InputError: `trainer.val_check_interval` is a time, and there are several processes.
-    """
+    """Refuse validation by time on several processes: their clocks disagree, and they would wait for each other."""
     seconds = getattr(trainer, "_val_check_time_interval", None)
     if seconds is not None and trainer.world_size > 1:
         raise InputError(
@@ -191,12 +187,7 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
 
 
 def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
-    """Warn once if sequences reach beyond the positions the model was trained on, where `check_reach` allows it.
-
-    Args:
-        trainer: whose data they are.
-        config: of the policy.
-    """
+    """Warn once if sequences reach beyond the positions the model was trained on, where `check_reach` allows it."""
     reach = data_attribute(trainer, "reach", 0)
     problem = window_problem(reach, config, synthesised=reach > data_attribute(trainer, "true_reach", 0))
     if problem is not None and trainer.is_global_zero:

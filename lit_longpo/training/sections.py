@@ -44,12 +44,7 @@ class Sections:
     views: Views
 
     def settings(self, objective: str, arguments: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        """Every setting that decides what is trained, by its command-line name.
-
-        Args:
-            objective: name of its class.
-            arguments: its own, by name.
-        """
+        """Every setting that decides what is trained, by its command-line name."""
         settings = {"model": objective} | {f"model.{name}": value for name, value in arguments}
         policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
         settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}

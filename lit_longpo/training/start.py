@@ -33,9 +33,6 @@ _POINTS = 10  # of a short run's curve
 def check_draws(policy: PolicyConfig) -> None:
     """Refuse, before it is loaded, a policy whose log-probabilities are random in training.
 
-    Args:
-        policy: to be trained.
-
     Raises:
         InputError: saying what in the model draws random numbers.
     """

@@ -49,11 +49,7 @@ class TextGenerator(ABC):
         return None
 
     def reads(self, policy: PolicyConfig) -> str:
-        """What prompts are made of beside requests and settings: tokenizer and chat template, where they are ours.
-
-        Args:
-            policy: whose they are.
-        """
+        """What prompts are made of beside requests and settings: tokenizer and chat template, where they are ours."""
         return ""
 
     def close(self) -> None:  # noqa: B027  (nothing to release is the usual case)

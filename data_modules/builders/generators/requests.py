@@ -141,14 +141,7 @@ def seed_of(*parts: object) -> int:
 
 
 def ended(text: str, stop: Sequence[str], *, cut_off: bool, opened: bool = False) -> tuple[str, bool]:
-    """The answer up to its end, and whether it ended by itself (by the model or a stop text).
-
-    Args:
-        text: of a model.
-        stop: what ends an answer.
-        cut_off: whether its tokens were over.
-        opened: whether the prompt opened thoughts.
-    """
+    """The answer up to its end, and whether it ended by itself (by the model or a stop text)."""
     answer = until_stop(text, stop, opened=opened)
     finished = not cut_off or answer != text.strip()
     return whole_letters(answer, finished=finished), finished
@@ -165,13 +158,7 @@ def whole_letters(text: str, *, finished: bool) -> str:
 
 
 def until_stop(text: str, stop: Sequence[str], *, opened: bool) -> str:
-    """The text before the first of the stop texts that is behind the thoughts: in these it ends nothing.
-
-    Args:
-        text: of a model.
-        stop: what ends an answer.
-        opened: whether the prompt opened thoughts.
-    """
+    """The text before the first of the stop texts that is behind the thoughts: in these it ends nothing."""
     end = stop_place(text, stop, opened=opened)
     return text.strip() if end is None else text[:end].strip()
 

@@ -118,14 +118,7 @@ class SoLoPORecipe(Recipe):
         return sorted({text for text in texts if first_reason(self.filters, text, context, bench) is None})
 
     def _choose(self, texts: list[str], replies: list[Completion], item: QARecord, bench: Workbench) -> tuple[str, str]:
-        """One of the best and one of the worst answers, drawn by seed.
-
-        Args:
-            texts: different usable answers.
-            replies: all samples.
-            item: with the gold answers.
-            bench: of the record.
-        """
+        """One of the best and one of the worst answers, drawn by seed."""
         scores = {text: self.judge.score(bench.said(text), item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]

@@ -39,10 +39,6 @@ class Chunking:
         Sections start a new chunk once the chunk before is half full. A single word longer than
         `max_tokens` is cut between characters; one character is never cut.
 
-        Args:
-            text: the document.
-            count_tokens: tokens of a text.
-
         Returns:
             Chunks of at most `max_tokens` tokens (or one character); joined they are `text`.
         """

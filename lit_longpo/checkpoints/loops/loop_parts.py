@@ -41,9 +41,6 @@ _OF_KEEPERS = (
 def check_parts(trainer: Trainer) -> None:
     """Refuse a version of Lightning whose loops lack one of these parts.
 
-    Args:
-        trainer: about to fit.
-
     Raises:
         InputError: naming the first part that is gone.
     """

@@ -22,9 +22,6 @@ class NumbersOnly(LogitsProcessor):
     def check(self, dtype: torch.dtype) -> None:
         """Refuse answers that were chosen from NaN logits.
 
-        Args:
-            dtype: of the model's weights.
-
         Raises:
             InputError: any logit so far was NaN.
         """
@@ -33,11 +30,7 @@ class NumbersOnly(LogitsProcessor):
 
 
 def no_numbers(dtype: torch.dtype) -> InputError:
-    """The error about NaN logits.
-
-    Args:
-        dtype: of the model's weights.
-    """
+    """The error about NaN logits."""
     name = str(dtype).removeprefix("torch.")
     return InputError(
         f"expected logits that are numbers, got NaN from a model in {name}, whose answers would mean nothing; type "

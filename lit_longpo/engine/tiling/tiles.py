@@ -50,11 +50,7 @@ def token_dimension(tensor: Tensor) -> int:
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:
-    """Precision of products under autocast; `None` without.
-
-    Args:
-        device: kind of device.
-    """
+    """Precision of products under autocast; `None` without."""
     able = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if able else None
 

@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 def read_adapter_config(path: Path) -> dict[str, Any]:
     """Settings of the adapters in a folder.
 
-    Args:
-        path: the folder.
-
     Raises:
         InputError: they are of another kind than LoRA, or say what would not be done.
         RecordError: a setting is missing, or of another type.

@@ -53,12 +53,7 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
 
 
 def warn_of_zeros(weights: Mapping[str, Tensor], where: str) -> None:
-    """Warn of adapters that change nothing: never trained, or split over ranks while they were saved (peft#1402).
-
-    Args:
-        weights: all that are stored.
-        where: they lie.
-    """
+    """Warn of adapters that change nothing: never trained, or split over ranks while they were saved (peft#1402)."""
     last = [tensor for name, tensor in weights.items() if re.search(r"\.lora_(embedding_)?B\b", name)]
     if last and not any(tensor.any() for tensor in last):
         log.warning(
@@ -132,11 +127,7 @@ def _stored_name(name: str) -> str:
 
 
 def lost_by_peft(model: "PeftModel") -> list[str]:
-    """Stored adapters that peft's own loading would silently skip, because it renames them to names nothing has.
-
-    Args:
-        model: whose adapters are stored.
-    """
+    """Stored adapters that peft's own loading would silently skip, because it renames them to names nothing has."""
     from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     state = adapter_state(model)

@@ -20,9 +20,6 @@ def added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def put_nothing_behind(tokenizer: PreTrainedTokenizerBase) -> None:
     """Keep a tokenizer from appending an end to texts (`add_eos_token`), since an answer is to follow.
 
-    Args:
-        tokenizer: changed in place.
-
     Raises:
         InputError: it is a slow tokenizer, whose rule cannot be changed.
     """
@@ -76,14 +73,7 @@ def end_of_answer(
 
 
 def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, following: str) -> str:
-    """The control token that closes an earlier answer; empty if none does, for example if the next turn just opens.
-
-    Args:
-        tokenizer: any.
-        texts: encodes with that tokenizer.
-        chat: its chat template.
-        following: the template's text from the end of an answer to a second question.
-    """
+    """The control token that closes an earlier answer; empty if none does, for example if the next turn just opens."""
     text = following.lstrip()
     ids = texts.encode_after("", text).ids
     opens = {_opening(tokenizer, texts, chat, ids), tokenizer.bos_token_id} - {tokenizer.eos_token_id}

@@ -136,11 +136,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None
 
 
 def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:
-    """Refuse a control token of white space, which would be found in nearly every text.
-
-    Raises:
-        InputError: naming the token.
-    """
+    """Refuse a control token of white space, which would be found in nearly every text."""
     for name in sorted(name for name in names if name and not name.strip()):
         read, written = (tokenizer.encode(f"a{name}a", add_special_tokens=False, **options) for options in _BOTH_WAYS)
         if read != written:

@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 def end_merge_dropout(backend: Tokenizer) -> float:
     """Have all pairs merged from now on.
 
-    Args:
-        backend: changed in place.
-
     Returns:
         The share that was left out so far, for most tokenizers 0.
     """

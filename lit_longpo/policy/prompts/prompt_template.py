@@ -93,10 +93,6 @@ class PromptTemplate:
 def check_template(text: str, setting: str) -> None:
     """Refuse templates with quotes or backslashes that belong to another language's notation of a text.
 
-    Args:
-        text: of a template.
-        setting: its name.
-
     Raises:
         InputError: a backslash and an n are in it, or it stands in quotes, which every prompt would hold.
     """

@@ -84,13 +84,7 @@ def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _differing(built: Tokenizer, stored: Tokenizer, *, may_begin: bool) -> Iterator[str]:
-    """Texts that two tokenizers cut in different ways.
-
-    Args:
-        built: by a class.
-        stored: in a file.
-        may_begin: whether the class was told to put a space before a text, or none.
-    """
+    """Texts that two tokenizers cut in different ways."""
 
     def ids(tokenizer: Tokenizer, text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -43,12 +43,7 @@ def spoken(text: str, *, opened: bool = False) -> list[tuple[int, int]]:
 
 
 def has_thoughts(text: str, *, opened: bool = False) -> bool:
-    """Whether a reply thinks: it begins so, or ends thoughts.
-
-    Args:
-        text: of a model.
-        opened: whether the prompt opened thoughts.
-    """
+    """Whether a reply thinks: it begins so, or ends thoughts."""
     return opened or THOUGHT in text or text.lstrip().startswith(THINKS)
 
 
@@ -64,19 +59,11 @@ def is_thinking(text: str, *, opened: bool = False) -> bool:
 
 
 def opens_thoughts(prompt: str) -> bool:
-    """Whether a prompt ends in opened thoughts, as DeepSeek-R1's and QwQ's do.
-
-    Args:
-        prompt: text of its last tokens.
-    """
+    """Whether a prompt ends in opened thoughts, as DeepSeek-R1's and QwQ's do."""
     return prompt.rstrip().endswith(THINKS)
 
 
 def parted(opening: str) -> tuple[str, str]:
-    """The text that opens an answer, split into the turn's marks and finished thoughts, if any (Qwen3's are empty).
-
-    Args:
-        opening: the whole of it.
-    """
+    """The text that opens an answer, split into the turn's marks and finished thoughts, if any (Qwen3's are empty)."""
     marks, thinks, rest = opening.partition(THINKS)
     return marks, thinks + rest if THOUGHT in rest else ""

@@ -83,12 +83,7 @@ class Reference:
             )
 
     def remember(self, policy: nn.Module, views: Views) -> None:
-        """Note what the reference is. Call this right after the policy is loaded, before anything changes it.
-
-        Args:
-            policy: the model.
-            views: the objective's.
-        """
+        """Note what the reference is. Call this right after the policy is loaded, before anything changes it."""
         self._shared = frozenset(views.policy) & frozenset(views.reference)
         alone = [view for view in views.reference if view not in self._shared]
         self._rope = self.policy.config_before_rope() if alone and self.config.policy is None else None
@@ -245,11 +240,7 @@ def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: T
 
 @contextmanager
 def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as reference: adapters off, eval mode, no gradients; restored after.
-
-    Args:
-        model: the policy or another model.
-    """
+    """The model as reference: adapters off, eval mode, no gradients; restored after."""
     with eval_mode(model), _adapters_off(model):
         yield model
 

@@ -26,11 +26,7 @@ def dropouts(config: PretrainedConfig) -> dict[str, float]:
 
 
 def turn_off(config: PretrainedConfig) -> None:
-    """Make a model that is built from this configuration drop nothing.
-
-    Args:
-        config: changed in place.
-    """
+    """Make a model that is built from this configuration drop nothing."""
     for part, name in list(_settings(config)):
         setattr(part, name, type(getattr(part, name))(0))  # some are checked to be whole numbers
 
@@ -39,9 +35,6 @@ def chance_problem(config: PretrainedConfig) -> str | None:
     """Why a model cannot be trained, because it draws random numbers that no setting turns off; `None` if it can.
 
     In eval mode such a model is exact.
-
-    Args:
-        config: a model's.
     """
     if config.model_type not in _SAMPLING:
         return None

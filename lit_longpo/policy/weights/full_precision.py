@@ -45,11 +45,7 @@ class FullPrecision:
 
 
 def kept_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters in fp32 of a model whose embeddings are not; adapters are another matter, and fp32 by intent.
-
-    Args:
-        model: perhaps PEFT-wrapped.
-    """
+    """Parameters in fp32 of a model whose embeddings are not; adapters are another matter, and fp32 by intent."""
     if cast(nn.Embedding, base_model(model).get_input_embeddings()).weight.dtype.itemsize >= 4:
         return
     for name, parameter in model.named_parameters():

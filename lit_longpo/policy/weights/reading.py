@@ -98,11 +98,7 @@ def random_weights(config: PretrainedConfig | None, source: str, **options: Any)
 
 
 def warn_of_slow_halves(dtype: torch.dtype) -> None:
-    """Say where half-precision products have no kernel, on older CPUs: they take many times as long as in fp32.
-
-    Args:
-        dtype: that weights are held in.
-    """
+    """Say where half-precision products have no kernel, on older CPUs: they take many times as long as in fp32."""
     capability = torch.backends.cpu.get_cpu_capability()
     if dtype.itemsize < 4 and not torch.accelerator.is_available() and not capability.startswith("AVX512"):
         log.warning(
@@ -164,11 +160,7 @@ def _log_own_code(config: PretrainedConfig, source: str) -> None:
 
 
 def _check_kind(config: PretrainedConfig, source: str) -> None:
-    """Refuse a configuration of transformers' own that it has no causal language model for; it lists all that it has.
-
-    Raises:
-        InputError: naming the kind.
-    """
+    """Refuse a configuration of transformers' own that it has no causal language model for; lists all that it has."""
     native = type(config).__module__.startswith("transformers.")
     if native and model_class(config) is None and _own_code(config) is None:
         raise InputError(

@@ -16,11 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def unread_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """The modules beside the language model, by name; empty for a model of text alone.
-
-    Args:
-        model: without adapters or with them.
-    """
+    """The modules beside the language model, by name; empty for a model of text alone."""
     decoder, head = decoder_of(model), model.get_output_embeddings()
     # A model whose prefix is another class's is its own base (Llama 4's text), and its head lies beside its decoder.
     read = {id(weight) for part in (decoder, head) if part is not None for weight in part.parameters()}

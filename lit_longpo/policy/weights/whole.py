@@ -80,10 +80,6 @@ def unpacking_gguf() -> dict[str, Any]:
 def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
     """Refuse, before it is trained, a model that transformers would not write.
 
-    Args:
-        model: just read.
-        where: its files lie.
-
     Raises:
         InputError: its weights are quantised in a way that has no form on disk.
     """
