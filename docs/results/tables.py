@@ -24,6 +24,7 @@ class Layout:
         against: rows to compare with, by heading.
         forgetting: row that the short length is compared with.
         groups: heading of a second table, by group; empty for none.
+        grouped: names of its rows.
         apart: row that every other one is compared with at each length, in another table; empty for none.
         others: scores beside sub-EM, which a longer answer raises and they do not.
     """
@@ -34,6 +35,7 @@ class Layout:
     against: Mapping[str, str]
     forgetting: str
     groups: str = ""
+    grouped: tuple[str, ...] = ()
     apart: str = ""
     others: tuple[str, ...] = ()
 
@@ -47,6 +49,8 @@ _REAL = Layout(
     apart="sft-short",
     others=("f1", "em"),
 )
+_LOGO = ("logo-none", "logo-continuous", "logo-sparse", "logo-mixed")
+_MAIN = ("mean score", "mean", "perplexity", "prompt tokens")  # columns of tables that runs have made
 LAYOUTS = {
     **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared", "smollm2-quoted", "smollm2-shared-quoted"), _REAL),
     "smollm2-elsewhere": Layout(
@@ -65,6 +69,7 @@ LAYOUTS = {
         {"base": "base", "SFT-short": "sft-short", "SFT-long": "sft-long"},
         "base",
         "depth",
+        ("base", "sft-short", "sft-long", "orpo-long", "dpo-long", "solopo-orpo", "longpo", *_LOGO),
     ),
 }
 
@@ -89,19 +94,21 @@ def markdown(suite: Suite, folder: Path) -> str:
 
 
 def _shown(outcomes: Sequence[Outcome]) -> str:
-    """Tables as the runs have made them, and where."""
-    parts = [part for item in outcomes for part in (f"**{item.cell}**", *map(_plain, item.facts["tables"]))]
+    """What the tables of the runs say, a line for each, and where they ran."""
+    tables = [(item.cell, table) for item in outcomes for table in item.facts["tables"]]
+    lines = [line(["configuration", "table", "figures"]), line(["---"] * 3)]
+    lines += [line([cell, table["title"], figures]) for cell, table in tables if (figures := _figures(table))]
     minutes = sum(item.machine.get("seconds", 0.0) for item in outcomes) / 60
     places = {f"{_computed_on(item.machine)}, torch {item.machine.get('torch')}" for item in outcomes}
     commits = sorted({str(item.machine.get("commit")) for item in outcomes})
     where = f"Ran on {'; '.join(sorted(places))}; commit {', '.join(commits)}; {minutes:.0f} minutes beside other jobs."
-    return "\n\n".join([*parts, where])
+    return "\n\n".join(["\n".join(lines), where])
 
 
-def _plain(table: Mapping[str, Any]) -> str:
-    header, rows = table["header"], table["rows"]
-    lines = [line([f"{table['title']}: {header[0]}", *header[1:]]), line(["---", *["---:"] * (len(header) - 1)])]
-    return "\n".join([*lines, *map(line, rows)])
+def _figures(table: Mapping[str, Any]) -> str:
+    """The main column, row by row; empty for a table without one, which shows the figures of another in parts."""
+    main = next((table["header"].index(name) for name in _MAIN if name in table["header"]), None)
+    return "" if main is None else ", ".join(f"{row[0]} {row[main]}" for row in table["rows"])
 
 
 def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
@@ -217,7 +224,8 @@ def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
     groups = sorted({group for row in rows.values() for group in row.outcomes[0].scores[long[0]]}, key=float)
     header = [f"sub-EM % by {layout.groups}, long", *groups]
     lines = [line(header), line(["---", *["---:"] * len(groups)])]
-    for row in sorted(rows.values(), key=lambda row: -row.mean(long)):
+    shown = [row for row in rows.values() if row.name in layout.grouped]
+    for row in sorted(shown, key=lambda row: -row.mean(long)):
         scores = row.scores(long)
         means = [100 * fmean(value for (_, name, _), value in scores.items() if name == group) for group in groups]
         lines.append(line([row.name, *(f"{mean:.1f}" for mean in means)]))

@@ -151,16 +151,19 @@ def test_table_says_card_or_processor_and_cores(tmp_path):
     assert "brackets) Card, torch 2 (c); P, 16 cores, torch 2 (c)." in markdown(SUITES["embedded"], tmp_path)
 
 
-def test_tables_of_a_page_are_kept_and_shown_as_they_are(tmp_path):
+def test_tables_of_a_page_are_kept_and_their_main_column_is_shown(tmp_path):
     cell = Cell("paper", ("evaluate",), shows="p.json")
-    table = {"title": "LongBench", "header": ["column", "mean", "interval"], "rows": [["avg", "3.1", "1 to 5"]]}
+    rows = [["qasper", "2.1", "1 to 5"], ["avg", "3.1", "1 to 5"]]
+    table = {"title": "LongBench", "header": ["column", "mean", "interval"], "rows": rows}
+    parts = {"title": "Tasks", "header": ["task", "1024"], "rows": [["vt", "3.1"]]}
     empty = {**table, "title": "None", "rows": []}
-    (tmp_path / "p.json").write_text(json.dumps({"sections": [table, empty], "head": {"model": "m"}, "more": 1}))
+    (tmp_path / "p.json").write_text(json.dumps({"sections": [table, empty, parts], "head": {"model": "m"}, "more": 1}))
     made = outcomes.collect(cell, tmp_path, ("evaluate",), {"torch": "2", "commit": "c", "seconds": 90.0})
-    assert made.facts == {"tables": [table], "head": {"model": "m"}}
+    assert made.facts == {"tables": [table, parts], "head": {"model": "m"}}
     made.save(tmp_path / "stored")
     text = markdown(SUITES["benchmarks"], tmp_path / "stored")
-    assert "**paper**\n\n| LongBench: column | mean | interval |\n| --- | ---: | ---: |\n| avg | 3.1 | 1 to 5 |" in text
+    assert "| paper | LongBench | qasper 2.1, avg 3.1 |" in text
+    assert "Tasks" not in text
     assert "torch 2; commit c; 2 minutes" in text
 
 
