@@ -130,13 +130,13 @@ _FILES = [
     ),
     Written(
         "downloads.json",
-        {"a.json": {"url": _URL, "sizes": {}}},
+        {"a.json": {"url": _URL, "sizes": {}, "sha256": "0", "digests": {}}},
         lambda folder: prepare_data("x", [RemoteFile("a.json", _URL, "0" * 64)], folder),
         ("a.json", {"url": _URL, "sizes": {"a.json": "1"}}),
     ),
     Written(
         "checkpoint.json",
-        {"strategy": "s", "world_size": 1, "files": {}},
+        {"strategy": "s", "world_size": 1, "files": {}, "checksums": {}},
         Manifest.of,
         ("files", {"a": "1"}),
         "world_size",
@@ -226,7 +226,7 @@ def test_a_damaged_list_of_files_hides_no_other_checkpoint(tmp_path):
     for name in ("bad", "good"):
         (tmp_path / f"{name}.ckpt").mkdir()
         (tmp_path / f"{name}.ckpt" / "a").write_bytes(b"1")
-    good = {"strategy": "s", "world_size": 1, "files": {"a": 1}}
+    good = {"strategy": "s", "world_size": 1, "files": {"a": 1}, "checksums": {"a": "0"}}
     (tmp_path / "good.ckpt" / "checkpoint.json").write_text(json.dumps(good))
     for how, raw in _breaks(_FILES[-2]):
         (tmp_path / "bad.ckpt" / "checkpoint.json").write_bytes(raw)

@@ -139,7 +139,7 @@ def test_a_list_of_downloads(examples: int, tmp_path: Path) -> None:
     """A file counts as there only with the size that the list says."""
     (tmp_path / "a.txt").write_bytes(b"12345")
     file = RemoteFile("a.zip", URL, "0" * 64, is_archive=True)
-    valid = {"a.zip": {"url": URL, "sizes": {"a.txt": 5}, "sha256": "0" * 64}}
+    valid = {"a.zip": {"url": URL, "sizes": {"a.txt": 5}, "sha256": "0" * 64, "digests": {}}}
 
     def check(data: st.DataObject) -> None:
         changes = [damaged, lambda draw, _: json.dumps(changed(draw, valid)).encode()]

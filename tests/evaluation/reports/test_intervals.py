@@ -188,4 +188,3 @@ def test_the_method_says_what_is_drawn():
     assert "over 2 contexts, each drawn with all" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "b")))
     assert "over examples;" in method(ClusteredScores((0.0, 1.0), ("a", "b")))
     assert "Over fewer than 20 contexts they are too narrow" in method(ClusteredScores((0.0, 1.0) * 20))
-    assert "do not say which of them share a context" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "")))
