@@ -11,11 +11,7 @@ _CHOICES = (Union, UnionType, Literal)
 
 @cache
 def arguments_of(cls: Any) -> Arguments:
-    """The arguments of a class and of its bases; types and defaults of a base count where the class states none.
-
-    Args:
-        cls: the class.
-    """
+    """The arguments of a class and of its bases; types and defaults of a base count where the class states none."""
     makers = [kind for kind in inspect.getmro(cls) if "__init__" in vars(kind) and kind is not object]
     return {name: argument for kind in reversed(makers) for name, argument in _own(kind).items()}
 

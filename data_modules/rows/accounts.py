@@ -81,11 +81,6 @@ class Account:
 def account_of(selection: Selection, lengths: SplitLengths, examples: int) -> Account:
     """The account of one source.
 
-    Args:
-        selection: which of its records were tokenised.
-        lengths: what the length policy made of these.
-        examples: that came of it.
-
     Raises:
         LostRecordsError: records are lost or doubled.
     """

@@ -41,11 +41,7 @@ class RepeatedPairs:
 
 
 def opposed_across(sources: Sequence[RepeatedPairs]) -> int:
-    """Examples that prefer an answer to one which an example of another source prefers to it, in the same context.
-
-    Args:
-        sources: what the examples of each say.
-    """
+    """Examples that prefer an answer to one which an example of another source prefers to it, in the same context."""
     preferred = [np.asarray(source._preferred) for source in sources]
     count = 0
     for number, source in enumerate(sources):

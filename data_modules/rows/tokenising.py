@@ -83,11 +83,6 @@ class Tokenising:
     def log_found(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
 
-        Args:
-            split: its name, perhaps with "of" a source behind it.
-            report: of it.
-            lengths: tokens of each example.
-
         Raises:
             ValueError: nothing can be learned from it.
         """

@@ -110,10 +110,6 @@ class Row:
 def read_json(path: Path, example: str) -> object:
     """Content of a JSON file.
 
-    Args:
-        path: the file.
-        example: what the folder looks like, for the error.
-
     Raises:
         FileNotFoundError: there is no such file.
         OfficialFileError: it is not UTF-8 JSON.

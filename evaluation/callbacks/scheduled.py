@@ -177,13 +177,7 @@ def callbacks_of(trainer: Trainer) -> list[ScheduledCallback]:
 
 
 def log_scores(trainer: Trainer, values: Mapping[str, float], step: int) -> None:
-    """Scores for loggers, and for whoever keeps checkpoints by them.
-
-    Args:
-        trainer: of the run.
-        values: by the scalar's name.
-        step: of the policy.
-    """
+    """Scores for loggers, and for whoever keeps checkpoints by them."""
     trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
     for logger in trainer.loggers:
         logger.log_metrics(dict(values), step=step)

@@ -20,10 +20,6 @@ def share_found(prediction: str, expected: Sequence[str]) -> float:
     As in RULER nothing is normalised but control characters, which count as line breaks, and wrong
     strings beside the right ones cost nothing.
 
-    Args:
-        prediction: generated text.
-        expected: strings, every one of which should be there.
-
     Raises:
         ValueError: nothing is expected.
     """

@@ -90,12 +90,7 @@ class Column:
 
 
 def with_mean(groups: Mapping[str, tuple[Cell, ...]], label: str) -> tuple[Column, ...]:
-    """A column of each group, then the plain mean of all groups.
-
-    Args:
-        groups: by the label of their column.
-        label: of the mean.
-    """
+    """A column of each group, then the plain mean of all groups."""
     return (*(Column.of(name, *group) for name, group in groups.items()), Column(label, tuple(groups.values())))
 
 

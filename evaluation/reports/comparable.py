@@ -38,9 +38,6 @@ def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[st
 def check_same_questions(pairs: Sequence[Pair]) -> None:
     """Refuse predictions whose id stands for different questions in the two reports.
 
-    Args:
-        pairs: predictions with the same id, from either report.
-
     Raises:
         InputError: naming the first such id.
     """

@@ -104,10 +104,6 @@ class Comparison:
 def compare_files(a: Path, b: Path) -> str:
     """Compare two reports that `BenchmarkReport.save` wrote.
 
-    Args:
-        a: the first report, for example of the untrained model.
-        b: the second one.
-
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, or what `compare` refuses.

@@ -91,11 +91,7 @@ def chat_hash(prompt_format: PromptFormat) -> str:
 
 
 def used_in(used: Mapping[str, bool]) -> str:
-    """Which prompts were wrapped in the chat template, task by task.
-
-    Args:
-        used: whether all prompts of a task were.
-    """
+    """Which prompts were wrapped in the chat template, task by task."""
     plain = [task for task, is_used in used.items() if not is_used]
     return f"no prompt of {' '.join(plain)}" if plain else "every prompt"
 
@@ -152,11 +148,7 @@ def _installed_version() -> str:
 
 
 def this_command(words: Sequence[str]) -> str:
-    """The command as it was typed.
-
-    Args:
-        words: as Python has them, the program first.
-    """
+    """The command as it was typed."""
     program = _MODULE if Path(words[0]).name == "__main__.py" else Path(words[0]).name
     return without_passwords(" ".join([program, shlex.join(words[1:])]).strip())
 

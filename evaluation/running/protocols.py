@@ -51,11 +51,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
-        """What the official script does otherwise, in words.
-
-        Args:
-            in_chat: whether any prompt was wrapped in the chat template.
-        """
+        """What the official script does otherwise, in words."""
 
     def _own_ends(self) -> tuple[int, ...]:
         """What ends answers in the official scripts; the tokenizer's end where the model states none."""
@@ -165,14 +161,7 @@ def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
 
 
 def chat_deviation(benchmark: Benchmark, model: str, *, used: bool, whose: str = "the tokenizer's") -> tuple[str, ...]:
-    """What the official script would have written around prompts, if that is something else.
-
-    Args:
-        benchmark: what is asked.
-        model: name by which the official script would know it.
-        used: whether any prompt was wrapped in a chat template.
-        whose: that template is.
-    """
+    """What the official script would have written around prompts, if that is something else."""
     if not benchmark.generates_as_model_does:
         return ()
     named = next((name for name in benchmark.chat_names if name in model), None)

@@ -57,10 +57,6 @@ class Store:
     def open(self, folder: Path, notes: Mapping[str, str]) -> AbstractContextManager[Responses]:
         """The answers in a folder for the first process, in memory for others.
 
-        Args:
-            folder: made if it is not there.
-            notes: written beside what answers depend on.
-
         Raises:
             ValueError: the folder holds answers of another model or with other settings.
             BlockingIOError: another run is at work there.

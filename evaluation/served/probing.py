@@ -21,11 +21,6 @@ _REFUSALS = ("BadRequestError", "UnprocessableEntityError")  # of what was asked
 def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
     """What the server behind an endpoint accepts and returns.
 
-    Args:
-        connection: to it.
-        endpoint: to ask.
-        source: of the tokenizer, for the error.
-
     Raises:
         ConnectionError: it answers nothing that it is asked.
         ValueError: its tokenizer is another one, or it has no such address.

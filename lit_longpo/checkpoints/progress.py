@@ -118,11 +118,7 @@ def validated_rows(checkpoint: dict[str, Any]) -> int | None:
 
 
 def validate_now(trainer: Trainer) -> None:
-    """Run the validation that a run was stopped before; Lightning 2.6 would take it for done.
-
-    Args:
-        trainer: whose training is about to go on.
-    """
+    """Run the validation that a run was stopped before; Lightning 2.6 would take it for done."""
     loop, logs = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
     # With `_has_run` left true, a run that goes on from the end of an epoch would have epochs without rows, for ever.
     before = copy.deepcopy((loop.batch_progress, loop._restarting, loop._has_run))

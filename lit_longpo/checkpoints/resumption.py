@@ -89,12 +89,7 @@ class ResumingConnector(NamedPathsConnector):
 
 
 def passed_over(path: Path, damaged: str | None) -> bool:
-    """Whether a checkpoint is damaged; warns if so.
-
-    Args:
-        path: a checkpoint that "last" could be.
-        damaged: what is wrong with it, in words.
-    """
+    """Whether a checkpoint is damaged; warns if so."""
     if damaged is not None:
         log.warning("passing over %s: %s", path, damaged)
     return damaged is not None
@@ -162,10 +157,6 @@ def check_settings(path: Path, settings: Settings) -> None:
 
 def check_data(path: Path, trainer: Trainer) -> None:
     """Refuse to resume with other training data, and warn of other changed settings.
-
-    Args:
-        path: a whole checkpoint.
-        trainer: whose data module has tokenised its data.
 
     Raises:
         ValueError: saying what to type.

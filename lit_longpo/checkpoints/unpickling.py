@@ -67,9 +67,6 @@ class _MetadataReader(pickle._Unpickler):
 def code_in(path: Path) -> str | None:
     """What of a checkpoint would be run, or cannot be read, in words; `None` if it is tensors and plain values.
 
-    Args:
-        path: file, or folder of torch's or DeepSpeed's.
-
     Raises:
         InputError: it is none of these.
     """
@@ -78,10 +75,6 @@ def code_in(path: Path) -> str | None:
 
 def refuse_code(path: Path, consent: str) -> None:
     """Refuse a checkpoint that holds more than tensors and plain values.
-
-    Args:
-        path: of a whole checkpoint.
-        consent: what to type if it is one's own.
 
     Raises:
         InputError: naming file and object; or it is no checkpoint.

@@ -59,10 +59,6 @@ def check_layer_kernels(kind: LayerKernels | None) -> None:
 def use_layer_kernels(model: PreTrainedModel, kind: LayerKernels | None) -> None:
     """From now on compute the model's norms and MLPs with these kernels.
 
-    Args:
-        model: without adapters and tiles, which may be added later.
-        kind: whose code.
-
     Raises:
         UnsupportedModelError: there is none for any of its norms and MLPs.
     """

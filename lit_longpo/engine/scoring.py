@@ -87,10 +87,6 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Log-probability of every scored token, fp32. Shape: (N,).
 
-    Args:
-        model: a causal language model with prefix-shared attention, perhaps PEFT-wrapped.
-        batch: one packed row.
-
     Raises:
         UnsupportedModelError: the model does not take this row's positions, or has a layer between decoder and head.
     """
@@ -166,9 +162,6 @@ def generation_mode(model: nn.Module) -> Iterator[None]:
 
     The model's own generation settings (temperature, repetition penalty, ...) are taken away meanwhile:
     `generate` would fill with them whatever its caller leaves open.
-
-    Args:
-        model: a model loaded with the prefix-shared attention, perhaps PEFT-wrapped.
     """
     base = base_model(model)
     settings, base.generation_config = base.generation_config, GenerationConfig()

@@ -38,11 +38,7 @@ def sharing_problem(model: PreTrainedModel) -> str | None:
 
 
 def sharing_rule(config: PretrainedConfig) -> str | None:
-    """Why a model cannot share, judged by its configuration alone; `None` if it says nothing against it.
-
-    Args:
-        config: with its rotary settings as they are used.
-    """
+    """Why a model cannot share, judged by its configuration alone; `None` if it says nothing against it."""
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
     kinds = [part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)]
     return _ANGLES if LENGTH_DEPENDENT & {kind for kind in kinds if isinstance(kind, str)} else None

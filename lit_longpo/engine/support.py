@@ -48,9 +48,6 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torc
 def check_model(model: nn.Module) -> float:
     """Refuse a model whose packed log-probabilities would be wrong.
 
-    Args:
-        model: loaded with the prefix-shared attention, perhaps PEFT-wrapped.
-
     Returns:
         The probe's largest error, relative to the largest log-probability.
 
@@ -167,11 +164,7 @@ def _worst(packed: Tensor, separate: Tensor, groups: Sequence[Group]) -> tuple[f
 
 
 def check_sharing(model: nn.Module) -> None:
-    """Compare a row whose groups share tokens with one where they share none; take such rows apart if it differs.
-
-    Args:
-        model: perhaps PEFT-wrapped, scored in packed rows that are exact.
-    """
+    """Compare a row whose groups share tokens with one where they share none; take such rows apart if it differs."""
     base = base_model(model)
     plain, device = probe_groups(base.config.get_text_config())[0], next(base.parameters()).device
     refuse_sharing(base, None)

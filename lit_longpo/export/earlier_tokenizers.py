@@ -15,9 +15,6 @@ def write_earlier_tokenizer(folder: Path) -> None:
 
     Where it reads another one, as for models with a class that a name brings into play, and where a tokenizer has code
     of its own, the settings are left as they are.
-
-    Args:
-        folder: with a tokenizer, and its model or adapters.
     """
     path = folder / "tokenizer_config.json"
     text = path.read_text(encoding="utf-8")

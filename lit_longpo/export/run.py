@@ -77,11 +77,6 @@ def plain_section(section: Any, kind: type[Kind], where: str) -> Kind:
 
     A parser of command lines imports and calls whatever such a section names, and parts of this one may come to one.
 
-    Args:
-        section: as YAML or JSON has it.
-        kind: dataclass whose fields it may have.
-        where: file and section, for errors.
-
     Raises:
         RecordError: it is no mapping, has other fields, or names a class.
     """

@@ -66,9 +66,6 @@ def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, line
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the first run has written down.
 
-    Args:
-        folder: of the run, with a manifest.
-
     Raises:
         RecordError: it is damaged, or another than was written.
     """

@@ -156,10 +156,6 @@ def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], wh
 def accepted_answers(record: Mapping[str, object], where: str) -> tuple[str, ...]:
     """Different accepted answers of a plain question: `answers` or `answer`, a text, texts, or a row of SQuAD's.
 
-    Args:
-        record: that is read.
-        where: file and line, for the error.
-
     Raises:
         RecordError: there are both fields or neither, or something else than texts is in them.
     """

@@ -91,9 +91,6 @@ def files_fingerprint(folder: Path) -> str | None:
     """Hash of a model folder's weights, wherever it lies (32 hex digits); `None` if it has none.
 
     Sizes and a few pieces of every file: reading all of a large model would take minutes.
-
-    Args:
-        folder: of safetensors, gguf or torch's files.
     """
     files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
     digest = hashlib.sha256()

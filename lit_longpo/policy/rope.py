@@ -269,10 +269,6 @@ def global_parameters(config: PretrainedConfig) -> dict[str, Any]:
 def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:
     """Refuse a factor without a type of scaling, which transformers leaves out: long texts would be read unscaled.
 
-    Args:
-        config: of the model that is about to be built.
-        where: it was read from.
-
     Raises:
         InputError: saying what to write.
     """

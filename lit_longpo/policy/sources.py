@@ -182,10 +182,6 @@ def _models(folder: Path) -> Iterator[Path]:
 def check_depth(config: PretrainedConfig, where: str) -> None:
     """Refuse absurd numbers of layers or experts, of which transformers would build modules until memory ends.
 
-    Args:
-        config: as it was read.
-        where: folder or hub name that it was read from.
-
     Raises:
         InputError: naming the number.
     """
@@ -210,9 +206,6 @@ def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
 def tensors_alone(where: str) -> Iterator[None]:
     """Inside the block, turn torch's pages about weights that hold more than tensors into one line.
 
-    Args:
-        where: folder or hub name of the weights.
-
     Raises:
         InputError: naming what they hold.
     """
@@ -229,9 +222,6 @@ def tensors_alone(where: str) -> Iterator[None]:
 @contextmanager
 def whole_files(source: str) -> Iterator[None]:
     """Inside the block, turn errors about missing or broken weight files into one line that names the file.
-
-    Args:
-        source: folder or hub name of the weights.
 
     Raises:
         InputError: a safetensors file is broken.

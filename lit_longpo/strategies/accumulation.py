@@ -9,12 +9,7 @@ from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 
 
 def rows_of_a_step(trainer: Trainer, epoch: int) -> int:
-    """How many rows are accumulated in an epoch: one number, or a schedule (Lightning estimates no steps then).
-
-    Args:
-        trainer: with its callbacks.
-        epoch: its number.
-    """
+    """How many rows are accumulated in an epoch: one number, or a schedule (Lightning estimates no steps then)."""
     schedules = [one for one in getattr(trainer, "callbacks", ()) if isinstance(one, GradientAccumulationScheduler)]
     return schedules[-1].get_accumulate_grad_batches(epoch) if schedules else trainer.accumulate_grad_batches
 

@@ -114,10 +114,6 @@ def check_beside(trainer: Trainer) -> None:
 def check_averages(callbacks: list[Callback], checkpoint: Mapping[str, Any]) -> None:
     """Refuse to resume training from averaged weights: the optimizer's states belong to the unaveraged ones.
 
-    Args:
-        callbacks: of the trainer that is about to resume.
-        checkpoint: the checkpoint it resumes from.
-
     Raises:
         InputError: the checkpoint holds an average, and no averaging callback would restore the trained weights.
     """

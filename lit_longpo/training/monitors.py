@@ -90,9 +90,6 @@ def check_known(trainer: Trainer) -> None:
 
     A name that resembles no metric of the run is taken for a metric that somebody else's callback logs.
 
-    Args:
-        trainer: it has logged the training metrics of one step.
-
     Raises:
         InputError: naming the metric that was probably meant.
     """

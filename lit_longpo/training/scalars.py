@@ -25,10 +25,6 @@ def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) 
 
 
 def log_learning_rate(module: LightningModule) -> None:
-    """Log the step's learning rate, which all parameters share; as a tensor, so that logging waits for no GPU.
-
-    Args:
-        module: the objective, in one of its hooks.
-    """
+    """Log the step's learning rate, which all parameters share; as a tensor, so that logging waits for no GPU."""
     rate = module.trainer.optimizers[0].param_groups[0]["lr"]
     module.log("train/learning_rate", tensor_on(module.device, [float(rate)], torch.float32)[0], batch_size=1)

@@ -80,11 +80,6 @@ def warn_of_routers(policy: PolicyConfig) -> None:
 def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
     """How the policy is scored, in packed rows or one sequence at a time; logs which, and what it costs.
 
-    Args:
-        model: the policy.
-        views: the objective's, from which the cost follows.
-        trainer: its data are set up.
-
     Raises:
         UnsupportedModelError: no way gives the model's own log-probabilities, or the data have synthesised positions
             and it cannot be scored at them.
@@ -109,12 +104,7 @@ def log_precision(optimizer: Optimizer, trainer: Trainer) -> None:
 
 
 def warn_of_steps(trainer: Trainer, steps: int) -> None:
-    """Warn if a run ends before `trainer.min_steps` or `max_steps`, or has so few steps that nothing is learnt.
-
-    Args:
-        trainer: about to fit.
-        steps: number of steps its optimizer will take.
-    """
+    """Warn if a run ends before `trainer.min_steps` or `max_steps`, or has so few steps that nothing is learnt."""
     if not trainer.is_global_zero:
         return
     if 0 <= steps < (trainer.min_steps or 0) and not keeps_nothing(trainer):

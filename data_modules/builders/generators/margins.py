@@ -22,13 +22,7 @@ def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: 
 
 
 def margins_of(model: Any, prompt_format: PromptFormat, turn: Turn) -> list[float]:
-    """By how much a turn's chosen answer is likelier than each rejected one, in nats per token.
-
-    Args:
-        model: that reads them.
-        prompt_format: its tokenizer and template.
-        turn: context, question and answers.
-    """
+    """By how much a turn's chosen answer is likelier than each rejected one, in nats per token."""
     chosen = _mean_log_prob(model, prompt_format, turn, turn.chosen)
     return [chosen - _mean_log_prob(model, prompt_format, turn, rejected) for rejected in turn.rejected]
 

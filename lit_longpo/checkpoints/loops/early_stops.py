@@ -15,9 +15,6 @@ def decide_behind_least_length(trainer: Trainer) -> None:
 
     Lightning 2.6 keeps that decision, and ends the run there although its metric has become better since
     (Lightning#19966); meanwhile it validates wherever rows are counted.
-
-    Args:
-        trainer: about to fit, with its callbacks.
     """
     for callback, name, hook in unchanged_hooks(trainer, EarlyStopping, "on_validation_end", "on_train_epoch_end"):
         setattr(callback, name, partial(_decided, hook))

@@ -10,11 +10,6 @@ def unchanged_hooks(
 ) -> Iterator[tuple[Callback, str, Callable[..., None]]]:
     """Hooks of some callbacks that are not replaced yet, so that a second `fit` does not wrap them twice.
 
-    Args:
-        trainer: about to fit, with its callbacks.
-        kinds: of callbacks.
-        names: of hooks.
-
     Yields:
         Callback, the hook's name, and the hook.
     """

@@ -23,9 +23,6 @@ def keep_last_steps(trainer: Trainer) -> None:
     It saves at intervals only, so steps after the last interval are in no checkpoint when a training ends. And it
     writes `last.ckpt` only together with another file: if the monitored metric does not improve, `last.ckpt` stays that
     of an earlier step, from which a killed run would resume.
-
-    Args:
-        trainer: about to fit, with its callbacks.
     """
     for keeper, name, hook in unchanged_hooks(trainer, ModelCheckpoint, "on_validation_end", _EPOCH_END):
         setattr(keeper, name, partial(_and_last, keeper, hook, name == _EPOCH_END))

@@ -20,9 +20,6 @@ def keep_steps_whole(trainer: Trainer) -> None:
 
     After a resume its ModelCheckpoint takes the first row for the end of the step that it has stored already; timed
     checkpoints and `max_time` come wherever the clock says so; and validations, with their checkpoints, count rows.
-
-    Args:
-        trainer: about to fit, with its callbacks.
     """
     loop = trainer.fit_loop.epoch_loop
     loop._should_check_val_fx = _ValidationsBehindSteps(trainer)  # type: ignore[method-assign]

@@ -98,11 +98,7 @@ def parts_of(table: SegmentTable) -> tuple[Part, ...]:
 
 
 def in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in the precision in which autocast would give them to torch's own attention.
-
-    Args:
-        *tensors: queries, keys and values, of any shape.
-    """
+    """The tensors in the precision in which autocast would give them to torch's own attention."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors

@@ -18,11 +18,7 @@ _LAST = 4  # blocks that are run as they are; backward's sums of gradients are t
 
 @contextmanager
 def planned_windows(memory: LiveBytes) -> Iterator[None]:
-    """Inside the block, forward and backward, layers with a window run few of their blocks.
-
-    Args:
-        memory: counts what the others would take.
-    """
+    """Inside the block, forward and backward, layers with a window run few of their blocks."""
     every = sdpa.outputs_of
 
     def few(blocks: Sequence[Block], attend: Callable[[Block], Tensor]) -> list[Tensor]:

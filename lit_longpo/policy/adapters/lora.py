@@ -159,11 +159,6 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
 def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "PeftModel":
     """The model with adapters as peft makes them.
 
-    Args:
-        model: to be changed in place.
-        config: of the adapters.
-        what: where the module names were said, for the error.
-
     Raises:
         InputError: the model has none of these modules.
     """

@@ -39,10 +39,6 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     peft takes every name for one of the files that its base was published in, and gives it the model's own: a name that
     is the model's own already may become one that nothing has, and its adapter stays as it was drawn, without an error
     (peft#3262; Laguna's shared experts, Inkling 2's convolutions).
-
-    Args:
-        model: its names are those of the adapters.
-        weights: as peft stores them, by the model's own names.
     """
     from peft import set_peft_model_state_dict
 
@@ -83,11 +79,6 @@ def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where:
     sides are equally long, its files fit, and are other adapters (Automodel#3592). Unsloth trained with ranks and
     experts of B in the other order, which fits always; since it reads them as peft does, its files say so
     (unsloth-zoo#1232, #1269).
-
-    Args:
-        model: with adapters of these settings.
-        settings: as the files say them.
-        where: the files lie.
 
     Raises:
         InputError: they are such adapters.

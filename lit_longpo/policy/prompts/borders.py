@@ -89,12 +89,6 @@ def _opening(
     It is the first control token of a prompt that occurs again between an answer and the next question. A token that
     closes turns also occurs again if the template begins with a message of its own; any other goes
     before it.
-
-    Args:
-        tokenizer: any.
-        texts: encodes with that tokenizer.
-        chat: its chat template.
-        later: tokens between an answer and the next question.
     """
     ids = texts.encode(chat.head).ids
     again = set(later) & _control_ids(tokenizer) - {tokenizer.bos_token_id}

@@ -16,11 +16,6 @@ from lit_longpo.policy.prompts.stored_rules import TEXTS, stored_file
 def check_sentencepiece_rules(tokenizer: PreTrainedTokenizerBase, where: str, revision: str | None = None) -> None:
     """Refuse a tokenizer that reads texts in another way than its tokenizer.model says.
 
-    Args:
-        tokenizer: as transformers reads it.
-        where: folder or hub name that it was read from.
-        revision: of the hub's files.
-
     Raises:
         MissingFileError: there is no tokenizer.json, whose merges are in order.
     """

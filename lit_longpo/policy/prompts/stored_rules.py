@@ -63,12 +63,7 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
 
 
 def warn_of_other_template(where: str, revision: str | None = None) -> None:
-    """Warn of a chat template in tokenizer_config.json that nobody reads, as another lies in chat_template.jinja.
-
-    Args:
-        where: folder or hub name of a tokenizer.
-        revision: on the hub.
-    """
+    """Warn of a chat template in tokenizer_config.json that nobody reads, as another lies in chat_template.jinja."""
     read, settings = (stored_file(where, name, revision) for name in ("chat_template.jinja", "tokenizer_config.json"))
     if read is None or settings is None:
         return

@@ -25,12 +25,7 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
 
 
 def spoken(text: str, *, opened: bool = False) -> list[tuple[int, int]]:
-    """Start and end of every part of a reply outside of thoughts; nothing if it was cut off in its first thoughts.
-
-    Args:
-        text: of a model that may think.
-        opened: whether the prompt opened thoughts.
-    """
+    """Start and end of every part of a reply outside of thoughts; nothing if it was cut off in its first thoughts."""
     if not has_thoughts(text, opened=opened):
         return [(0, len(text))]
     parts, closed = list[tuple[int, int]](), text.find(THOUGHT)
@@ -48,12 +43,7 @@ def has_thoughts(text: str, *, opened: bool = False) -> bool:
 
 
 def is_thinking(text: str, *, opened: bool = False) -> bool:
-    """Whether a reply is in thoughts at its end.
-
-    Args:
-        text: of a model, perhaps not at its end.
-        opened: whether the prompt opened thoughts.
-    """
+    """Whether a reply is in thoughts at its end."""
     parts = spoken(text, opened=opened)
     return not parts or parts[-1][1] < len(text)
 

@@ -85,10 +85,6 @@ class TextEncoder:
     def encode(self, text: str, data: Sequence[Data] = ()) -> Tokens:
         """A whole text without the special tokens that a tokenizer adds around it.
 
-        Args:
-            text: anything.
-            data: where control tokens are text.
-
         Raises:
             ValueError: the tokenizer makes a control token out of data even so.
         """

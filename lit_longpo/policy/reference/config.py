@@ -61,12 +61,7 @@ class ReferenceConfig:
 
 
 def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None:
-    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy.
-
-    Args:
-        reference: of an objective that asks for reference scores.
-        policy: what is trained.
-    """
+    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy."""
     if not reference.holds_a_model(policy) or reference.policy is not None:
         return None
     trained = "no `policy.lora`" if policy.trained_lora is None else "`policy.lora.also_train`"

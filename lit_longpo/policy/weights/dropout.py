@@ -17,11 +17,7 @@ _SAMPLING = ("phimoe",)  # draw experts by chance in training, and mean another 
 
 
 def dropouts(config: PretrainedConfig) -> dict[str, float]:
-    """Settings that make a model drop or shake something, and how often or how far.
-
-    Args:
-        config: a model's, with those of its parts.
-    """
+    """Settings that make a model drop or shake something, and how often or how far."""
     return {name: float(getattr(part, name)) for part, name in _settings(config)}
 
 

@@ -52,11 +52,6 @@ def trained_weights(model: nn.Module, train_only: Sequence[str], frozen: Sequenc
 def names_with(names: Iterable[str], part: str, setting: str) -> list[str]:
     """The names that hold a part; `*` in it stands for anything, and a number is a whole number.
 
-    Args:
-        names: of parameters.
-        part: for example "embed_tokens", "layers.1." or "layers.*.mlp".
-        setting: where the part was said, for the error.
-
     Raises:
         InputError: none does; the nearest are named.
     """

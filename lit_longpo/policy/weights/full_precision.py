@@ -28,11 +28,7 @@ class FullPrecision:
         self._frozen = {name: p.data for name, p in kept_parameters(model) if not p.requires_grad}
 
     def restore(self, model: nn.Module) -> None:
-        """Undo what casting has done to buffers and frozen parameters.
-
-        Args:
-            model: the same one, converted.
-        """
+        """Undo what casting has done to buffers and frozen parameters."""
         for name, kept in self._buffers.items():
             place, _, own = name.rpartition(".")
             buffers = model.get_submodule(place)._buffers

@@ -20,13 +20,7 @@ _LAYER = re.compile(r".*?\.\d+(?=\.)")
 
 
 def note_left_out(model: PreTrainedModel, source: str, revision: str | None) -> None:
-    """Remember on the model which tensors of its files it has left out.
-
-    Args:
-        model: just loaded.
-        source: folder or hub name it was loaded from.
-        revision: on the hub.
-    """
+    """Remember on the model which tensors of its files it has left out."""
     cast(Any, model).left_out = left_out_of(model, _tensor_names(source, revision))
 
 

@@ -96,10 +96,6 @@ def _by_token(model: PreTrainedModel) -> list[Tensor]:
 def check_rows_trained(model: nn.Module, new: dict[str, int]) -> None:
     """Refuse new tokens whose rows are frozen and would stay the mean of the others.
 
-    Args:
-        model: ready to be trained, perhaps PEFT-wrapped.
-        new: the new tokens with their ids.
-
     Raises:
         InputError: embeddings or head are frozen.
     """
