@@ -18,11 +18,7 @@ _LONGEST_NAME = 255  # characters of a file's name; a context says more
 
 
 def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
-    """Refuse a record with unknown names, or without the required ones.
-
-    Raises:
-        RecordError: naming the first one.
-    """
+    """Refuse a record with unknown names, or without the required ones."""
     for name in value:
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1)
@@ -114,11 +110,7 @@ def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def refuse_file_name(text: str, field: str, where: str) -> None:
-    """Refuse the name of a file that is there, from the working folder or from the folder of the record's own file.
-
-    Raises:
-        RecordError: naming it.
-    """
+    """Refuse the name of a file that is there, from the working folder or from the folder of the record's own file."""
     if not 0 < len(text) <= _LONGEST_NAME or not text.isprintable():
         return
     # Path.is_file raises an error where a name has too many bytes, or where nobody may look.

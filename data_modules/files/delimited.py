@@ -50,9 +50,6 @@ def check_one_text(value: object, beside: object, field: str, where: str) -> Non
         beside: another answer of the record; if it looks the same, answers are lists and these are texts.
         field: name, for the error.
         where: file and line.
-
-    Raises:
-        RecordError: the cell does.
     """
     if not isinstance(value, Cell) or not _LIST_OF_TEXTS.fullmatch(value):
         return

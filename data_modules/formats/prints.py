@@ -18,9 +18,6 @@ def check_answers(pair: PreferencePair, where: str) -> None:
     """Refuse an answer that is the print of the answer's message, or of the conversation that it ends.
 
     A conversation without the pair's own prompt in it may well be what a model should write.
-
-    Raises:
-        RecordError: it is one.
     """
     for answer in (pair.chosen, *pair.rejected):
         said = _printed(answer) if _LIKE.fullmatch(answer) else None

@@ -49,11 +49,7 @@ class Row:
         return value
 
     def check_whole(self, name: str, *texts: str) -> None:
-        """Refuse texts of a field with half a character (a lone surrogate), at which tokenizers fail much later.
-
-        Raises:
-            OfficialFileError: naming the field.
-        """
+        """Refuse texts of a field with half a character (a lone surrogate), at which tokenizers fail much later."""
         for text in texts:
             try:
                 text.encode("utf-8")

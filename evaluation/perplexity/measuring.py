@@ -73,11 +73,7 @@ def measure(
 
 
 def check_window_lengths(model: nn.Module, windows: Windows, num_tokens: int, num_front: int) -> None:
-    """Refuse lengths that model or texts have no room for.
-
-    Raises:
-        ValueError: there are such.
-    """
+    """Refuse lengths that model or texts have no room for."""
     window = readable_positions(base_model(model).config)
     if window is not None and windows.lengths[-1] > window:
         raise InputError(

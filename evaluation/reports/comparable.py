@@ -36,11 +36,7 @@ def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[st
 
 
 def check_same_questions(pairs: Sequence[Pair]) -> None:
-    """Refuse predictions whose id stands for different questions in the two reports.
-
-    Raises:
-        InputError: naming the first such id.
-    """
+    """Refuse predictions whose id stands for different questions in the two reports."""
     for one, other in pairs:
         if (one.task, one.question, one.answers) != (other.task, other.question, other.answers):
             raise InputError(

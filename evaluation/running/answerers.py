@@ -75,18 +75,10 @@ class Answerer(ABC):
         """What a report says about the model."""
 
     def check_generation(self, generation: Mapping[str, Any]) -> None:  # noqa: B027  (most can do everything)
-        """Refuse arguments of `generate` that it cannot follow.
-
-        Raises:
-            ValueError: naming them, and what to type.
-        """
+        """Refuse arguments of `generate` that it cannot follow."""
 
     def check_prompt(self, prompt: Prompt) -> None:  # noqa: B027  (most can be asked everything)
-        """Refuse a prompt that it cannot be asked.
-
-        Raises:
-            ValueError: saying why, and what to type.
-        """
+        """Refuse a prompt that it cannot be asked."""
 
     @abstractmethod
     def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:

@@ -21,11 +21,7 @@ _OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
 
 
 def require_harness(wanted_by: str) -> None:
-    """Refuse where the optional package is missing.
-
-    Raises:
-        ModuleNotFoundError: it is.
-    """
+    """Refuse where the optional package is missing."""
     if find_spec("lm_eval") is None:
         raise MissingPackageError(
             f"expected the package 'lm_eval' for {wanted_by}, got none; type: pip install 'lit_longpo[lm-eval]'"

@@ -72,11 +72,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def check(self, prompt: Prompt) -> None:
-        """Refuse a prompt that cannot be sent this way.
-
-        Raises:
-            ValueError: saying why, and what to type.
-        """
+        """Refuse a prompt that cannot be sent this way."""
 
     @abstractmethod
     def too_few(self, prompt: Prompt, num_read: int) -> bool:

@@ -92,11 +92,7 @@ class CheckpointChoice:
         return path
 
     def check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
-        """Refuse a checkpoint that is broken, that the strategy cannot read, or that holds code.
-
-        Raises:
-            InputError: saying what is wrong and what to type.
-        """
+        """Refuse a checkpoint that is broken, that the strategy cannot read, or that holds code."""
         check_whole(path, settings, self.damage)
         if not self._trusted:
             refuse_code(path, "--weights_only false")
@@ -143,9 +139,6 @@ def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | N
         path: the checkpoint.
         settings: of this run.
         damage: says what is wrong with the contents of one without a fault.
-
-    Raises:
-        ValueError: saying what is wrong and what to type.
     """
     wrong = fault(path) or damage(path)
     if wrong is None:
@@ -172,11 +165,7 @@ def check_states(path: Path) -> None:
 
 
 def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
-    """Refuse what the strategy would load wrongly or not at all.
-
-    Raises:
-        ValueError: saying what wrote the checkpoint and what to type.
-    """
+    """Refuse what the strategy would load wrongly or not at all."""
     form, loads = kind(path), _loads(strategy)
     manifest = Manifest.of(path) if path.is_dir() else None
     export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"

@@ -138,11 +138,7 @@ def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
 
 
 def check_settings(path: Path, settings: Settings) -> None:
-    """Refuse to resume from a checkpoint whose training had other settings than this run, slight ones apart.
-
-    Raises:
-        ValueError: naming each setting, the checkpoint's value and today's, and what to type.
-    """
+    """Refuse to resume from a checkpoint whose training had other settings than this run, slight ones apart."""
     record = read_record(path)
     if "model" in settings and "settings" not in record:
         log.warning("%s does not say what it was trained with: nothing to compare this run's settings with", path)
@@ -156,11 +152,7 @@ def check_settings(path: Path, settings: Settings) -> None:
 
 
 def check_data(path: Path, trainer: Trainer) -> None:
-    """Refuse to resume with other training data, and warn of other changed settings.
-
-    Raises:
-        ValueError: saying what to type.
-    """
+    """Refuse to resume with other training data, and warn of other changed settings."""
     now = data_fingerprint(trainer)
     then = _other_data(read_record(path), now)
     if then:

@@ -44,9 +44,6 @@ class CheckpointRoom:
 
         Returns:
             Bytes that it takes at least.
-
-        Raises:
-            StorageError: they are not free.
         """
         known = (least_size(self._trainer, weights_only=weights_only), self._sizes.get(weights_only, 0))
         need = max(at_least, *known)

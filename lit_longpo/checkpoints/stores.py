@@ -54,9 +54,6 @@ def refuse_root(root: str | Path) -> None:
 
     Args:
         root: `trainer.default_root_dir`.
-
-    Raises:
-        InputError: it is one.
     """
     if "://" in str(root):
         raise InputError(
@@ -66,11 +63,7 @@ def refuse_root(root: str | Path) -> None:
 
 
 def refuse_last_elsewhere(keepers: list[Any]) -> None:
-    """Refuse to look for "last" on the disk where an object store has this run's checkpoints.
-
-    Raises:
-        InputError: naming the newest one there.
-    """
+    """Refuse to look for "last" on the disk where an object store has this run's checkpoints."""
     places = (str(keeper.dirpath) for keeper in keepers if isinstance(keeper, ModelCheckpoint))
     for place in filter(is_address, places):
         store, inside = _store(place)

@@ -205,9 +205,6 @@ def refuse_broken(path: Path, option: str, *, at_once: bool = False) -> None:
         path: of the checkpoint.
         option: that takes it.
         at_once: only look at what can be told without reading the whole checkpoint.
-
-    Raises:
-        InputError: saying what is wrong and what to type.
     """
     if (wrong := fault(path) or (None if at_once else damage(path))) is not None:
         raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, option)}")

@@ -99,11 +99,7 @@ def refuse_namesakes() -> None:
 
 
 def refuse_other_parser() -> None:
-    """Refuse a version of jsonargparse that has not been tried, before anything is imported from it.
-
-    Raises:
-        MissingPackageError: naming both.
-    """
+    """Refuse a version of jsonargparse that has not been tried, before anything is imported from it."""
     found = version(_PARSER)
     if found not in _PARSERS:
         raise MissingPackageError(

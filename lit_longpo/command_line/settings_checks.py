@@ -80,9 +80,6 @@ def check_length(config: Any) -> None:
 
     Args:
         config: of `fit`, as the command line has parsed it.
-
-    Raises:
-        ValueError: naming the setting.
     """
     if config.get("trainer.fast_dev_run"):  # which has its own
         return

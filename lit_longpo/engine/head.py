@@ -61,11 +61,7 @@ def head_of(model: PreTrainedModel) -> nn.Module:
 
 
 def check_head(model: PreTrainedModel) -> None:
-    """Refuse adapters on the head.
-
-    Raises:
-        UnsupportedModelError: there are some.
-    """
+    """Refuse adapters on the head."""
     head = model.get_output_embeddings()
     if type(head).__module__.partition(".")[0] == "peft":
         raise UnsupportedModelError(

@@ -14,11 +14,7 @@ def refuse_leaps(model: PreTrainedModel, cause: str | None) -> None:
 
 
 def check_leaps(model: PreTrainedModel, row: PackedBatch) -> None:
-    """Refuse a row whose positions leap, for a model that cannot be scored at them.
-
-    Raises:
-        UnsupportedModelError: saying why.
-    """
+    """Refuse a row whose positions leap, for a model that cannot be scored at them."""
     cause = getattr(model, _PROBLEM, None)
     if row.leaps and cause is not None:
         raise UnsupportedModelError(leap_message(model, cause))

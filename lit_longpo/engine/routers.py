@@ -32,11 +32,7 @@ from lit_longpo.errors import InputError
 
 
 def check_routers(config: PretrainedConfig) -> None:
-    """Refuse a model without a load-balancing loss that `balancing_loss` can compute; needs no weights.
-
-    Raises:
-        InputError: saying what it has instead.
-    """
+    """Refuse a model without a load-balancing loss that `balancing_loss` can compute; needs no weights."""
     cause = _problem(config)
     if cause is not None:
         raise InputError(

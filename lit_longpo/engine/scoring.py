@@ -132,11 +132,7 @@ def _packed(base: PreTrainedModel, part: RowPart) -> Tensor:
 
 
 def check_ranks(base: PreTrainedModel) -> None:
-    """Refuse one sequence at a time where ranks share rows.
-
-    Raises:
-        UnsupportedModelError: ranks share rows.
-    """
+    """Refuse one sequence at a time where ranks share rows."""
     if (ranks := sequence_ranks().size) > 1:
         raise UnsupportedModelError(
             f"{type(base).__name__} is scored one sequence at a time, which {ranks} ranks cannot share; set "

@@ -93,11 +93,7 @@ def room_problem(folder: Path, need: int) -> str | None:
 
 
 def check_there(file: IO[Any], path: Path, elsewhere: str) -> None:
-    """Refuse to go on writing to a file that has been deleted: what is written to it is lost.
-
-    Raises:
-        StorageError: it has no name any more.
-    """
+    """Refuse to go on writing to a file that has been deleted: what is written to it is lost."""
     if os.fstat(file.fileno()).st_nlink == 0:
         cause, help_ = _DELETED
         raise StorageError(

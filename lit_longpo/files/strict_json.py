@@ -118,9 +118,6 @@ def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: s
         record: that may have further fields.
         names: of the fields that are read; `a|b` are two names of one.
         where: file and line, for the error.
-
-    Raises:
-        RecordError: naming both.
     """
     fields = [name.split("|") for name in names]
     lacking = [name for field in fields if not set(field) & set(record) for name in field if name != "id"]  # "idx"
@@ -138,9 +135,6 @@ def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], wh
         record: of a set of questions.
         names: of the fields that are read; `a|b` are two names of one.
         where: file and line, for the error.
-
-    Raises:
-        RecordError: naming the field.
     """
     known = {name for field in names for name in field.split("|")}
     for name, nothing in _ABOUT_ANSWERS.items():

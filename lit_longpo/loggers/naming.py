@@ -46,11 +46,7 @@ def name_loggers(trainer: Namespace, name: str | None) -> None:
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a name that would lead out of the root folder.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuse a name that would lead out of the root folder."""
     parts = [] if name is None else name.split("/")
     if any(not re.fullmatch(r"[\w.=+,@ -]+", part) or not part.strip(". ") for part in parts):
         raise InputError(

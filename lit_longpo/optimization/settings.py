@@ -180,11 +180,7 @@ class Optimization:
         self.check_length(-1 if trainer.max_epochs == trainer.max_steps == -1 else 0)
 
     def check_length(self, num_steps: int) -> None:
-        """Refuse a schedule over an unknown number of steps.
-
-        Raises:
-            ValueError: saying what to type.
-        """
+        """Refuse a schedule over an unknown number of steps."""
         if num_steps >= 0 or not self.depends_on_length:
             return
         raise InputError(

@@ -218,9 +218,6 @@ def check_window(reach: int, config: PretrainedConfig) -> None:
     Args:
         reach: positions of the longest sequence.
         config: of the model, with its rotary settings as they are used.
-
-    Raises:
-        InputError: saying what to type.
     """
     window = readable_positions(config)
     if window is not None and reach > window and _has_rope(config):
@@ -267,11 +264,7 @@ def global_parameters(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:
-    """Refuse a factor without a type of scaling, which transformers leaves out: long texts would be read unscaled.
-
-    Raises:
-        InputError: saying what to write.
-    """
+    """Refuse a factor without a type of scaling, which transformers leaves out: long texts would be read unscaled."""
     rope = global_parameters(config.get_text_config())
     factor = rope.get("factor")
     if rope.get("rope_type", "default") == "default" and factor not in (None, 1):

@@ -40,9 +40,6 @@ def check_model_folder(folder: Path, gguf_file: str | None) -> None:
     Args:
         folder: an existing folder.
         gguf_file: name of a gguf file, which needs no other file beside it.
-
-    Raises:
-        FileNotFoundError: naming what is missing, and a model below it.
     """
     wanted = (gguf_file,) if gguf_file else _MODEL_FILES
     if any((folder / name).is_file() for name in wanted) or any(folder.glob("*/adapter_config.json")):
@@ -100,9 +97,6 @@ def check_hub_name(name: str, gguf_file: str | None = None) -> None:
     Args:
         name: as in `policy.source`.
         gguf_file: name of a gguf file, which needs no other file beside it.
-
-    Raises:
-        FileNotFoundError: saying where it was looked for.
     """
     files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
     if any(_is_kept(name, file) for file in files):
@@ -180,11 +174,7 @@ def _models(folder: Path) -> Iterator[Path]:
 
 
 def check_depth(config: PretrainedConfig, where: str) -> None:
-    """Refuse absurd numbers of layers or experts, of which transformers would build modules until memory ends.
-
-    Raises:
-        InputError: naming the number.
-    """
+    """Refuse absurd numbers of layers or experts, of which transformers would build modules until memory ends."""
     for name, value in _numbers(config.to_dict()):
         if re.search("(layers?|experts?|blocks|depth)$", name) and value > _MOST_MODULES:
             raise InputError(

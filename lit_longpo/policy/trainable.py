@@ -18,9 +18,6 @@ def check_training(policy: PolicyConfig, split: Split | None = None) -> None:
     Args:
         policy: its settings.
         split: which kind of strategy leaves only a slice of every parameter on each rank.
-
-    Raises:
-        ValueError, ImportError: saying what to type.
     """
     if problem := training_problem(policy, split):
         raise InputError(problem)

@@ -16,9 +16,6 @@ def check_strategy(strategy: object) -> None:
 
     Args:
         strategy: of the trainer; `None` without one.
-
-    Raises:
-        InputError: naming the overlay to take.
     """
     if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, AnyDeviceDeepSpeedStrategy):
         stage = (getattr(strategy, "config", None) or {}).get("zero_optimization", {}).get("stage", 2)
@@ -61,9 +58,6 @@ def check_reached(trainer: Trainer, model: nn.Module) -> None:
 
     The step would be taken by gradients of each process alone, and the next end in torch's error. It waits in the last
     row of a step alone; rows before that need not reach all of them, nor do they help.
-
-    Raises:
-        InputError: naming one of them.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, DDPStrategy) or isinstance(strategy, DeepSpeedStrategy) or not ends_step(trainer):

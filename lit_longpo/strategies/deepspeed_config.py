@@ -30,9 +30,6 @@ def refuse_beside_config(given: dict[str, bool]) -> None:
 
     Args:
         given: whether each argument was given, by its name.
-
-    Raises:
-        InputError: naming those that were.
     """
     names = [f"`{name}`" for name, stated in given.items() if stated]
     if names:
@@ -43,11 +40,7 @@ def refuse_beside_config(given: dict[str, bool]) -> None:
 
 
 def check_version() -> None:
-    """Refuse a DeepSpeed whose ZeRO-2 silently trains on wrong gradients where rows are accumulated.
-
-    Raises:
-        MissingPackageError: saying which version to install.
-    """
+    """Refuse a DeepSpeed whose ZeRO-2 silently trains on wrong gradients where rows are accumulated."""
     try:
         found = version("deepspeed")
     except PackageNotFoundError:  # Lightning says so
@@ -60,11 +53,7 @@ def check_version() -> None:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse settings that DeepSpeed would silently prefer to ours, or ignore, and stages that split nothing.
-
-    Raises:
-        InputError: saying where each setting belongs.
-    """
+    """Refuse settings that DeepSpeed would silently prefer to ours, or ignore, and stages that split nothing."""
     taken = [name for name in _OURS if _decides(name, config.get(name))]
     if taken:
         names = " and ".join(f"`{name}`" for name in taken)

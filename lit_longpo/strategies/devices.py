@@ -57,9 +57,6 @@ def check_accelerator(accelerator: str, prefix: str = "") -> None:
     Args:
         accelerator: what was typed.
         prefix: as in `check_devices`.
-
-    Raises:
-        InputError: naming those there are.
     """
     names = ("auto", "gpu", *ACCELERATOR_REGISTRY.available_accelerators())
     if accelerator not in names:

@@ -56,9 +56,6 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
         callbacks: of a trainer that is about to fit.
         strategy: of that trainer.
         trained: precision of the trained weights.
-
-    Raises:
-        InputError: naming the first such callback.
     """
     for callback in callbacks:
         problem = next(_problems(callback, strategy, trained), None)
@@ -82,9 +79,6 @@ def check_beside(trainer: Trainer) -> None:
     """Refuse callbacks and plugins that conflict with other settings.
 
     Lightning reports these conflicts only after everything is loaded, or not at all.
-
-    Raises:
-        InputError: naming the first conflict.
     """
     if isinstance(getattr(trainer, "precision_plugin", None), BitsandbytesPrecision):
         raise InputError(

@@ -34,9 +34,6 @@ def check_validated(trainer: Trainer) -> None:
 
     Args:
         trainer: about to fit; its data are set up.
-
-    Raises:
-        InputError: saying what is watched and why it will not be there.
     """
     of_validation = (
         (name, monitor)
@@ -89,9 +86,6 @@ def check_known(trainer: Trainer) -> None:
     """Refuse a misspelt metric right after the first step, where Lightning would wait for a validation or the end.
 
     A name that resembles no metric of the run is taken for a metric that somebody else's callback logs.
-
-    Raises:
-        InputError: naming the metric that was probably meant.
     """
     trained = [name.removeprefix("train/") for name in trainer.callback_metrics if name.startswith("train/")]
     known = {f"{stage}/{name}" for stage in ("train", "val") for name in trained}

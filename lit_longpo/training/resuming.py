@@ -162,9 +162,6 @@ def check_holds_trained(checkpoint: dict[str, Any], module: LightningModule) -> 
     Args:
         checkpoint: about to be loaded. Strategies that shard weights keep them elsewhere; then nothing is checked.
         module: the objective.
-
-    Raises:
-        InputError: naming one of the missing tensors.
     """
     if "state_dict" not in checkpoint:
         return

@@ -98,9 +98,6 @@ def _check_alike(trainer: Trainer, rows: int) -> None:
 
     Each takes its share of what all of them take for one list: examples would be left out and repeated without a word,
     and a process with more rows than another would wait for it for ever.
-
-    Raises:
-        InputError: on all of them.
     """
     here = (rows, data_fingerprint(trainer))
     first = trainer.strategy.broadcast(here)
@@ -163,9 +160,6 @@ def check_rows_can_share(trainer: Trainer, config: PretrainedConfig, cause: str 
         trainer: about to fit; its data are set up.
         config: of the policy.
         cause: why it cannot; `None` if it can.
-
-    Raises:
-        InputError: saying what to type.
     """
     if cause is not None and data_attribute(trainer, "fills_by_sharing", False):
         raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
@@ -179,9 +173,6 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
     Args:
         trainer: about to fit; its data are set up.
         config: of the policy, with its rotary settings as they are used.
-
-    Raises:
-        InputError: saying what to type.
     """
     check_window(data_attribute(trainer, "true_reach", 0), config)
 

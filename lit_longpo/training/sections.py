@@ -62,9 +62,6 @@ class Sections:
             strategy: of the trainer; `None` without one.
             precision: of the trainer.
             fits: whether it is about to train.
-
-        Raises:
-            ValueError: see above.
         """
         check_strategy(strategy)
         check_training(self.policy, split_by(strategy))

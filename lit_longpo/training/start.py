@@ -31,11 +31,7 @@ _POINTS = 10  # of a short run's curve
 
 
 def check_draws(policy: PolicyConfig) -> None:
-    """Refuse, before it is loaded, a policy whose log-probabilities are random in training.
-
-    Raises:
-        InputError: saying what in the model draws random numbers.
-    """
+    """Refuse, before it is loaded, a policy whose log-probabilities are random in training."""
     if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
         raise InputError(problem)
 
@@ -47,9 +43,6 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
         trainer: about to fit; its data are set up.
         policy: to be trained.
         optimization: how.
-
-    Raises:
-        ValueError: saying what to type.
     """
     trained = trained_dtype(policy.dtype, str(trainer.precision), policy.trained_lora)
     check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)

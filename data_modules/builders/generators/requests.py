@@ -49,11 +49,7 @@ class RequestTemplate:
     system: str | None = None
 
     def check(self, argument: str, expected: set[str]) -> None:
-        """Refuse a template whose placeholders are not exactly the expected ones.
-
-        Raises:
-            ValueError: naming the setting, the placeholders expected and those found.
-        """
+        """Refuse a template whose placeholders are not exactly the expected ones."""
         placeholders = set(_PLACEHOLDER.findall(self.user))
         if placeholders != expected:
             raise InputError(

@@ -166,11 +166,7 @@ def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
 
 
 def check_share_prompts(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
-    """Refuse `share_prompts: together` beside settings that rule it out.
-
-    Raises:
-        InputError: naming the setting.
-    """
+    """Refuse `share_prompts: together` beside settings that rule it out."""
     if share_prompts not in (None, *get_args(SharePrompts)):
         expected = ", ".join(get_args(SharePrompts))
         raise InputError(f"expected `data.init_args.share_prompts` of {expected} or null, got {share_prompts!r}")

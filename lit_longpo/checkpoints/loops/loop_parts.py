@@ -39,11 +39,7 @@ _OF_KEEPERS = (
 
 
 def check_parts(trainer: Trainer) -> None:
-    """Refuse a version of Lightning whose loops lack one of these parts.
-
-    Raises:
-        InputError: naming the first part that is gone.
-    """
+    """Refuse a version of Lightning whose loops lack one of these parts."""
     if (gone := next(_gone(trainer), None)) is not None:
         raise InputError(
             f"expected the training loop of Lightning 2.6, in which a run goes on where it stopped, got that of "

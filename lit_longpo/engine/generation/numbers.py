@@ -20,11 +20,7 @@ class NumbersOnly(LogitsProcessor):
         return scores
 
     def check(self, dtype: torch.dtype) -> None:
-        """Refuse answers that were chosen from NaN logits.
-
-        Raises:
-            InputError: any logit so far was NaN.
-        """
+        """Refuse answers that were chosen from NaN logits."""
         if self._is_none is not None and bool(self._is_none):
             raise no_numbers(dtype)
 

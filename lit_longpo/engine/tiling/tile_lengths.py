@@ -95,11 +95,7 @@ def mlp_sizes(config: PretrainedConfig) -> tuple[int, int]:
 
 
 def check_tile_tokens(tokens: TileTokens) -> None:
-    """Refuse tiles without tokens.
-
-    Raises:
-        InputError: naming the setting.
-    """
+    """Refuse tiles without tokens."""
     if isinstance(tokens, int) and tokens < 1:
         raise InputError(f"expected `policy.tile_tokens` of at least 1, auto or null, got {tokens}; 1024 is usual")
 

@@ -69,9 +69,6 @@ def check_heads(config: Callable[[], PretrainedConfig]) -> None:
 
     Args:
         config: gives the model's configuration; only called if rows are shared.
-
-    Raises:
-        ValueError: naming the feasible degrees, or numbers of chunks.
     """
     ranks = sequence_ranks()
     if ranks.size == 1:

@@ -79,9 +79,6 @@ def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where:
     sides are equally long, its files fit, and are other adapters (Automodel#3592). Unsloth trained with ranks and
     experts of B in the other order, which fits always; since it reads them as peft does, its files say so
     (unsloth-zoo#1232, #1269).
-
-    Raises:
-        InputError: they are such adapters.
     """
     from peft.tuners.lora.layer import ParamWrapper
 

@@ -59,11 +59,7 @@ class Reference:
         self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a reference model to which any of the policy's token ids means something else; reads no weights.
-
-        Raises:
-            InputError: naming a token whose ids differ, or the reference has no tokenizer.
-        """
+        """Refuse a reference model to which any of the policy's token ids means something else; reads no weights."""
         if self.config.policy is None:
             return
         try:

@@ -48,9 +48,6 @@ def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoP
         source: folder or hub name.
         gguf_file: name of the file.
         rope: what the user has asked for in place of the file's rotary positions.
-
-    Raises:
-        InputError: naming what was left out.
     """
     header = GgufHeader.read(Path(str(cached_file(source, gguf_file))))
     lost = [*_numbers(header, _settings(model.config)), *_lost_tensors(header, model)]

@@ -19,9 +19,6 @@ def refuse_twice(source: str) -> None:
 
     Args:
         source: folder or hub name of the weights.
-
-    Raises:
-        InputError: naming the files.
     """
     folder = Path(source)
     for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):

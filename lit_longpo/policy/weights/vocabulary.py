@@ -113,11 +113,7 @@ def check_rows_trained(model: nn.Module, new: dict[str, int]) -> None:
 
 
 def check_vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that can produce ids the model has no embedding for.
-
-    Raises:
-        ValueError: naming both sizes.
-    """
+    """Refuse a tokenizer that can produce ids the model has no embedding for."""
     rows = whole_shape(cast(Tensor, base_model(model).get_input_embeddings().weight))[0]  # under adapters, too
     largest = max(tokenizer.get_vocab().values())
     if largest >= rows:

@@ -20,11 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
-    """Refuse files that hold quantised weights where none were asked for.
-
-    Raises:
-        InputError: saying what to type.
-    """
+    """Refuse files that hold quantised weights where none were asked for."""
     settings = stored_quantization(config)
     if settings is not None:
         way_out = "type --policy.quantization 4bit with `policy.lora`, or " if is_4bit(settings) else ""
