@@ -181,10 +181,6 @@ def test_an_archive_that_nobody_pinned_stays_what_it_was(site, tmp_path):
     (tmp_path / "data" / "a.jsonl").unlink()
     with pytest.raises(DownloadError, match=f"have sha256 {first} as when it was fetched before, got"):
         prepare_data("bench", [file], tmp_path)
-    before = {"all.zip": {"url": file.url, "sizes": {"data/a.jsonl": 3}}}  # of a version that kept no checksum
-    (tmp_path / "downloads.json").write_text(json.dumps(before))
-    prepare_data("bench", [file], tmp_path)
-    assert (tmp_path / "data" / "a.jsonl").read_text() == '{"other": 1}\n'
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
