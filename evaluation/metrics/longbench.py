@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -100,14 +101,6 @@ class Task:
     languages: tuple[str, ...] = ("en",)
 
 
-def _paragraph(prediction: str, answer: str) -> float:
-    return retrieval(prediction, answer, "Paragraph ")
-
-
-def _paragraph_chinese(prediction: str, answer: str) -> float:
-    return retrieval(prediction, answer, "\u6bb5\u843d")
-
-
 _ZH = ("zh",)
 TASKS: Mapping[str, Task] = {
     "narrativeqa": Task("single-document QA", qa_f1),
@@ -127,8 +120,8 @@ TASKS: Mapping[str, Task] = {
     "samsum": Task("few-shot", rouge_l),
     "lsht": Task("few-shot", None, _ZH),
     "passage_count": Task("synthetic", number_share),
-    "passage_retrieval_en": Task("synthetic", _paragraph),
-    "passage_retrieval_zh": Task("synthetic", _paragraph_chinese, _ZH),
+    "passage_retrieval_en": Task("synthetic", partial(retrieval, label="Paragraph ")),
+    "passage_retrieval_zh": Task("synthetic", partial(retrieval, label="\u6bb5\u843d"), _ZH),
     "lcc": Task("code", code_similarity, ("en", "zh")),
     "repobench-p": Task("code", code_similarity, ("en", "zh")),
 }

@@ -214,7 +214,8 @@ class BenchmarkReport:
             TypeError: a setting is nothing that JSON knows.
         """
         scores = {"mean": _or_none(self.mean), "by_length": self.by_length(), "cells": self._cells()}
-        more = {"tables": _without_nan(self.tables), "scores": scores, "sections": list(sections)}
+        tables = {task: {name: _or_none(value) for name, value in row.items()} for task, row in self.tables.items()}
+        more = {"tables": tables, "scores": scores, "sections": list(sections)}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**asdict(self), **more}, indent=1, ensure_ascii=False, allow_nan=False)
 
@@ -238,10 +239,6 @@ class BenchmarkReport:
         known["tables"] = with_nan(known.get("tables", {}))
         texts = {name: tuple(known.get(name, ())) for name in ("deviations", "notes")}
         return cls(**{**known, **texts, "predictions": tuple(rows)})
-
-
-def _without_nan(tables: Tables) -> dict[str, dict[str, float | None]]:
-    return {task: {name: _or_none(value) for name, value in row.items()} for task, row in tables.items()}
 
 
 def _or_none(value: float) -> float | None:

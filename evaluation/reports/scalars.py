@@ -19,7 +19,8 @@ def scalars(report: BenchmarkReport) -> dict[str, float]:
     `benchmark/needle/depth/0.25`. Means of nothing (NaN) are left out.
     """
     root = f"benchmark/{report.name}"
-    more = {**_means(report), **_depths(report), "mean": report.mean}
+    depths = {f"depth/{depth:g}": fmean(scores(items)) for depth, items in by_depth(report).items()}
+    more = {**_means(report), **depths, "mean": report.mean}
     values = {**_tasks(report, root), **{f"{root}/{name}": value for name, value in more.items()}}
     return {name: value for name, value in values.items() if not isnan(value)}
 
@@ -47,7 +48,3 @@ def _columns(report: BenchmarkReport, task: str) -> Mapping[str, float]:
 def _means(report: BenchmarkReport) -> dict[str, float]:
     kinds = report.rules.means(report).items()
     return {f"{kind}/{name}": mean.value for kind, means in kinds for name, mean in means.items()}
-
-
-def _depths(report: BenchmarkReport) -> dict[str, float]:
-    return {f"depth/{depth:g}": fmean(scores(items)) for depth, items in by_depth(report).items()}

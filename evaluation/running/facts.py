@@ -90,12 +90,6 @@ def chat_hash(prompt_format: PromptFormat) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def used_in(used: Mapping[str, bool]) -> str:
-    """Which prompts were wrapped in the chat template, task by task."""
-    plain = [task for task, is_used in used.items() if not is_used]
-    return f"no prompt of {' '.join(plain)}" if plain else "every prompt"
-
-
 def _chat_settings(prompt_format: PromptFormat) -> dict[str, object]:
     """What the chat template is told, if that is anything."""
     template = prompt_format.template

@@ -83,17 +83,14 @@ class Served(Protocol):
         own = shown(self.answerer.own_settings)
         more = [token for token in self.prompt_format.stop_ids if token not in self._own_ends()]
         names = ", ".join(self.prompt_format.tokenizer.convert_ids_to_tokens(more))
+        lacks_front = in_chat and bool(self._missing_front(self.prompt_format.encode_message("text")))
         said = {
             f"{own} of the model's generation settings not applied": own,
             f"answers end at {names}, too": more,
-            "no beginning-of-text token before the chat template": in_chat and self._lacks_front,
+            "no beginning-of-text token before the chat template": lacks_front,
             **self._leaves_spaces,
         }
         return tuple(text for text, holds in said.items() if holds)
-
-    @property
-    def _lacks_front(self) -> bool:
-        return bool(self._missing_front(self.prompt_format.encode_message("text")))
 
 
 class Official(Protocol):

@@ -12,7 +12,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.processes import rank, world_size
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.batching import drawn_groups
-from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
+from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER
 from evaluation.running.preflight import each_id_once, score_of
 from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
@@ -213,12 +213,12 @@ def make_report(
 
 def _with_use_of_chat(settings: Mapping[str, Any], scores: Mapping[str, TaskScores]) -> dict[str, Any]:
     """Beside the chat template, in which tasks it was used."""
-    used = {task: part.in_chat for task, part in scores.items() if part.predictions}
+    plain = [task for task, part in scores.items() if part.predictions and not part.in_chat]
     said = dict[str, Any]()
     for name, value in settings.items():
         said[name] = value
         if name == CHAT and str(value).startswith("sha256"):
-            said[IN_CHAT] = used_in(used)
+            said[IN_CHAT] = f"no prompt of {' '.join(plain)}" if plain else "every prompt"
     return said
 
 

@@ -215,7 +215,7 @@ class ServedModel(Answerer):
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
         if text == "" and choice.finish_reason in ENDED and _wrote_something(reply):
             self._warn_once(_LOST)
-        elif text == "" and _only_thought(choice):
+        elif text == "" and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
         return None if text is None else Said(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
 
@@ -245,8 +245,3 @@ def _wrote_something(reply: Any) -> bool:
     """Whether a chat server that gives no text has thoughts, or counts more tokens than the end of the turn has."""
     choice = reply.choices[0]
     return hasattr(choice, "message") and (keeps_thoughts_apart(choice) or (num_written(reply) or 0) > _END_OF_TURN)
-
-
-def _only_thought(choice: Any) -> bool:
-    """Whether the answer was cut off within thoughts that the server keeps apart."""
-    return choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice)

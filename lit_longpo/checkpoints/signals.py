@@ -47,7 +47,8 @@ class StopSignals(_SignalConnector):
     @property
     def received_sigterm(self) -> bool:
         """Whether Lightning's loops are to end here: every process has been asked, and a resume would be exact."""
-        return self._asked is not None and self._all_know and self._between_steps
+        all_know = self._agreed or self.trainer.world_size == 1
+        return self._asked is not None and all_know and self._between_steps
 
     @received_sigterm.setter
     def received_sigterm(self, value: bool) -> None:
@@ -82,10 +83,6 @@ class StopSignals(_SignalConnector):
     def _is_own(self) -> bool:
         """Whether this is the process that listens, not one of its data loaders, which have its handlers by fork."""
         return os.getpid() == self._process
-
-    @property
-    def _all_know(self) -> bool:
-        return self._agreed or self.trainer.world_size == 1
 
     @property
     def _between_steps(self) -> bool:

@@ -24,7 +24,8 @@ def example_of(row: Row, task: str, number: int) -> Example:
         OfficialFileError: a field is missing or malformed; the message names file, line and field.
     """
     context, asked = row.text("context"), row.optional_text("input") or ""
-    fields = {"context": context, "input": asked, "question": asked, **_ADDED.get(task, _nothing)(row)}
+    added = _ADDED[task](row) if task in _ADDED else {}
+    fields = {"context": context, "input": asked, "question": asked, **added}
     length = len(context) if task.endswith("_chn") else len(context.split())
     return Example(f"{task}/{number}", task, length, asked, _ANSWERS.get(task, _texts)(row), fields)
 
@@ -32,10 +33,6 @@ def example_of(row: Row, task: str, number: int) -> Example:
 def label_of(example: Example) -> References:
     """The answers as the official results have them."""
     return _LABELS.get(example.task, list)(example.answers)
-
-
-def _nothing(row: Row) -> dict[str, str]:
-    return {}
 
 
 def _options(row: Row) -> dict[str, str]:

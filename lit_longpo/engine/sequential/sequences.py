@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from lit_longpo.batch import PackedBatch, Segment, View, Views
+from lit_longpo.batch import PackedBatch, Segment, Views
 from lit_longpo.engine.attention import exact_attention, shares_prefixes
 from lit_longpo.engine.decoder import accepted, decoder_of
 from lit_longpo.engine.layers import takes_our_attention
@@ -59,15 +59,13 @@ def score_packed(model: PreTrainedModel) -> None:
 
 def sequential_cost(views: Views) -> str:
     """A sentence for the user on what it costs to score one sequence at a time."""
-    counts = Counter(view.context for view in views.policy for _ in range(_num_responses(views, view)))
+    counts = Counter[str]()
+    for view in views.policy:
+        counts[view.context] += views.num_rejected if view.role == "rejected" else 1
     return (
         "each response is scored alone, through the model's own forward: same values, but a prompt is computed once "
         f"for each of its responses, up to {max(counts.values())} times"
     )
-
-
-def _num_responses(views: Views, view: View) -> int:
-    return views.num_rejected if view.role == "rejected" else 1
 
 
 @dataclass(frozen=True)

@@ -111,15 +111,12 @@ class _Circumstances:
         stack = ExitStack()
         if self.generators is not None:
             host, devices, states = self.generators
-            stack.enter_context(torch.random.fork_rng(devices, device_type=_accelerator(self.device)))
+            kind = "cuda" if self.device == "cpu" else self.device
+            stack.enter_context(torch.random.fork_rng(devices, device_type=kind))
             torch.set_rng_state(host)
             set_device_states(devices, states, device_type=self.device if devices else None)
         stack.enter_context(self.precision())
         return stack
-
-
-def _accelerator(kind: str) -> str:
-    return "cuda" if kind == "cpu" else kind
 
 
 @dataclass(eq=False)
