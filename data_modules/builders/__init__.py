@@ -9,7 +9,7 @@ from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.builders.generators.vllm import VLLMGenerator
 from data_modules.builders.recipes.chunk_scores import SpacyEntities, WordOverlap
 from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort
-from data_modules.builders.recipes.judges import ContainsGold, SubEM, TokenF1
+from data_modules.builders.recipes.judges import ContainsGold, TokenF1
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
@@ -41,7 +41,6 @@ __all__ = [
     "ServerGenerator",
     "SoLoPORecipe",
     "SpacyEntities",
-    "SubEM",
     "TokenF1",
     "TooShort",
     "TransformersGenerator",

@@ -161,15 +161,6 @@ def _sharing(samples: Mapping[str, ClusteredScores]) -> list[list[str]]:
     return [names for names, _ in found]
 
 
-def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -> NDArray[np.float64]:
-    """Means of samples with replacement, of whole contexts. Shape: (RESAMPLES,). The same array for the same arguments.
-
-    It is not writable.
-    """
-    sample = ClusteredScores.of(scores)
-    return _draws(sample.scores, sample.clusters, 0, name)
-
-
 @lru_cache(_REMEMBERED)
 def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], num: int, name: str) -> NDArray[np.float64]:
     """The mean of every draw from at least `num` contexts; NaN if none of the drawn ones has a score here."""

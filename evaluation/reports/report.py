@@ -6,7 +6,7 @@ from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from evaluation.reports.intervals import Means
 from evaluation.reports.table import Section
@@ -49,18 +49,6 @@ class Prediction:
     context: str = ""
 
 
-class Cut(Protocol):
-    """Anything that knows how many tokens truncation took from it, such as a prompt."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens before truncation."""
-
-    @property
-    def num_lost(self) -> int:
-        """Tokens that truncation removed."""
-
-
 @dataclass(frozen=True)
 class TruncationCounts:
     """How many prompts of one task were cut, and how many tokens they lost.
@@ -77,23 +65,15 @@ class TruncationCounts:
     num_tokens: int
     num_lost: int
 
+    @classmethod
+    def of(cls, items: Sequence[Prediction]) -> "TruncationCounts":
+        """What truncation did to the prompts of these."""
+        lost = [item.num_lost for item in items]
+        return cls(len(items), sum(map(bool, lost)), sum(item.num_tokens for item in items), sum(lost))
+
     def __str__(self) -> str:
         share = self.num_lost / self.num_tokens if self.num_tokens else 0.0
         return f"{self.num_cut} of {self.num_examples} cut, {self.num_lost:,} tokens lost ({share:.1%})"
-
-
-def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, TruncationCounts]:
-    """What truncation did, by task."""
-    report = {}
-    for task, items in prompts.items():
-        cuts = list(items)
-        report[task] = TruncationCounts(
-            len(cuts),
-            sum(1 for cut in cuts if cut.num_lost),
-            sum(cut.num_tokens for cut in cuts),
-            sum(cut.num_lost for cut in cuts),
-        )
-    return report
 
 
 class ReportRules:
@@ -191,12 +171,12 @@ class BenchmarkReport:
 
     def truncation(self) -> dict[str, TruncationCounts]:
         """What truncation did to each task: samples cut, tokens lost."""
-        return truncation_report(self.all_by_task())
+        return {task: TruncationCounts.of(items) for task, items in self.all_by_task().items()}
 
     @property
     def cut(self) -> str | None:
         """How many prompts lost how much, in words; `None` if none was cut."""
-        whole = truncation_report({"": self.predictions})[""]
+        whole = TruncationCounts.of(self.predictions)
         if not whole.num_cut:
             return None
         share = whole.num_lost / max(1, whole.num_tokens)

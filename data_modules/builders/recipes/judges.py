@@ -38,11 +38,6 @@ class ContainsGold(Judge):
 
 
 @dataclass
-class SubEM(ContainsGold):
-    """The name that `ContainsGold` had; YAML that says it goes on as before."""
-
-
-@dataclass
 class TokenF1(Judge):
     """Harmonic mean of word precision and recall (SQuAD's F1 without its article rule).
 

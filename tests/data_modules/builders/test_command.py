@@ -54,12 +54,6 @@ def test_a_dry_run_prints_and_builds_nothing(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["ContainsGold", "SubEM", "data_modules.builders.SubEM"])
-def test_the_judge_keeps_its_earlier_name(name):
-    described, _ = parse_build(["--config", str(CONFIGS / "build" / "solopo.yaml"), "--recipe.judge", name])
-    assert described.recipe.judge.score("It was Paris.", ["Paris"]) == 1.0
-
-
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -14,7 +14,7 @@ from evaluation.benchmarks.longbench import E_TASKS, NO_CHAT, LongBench
 from evaluation.benchmarks.official_files import OfficialFileError
 from evaluation.metrics.longbench import TASKS
 from evaluation.reports.reading import load_report
-from evaluation.reports.report import BenchmarkReport, truncation_report
+from evaluation.reports.report import BenchmarkReport
 from evaluation.running.results import TaskScores, make_report
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
@@ -187,7 +187,7 @@ def test_every_official_record_is_prompted_and_its_answer_is_right(task):
     examples = list(bench.examples(task))
     prompts = [bench.prompt(example, chat, 2000) for example in examples]
     assert all(prompt.uses_chat != (task in NO_CHAT) for prompt in prompts)
-    assert truncation_report({task: prompts})[task].num_cut > 0
+    assert any(prompt.num_lost for prompt in prompts)
     perfect = [example.answers[0] for example in examples]
     if task in ("gov_report", "multi_news", "vcsum", "qmsum"):  # slow: one is enough
         assert bench.score(examples[0], perfect[0]) > 0.99

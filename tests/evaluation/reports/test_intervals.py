@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.reports.intervals import RESAMPLES, ClusteredScores, estimate, estimate_mean_of, method, resampled_means
+from evaluation.reports.intervals import RESAMPLES, ClusteredScores, _draws, estimate, estimate_mean_of, method
 
 some_scores = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 
@@ -27,6 +27,11 @@ def test_the_interval_of_a_share_is_the_binomial_one():
     spread = 1.96 * math.sqrt(0.3 * 0.7 / 100)
     assert found.low == pytest.approx(0.3 - spread, abs=0.015)
     assert found.high == pytest.approx(0.3 + spread, abs=0.015)
+
+
+def resampled_means(scores, name=""):
+    sample = ClusteredScores.of(scores)
+    return _draws(sample.scores, sample.clusters, 0, name)
 
 
 def test_blocks_of_draws_are_draws_of_the_whole_sample():

@@ -5,10 +5,9 @@ import pytest
 from support import reports
 
 from evaluation.metrics import aggregate
-from evaluation.prompting import Prompt
 from evaluation.reports.intervals import Mean, OfficialNumber
 from evaluation.reports.reading import load_report
-from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules, truncation_report
+from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules, TruncationCounts
 from evaluation.reports.scalars import scalars
 from evaluation.reports.table import means_section
 from evaluation.reports.tables import sections as tables_of
@@ -66,14 +65,13 @@ def test_sections_are_for_readers_of_the_file(tmp_path):
     assert load_report(tmp_path / "report.json") == report
 
 
-def prompt(num_tokens, num_lost):
-    return Prompt((), 1, (), 0, num_tokens, num_lost, False)
+def cut(num_tokens, num_lost):
+    return Prediction("a", 1, None, "", (), "", 0.0, num_tokens=num_tokens, num_lost=num_lost)
 
 
-def test_truncation_is_counted_by_task():
-    report = truncation_report({"a": [prompt(100, 0), prompt(300, 100)], "b": []})
-    assert str(report["a"]) == "1 of 2 cut, 100 tokens lost (25.0%)"
-    assert (report["b"].num_examples, str(report["b"])) == (0, "0 of 0 cut, 0 tokens lost (0.0%)")
+def test_truncation_is_counted():
+    assert str(TruncationCounts.of([cut(100, 0), cut(300, 100)])) == "1 of 2 cut, 100 tokens lost (25.0%)"
+    assert str(TruncationCounts.of([])) == "0 of 0 cut, 0 tokens lost (0.0%)"
 
 
 class Halves(ReportRules):
