@@ -9,12 +9,7 @@ from lit_longpo.progress_bar import progress_bar
 
 @contextmanager
 def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Inside the block, call the result with the amount of work that was done.
-
-    Args:
-        name: what is shown.
-        total: amount of all work, for example prompt tokens.
-    """
+    """Inside the block, call the result with the amount of work that was done."""
     with progress_bar(percent=True, shown=rank() == 0) as progress:
         task = progress.add_task(name, total=total)
         yield lambda amount: progress.advance(task, amount)

@@ -57,9 +57,6 @@ class Respondent:
     def check(self, settings: RunSettings) -> None:
         """Check what can be checked before records are read.
 
-        Args:
-            settings: which examples are asked, and how.
-
         Raises:
             InputError: the devices are not here, or a launcher started another number of processes.
         """

@@ -63,12 +63,7 @@ class OnTheFly:
                 build.run()
 
     def pairs(self, source: Source, selection: Selection | None = None) -> Sequence[PreferencePair]:
-        """The pairs that `prepare` built, without those that `keep` leaves out.
-
-        Args:
-            source: what they were built from.
-            selection: is told what became of its records.
-        """
+        """The pairs that `prepare` built, without those that `keep` leaves out."""
         build = self._build(source)
         if not build.finished:  # called without a trainer
             build.run()

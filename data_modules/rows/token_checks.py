@@ -48,9 +48,6 @@ class TokenChecks:
     def check(self, split: str) -> str:
         """A warning, or nothing.
 
-        Args:
-            split: its name, perhaps with "of" a source behind it.
-
         Raises:
             ValueError: no pair of a training split has a preference, or the tokenizer does not know the data.
         """

@@ -80,10 +80,6 @@ class Runner:
     def run(self, *, step: int = 0, name: str = "") -> BenchmarkReport:
         """Answer what is not answered yet, and score.
 
-        Args:
-            step: optimizer steps the model had taken.
-            name: of the model, for the report.
-
         Raises:
             ValueError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
                 belong to other records.

@@ -85,12 +85,6 @@ def default_max_length(
     The whole window where contexts are made for lengths that count the answer (`fills_length`).
     Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window.
 
-    Args:
-        benchmark: what is asked.
-        tasks: of it.
-        prompt_format: tokenizer and chat template.
-        window: positions that the model can read.
-
     Raises:
         ValueError: the window is unknown or too small for the answers.
     """
@@ -112,13 +106,7 @@ def default_max_length(
 
 
 def length_deviation(benchmark: Benchmark, max_length: int, window: int | None) -> tuple[str, ...]:
-    """That prompts are cut to another length than in official runs of models with this window; nothing if they are not.
-
-    Args:
-        benchmark: what is asked.
-        max_length: tokens that longer prompts are cut to.
-        window: positions that the model can read.
-    """
+    """That prompts are cut to another length than official runs cut them to for this window; nothing if not."""
     official = None if window is None else benchmark.official_length(window)
     if official is None or official == max_length:
         return ()

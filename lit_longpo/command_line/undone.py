@@ -19,13 +19,7 @@ class _AsTyped(yaml.SafeDumper):
 
 
 def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> Iterator[str]:
-    """What is to be said of a training; nothing of commands that train nothing.
-
-    Args:
-        values: of the command, as parsed.
-        words: of the command line.
-        files: that it has read, fragments too.
-    """
+    """What is to be said of a training; nothing of commands that train nothing."""
     if "optimization" not in values:
         return
     typed, contents = {name_of(option) for option in options_of(words)}, {path: settings_in(path) for path in files}

@@ -80,12 +80,7 @@ def check_writable(folder: Path, elsewhere: str) -> None:
 
 
 def room_problem(folder: Path, need: int) -> str | None:
-    """Why so many bytes cannot be written below a folder; `None` if they can, or if nobody knows.
-
-    Args:
-        folder: that is there, or will be made.
-        need: bytes.
-    """
+    """Why so many bytes cannot be written below a folder; `None` if they can, or if nobody knows."""
     free = _free(folder)
     if free is None or free >= need:
         return None

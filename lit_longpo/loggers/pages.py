@@ -77,12 +77,7 @@ class RunPages(ABC):
         """Show rows of text."""
 
     def settings(self, values: Values, config: Path) -> None:
-        """Show what the run was started with.
-
-        Args:
-            values: hyper-parameters by the command line's names.
-            config: the resolved configuration's file.
-        """
+        """Show what the run was started with."""
         self.logger.log_hyperparams(dict(values))
 
     @property

@@ -59,12 +59,6 @@ def optimizer_bytes(
 ) -> OptimizerBytes:
     """Bytes per parameter, from two steps on a tensor.
 
-    Args:
-        make: of parameters.
-        dtype: of the tensor.
-        shape: its sizes.
-        embedding: whether its states are never quantised.
-
     Raises:
         InputError: the optimizer does not take such a tensor, or its states go on growing.
     """

@@ -43,14 +43,7 @@ class ReferencePass:
 
 
 def reference_row(run: Configuration, row: RowPlan, layers: int, mode: ActivationMode) -> RowPlan:
-    """The examples that the reference scores at once: online those of the policy's row, else what its budget takes.
-
-    Args:
-        run: what was configured.
-        row: that is trained on.
-        layers: of the policy.
-        mode: what is done with the policy's activations.
-    """
+    """The examples that the reference scores at once: online those of the policy's row, else what its budget takes."""
     if run.reference.mode == "online" or not run.objective.views.reference:
         return row
     budget = run.reference.row_tokens(row.num_tokens, _WAYS[mode], layers)

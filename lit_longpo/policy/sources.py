@@ -53,11 +53,6 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
 
     Files with unexpected values raise any of Python's errors; panics of Rust code are not even an `Exception`.
 
-    Args:
-        what: what is being read, for example "a tokenizer".
-        where: folder or hub name.
-        reader: the library that reads.
-
     Raises:
         FileNotFoundError: the files cannot be read.
         ImportError: naming the missing package.

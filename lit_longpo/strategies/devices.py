@@ -101,10 +101,6 @@ def num_devices(accelerator: str, devices: Any, prefix: str = "") -> int | None:
 def check_torch_device(name: str, setting: str) -> None:
     """Compare torch's name of a device with this machine.
 
-    Args:
-        name: "cpu", "cuda", "cuda:1", for example.
-        setting: its name in the command line.
-
     Raises:
         InputError: torch knows none of that name, or there is none here.
     """

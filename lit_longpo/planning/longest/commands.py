@@ -19,14 +19,7 @@ Reader = Callable[[Sequence[str]], Configuration]  # of the words of a command l
 def commands(
     best: Candidate, words: Sequence[str], data: Sequence[str], config: PretrainedConfig
 ) -> tuple[list[str], list[str]]:
-    """To run and to plan what was found.
-
-    Args:
-        best: what was found.
-        words: of the command line, which both begin with.
-        data: names of the data module's arguments.
-        config: of the model.
-    """
+    """To run and to plan what was found."""
     row, run = best.row, best.run
     length = row.long_tokens + row.response_tokens
     chosen = [word for part in best.parts for word in part.words]
@@ -57,13 +50,7 @@ def _without_options(words: Sequence[str]) -> list[str]:
 
 
 def check_command(best: Candidate, command: Sequence[str], read: Reader) -> None:
-    """The command is read as `plan` reads it; what it says must be what was found.
-
-    Args:
-        best: what was found.
-        command: that plans it.
-        read: makes a configuration of a command line.
-    """
+    """The command is read as `plan` reads it; what it says must be what was found."""
     run = read(command[4:])
     again = best.planner.beside(run).memory(run.row(), chosen_mode(run))
     assert (run.row().num_tokens, run.sharding) == (best.row.num_tokens, best.run.sharding), (run.row(), run.sharding)

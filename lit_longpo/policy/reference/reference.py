@@ -214,11 +214,6 @@ class Reference:
 def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: Trainer) -> None:
     """Refuse a cache folder that the machines do not share: a rank later needs values that other ranks have scored.
 
-    Args:
-        cache: after the pass.
-        first: this rank's first row, if it has one.
-        trainer: of these ranks.
-
     Raises:
         InputError: the first value of another rank is missing.
     """
