@@ -74,7 +74,7 @@ class RoPE:
         parameters = global_rope(text)
         trained = self.original_length or trained_length(text)
         self._check_layers(text)
-        self._exchange_type(parameters)
+        self._exchange_type(parameters, text.model_type)
         kind = str(parameters.get("rope_type", "default"))
         self._check_use(kind, trained)
         _leave_attention_to(parameters, self.factor)
@@ -107,11 +107,11 @@ class RoPE:
                 f"layer's ({text.model_type}, `layer_rope_theta`), which would stay as they are; remove it"
             )
 
-    def _exchange_type(self, parameters: dict[str, Any]) -> None:
+    def _exchange_type(self, parameters: dict[str, Any], model_type: str) -> None:
         kind = parameters.get("rope_type", "default")
         if self.type is None or self.type == kind:
             return
-        if kind == "proportional" or {"llama_4_scaling_beta", "short_mscale"} & parameters.keys():
+        if kind == "proportional" or "llama_4_scaling_beta" in parameters or model_type == "phimoe":
             raise InputError(
                 "expected `policy.rope.type: null` for a model whose code takes its own positions for granted "
                 f"({kind}: Gemma 4, Ministral 3, PhiMoE), got {self.type}; change `policy.rope.theta` or its factor"

@@ -160,8 +160,21 @@ def _log_own_code(config: PretrainedConfig, source: str) -> None:
 
 
 def _check_kind(config: PretrainedConfig, source: str) -> None:
-    """Refuse a configuration of transformers' own that it has no causal language model for; lists all that it has."""
+    """Refuse a configuration of transformers' own that it has no causal language model for, or no window.
+
+    Of the first it would list all that it has.
+    """
     native = type(config).__module__.startswith("transformers.")
+    text = config.get_text_config(decoder=True)
+    if (
+        native
+        and "sliding_attention" in (getattr(text, "layer_types", None) or ())
+        and not getattr(text, "sliding_window", 0)
+    ):
+        raise InputError(
+            f"expected a `sliding_window` for the `sliding_attention` among the `layer_types` of config.json at "
+            f"{source}, got none (Qwen2 has none with `use_sliding_window: false`); correct that file"
+        )
     if native and model_class(config) is None and _own_code(config) is None:
         raise InputError(
             f"expected a causal language model at {source}, got `model_type: {config.model_type}`, for which "

@@ -306,11 +306,21 @@ WITHOUT = transformers.CohereCompassTextConfig(
         (transformers.Gemma4TextConfig(), {"type": "yarn", "factor": 4.0}, "proportional: Gemma 4, .* got yarn"),
         (transformers.Ministral3Config(), {"type": "linear", "factor": 4.0}, "yarn: Gemma 4, Ministral 3.*got linear"),
         (tiny_config("Phimoe", rope_parameters=PHIMOE), {"type": "linear", "factor": 4.0}, "PhiMoE.*got linear"),
+        (tiny_config("Phimoe"), {"type": "yarn", "factor": 4.0}, "PhiMoE.*got yarn"),  # without a scaling of its own
         (transformers.RecurrentGemmaConfig(), {"type": "yarn", "factor": 4.0}, "original_length TOKENS"),
         (tiny_config("Llama", rope_parameters={**LONGROPE, "rope_theta": 1e4}), {"factor": 4.0}, "no .* with longrope"),
         (WITHOUT, {"theta": 1e7}, "expected a model with rotary position embeddings, got CohereCompassTextConfig"),
     ],
-    ids=["each layer", "proportional", "llama 4", "phimoe", "no length", "lists", "none in global layers"],
+    ids=[
+        "each layer",
+        "proportional",
+        "llama 4",
+        "phimoe",
+        "plain phimoe",
+        "no length",
+        "lists",
+        "none in global layers",
+    ],
 )
 def test_positions_that_a_models_code_would_not_follow_are_refused(config, settings, message):
     with pytest.raises(InputError, match=message):

@@ -210,6 +210,17 @@ def test_code_beside_the_files_that_is_not_run_is_told(tmp_path, caplog):
     assert "is not run" not in caplog.text
 
 
+def test_sliding_layers_without_a_window_are_refused(tmp_path):
+    """Qwen2's `use_sliding_window: false` takes the window away from layers that are named beside it: a traceback."""
+    layers = {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 4}
+    model = tiny_model("Qwen2")
+    with pytest.raises(
+        ValueError, match=r"expected a `sliding_window` for the `sliding_attention` .* got none \(Qwen2"
+    ):
+        changed(tmp_path, model=model, use_sliding_window=False, **layers).load()
+    assert changed(tmp_path, model=model, use_sliding_window=True, **layers).load().config.sliding_window == 4
+
+
 def test_a_factor_without_a_type_of_scaling_is_refused(tmp_path):
     """transformers takes the type for the default one, which has no factor."""
     policy = changed(tmp_path, rope_scaling={"factor": 4.0}, rope_parameters=None)
