@@ -73,7 +73,8 @@ class ModelFiles:
     def generation(self) -> GenerationConfig:
         """The generation settings beside that configuration, as transformers loads them with the weights."""
         try:
-            return GenerationConfig.from_pretrained(self.where())
+            revision = self.options().get("revision", "main")
+            return GenerationConfig.from_pretrained(self.where(), revision=revision)
         except OSError:  # there is no such file
             return GenerationConfig.from_model_config(self.config())
 

@@ -86,26 +86,30 @@ def _looked_up(error: BaseException) -> str:
 
 
 @cache
-def check_hub_name(name: str, gguf_file: str | None = None) -> None:
+def check_hub_name(
+    name: str, gguf_file: str | None = None, revision: str | None = None, setting: str = "`policy.source`"
+) -> None:
     """Refuse a name that is neither a folder nor a model in the hub's cache or on the hub.
 
     Args:
         name: as in `policy.source`.
         gguf_file: name of a gguf file, which needs no other file beside it.
+        revision: of the model; `None` for the newest.
+        setting: that names it, for the error.
     """
     files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
-    if any(_is_kept(name, file) for file in files):
+    if any(_is_kept(name, file, revision) for file in files):
         return
     if (cause := _cause(name)) is not None:
         raise MissingFileError(
             f"expected a folder or a model of the hub, got {name}: there is no folder {Path(name).absolute()}, and "
-            f"{cause}; {near_model(Path(name)) or 'set `policy.source`'}"
+            f"{cause}; {near_model(Path(name)) or f'set {setting}'}"
         )
 
 
-def _is_kept(name: str, file: str) -> bool:
+def _is_kept(name: str, file: str, revision: str | None) -> bool:
     try:
-        return isinstance(try_to_load_from_cache(name, file), str)
+        return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
     except HFValidationError:
         return False
 

@@ -29,7 +29,7 @@ from lit_longpo.policy.adapters.weights import (
     set_weights,
     warn_of_zeros,
 )
-from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.sources import check_hub_name, read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
 from lit_longpo.strategies.sharding import whole_shape
@@ -84,19 +84,25 @@ class AdapterFolder:
 
         Raises:
             InputError: there is none, or it consists of adapters itself.
+            MissingFileError: it is not where it should be.
         """
         name = self.settings.get("base_model_name_or_path")
-        where = f"set `base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
+        setting = f"`base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
         if not name:
-            raise InputError(f"expected the adapters at {self.path} to name their base model, got {name!r}; {where}")
+            raise InputError(
+                f"expected the adapters at {self.path} to name their base model, got {name!r}; set {setting}"
+            )
         folder = Path(name).expanduser()
-        if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-            raise MissingFileError(f"expected the base model of {self.path} at {folder}, found none; {where}")
+        if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+            raise MissingFileError(f"expected the base model of {self.path} at {folder}, found none; set {setting}")
         if (folder / ADAPTER_CONFIG).is_file():
             raise InputError(
-                f"expected a whole model under the adapters of {self.path}, got adapters at {name}; {where}"
+                f"expected a whole model under the adapters of {self.path}, got adapters at {name}; set {setting}"
             )
-        return str(folder) if folder.is_dir() else str(name)
+        if folder.is_dir():
+            return str(folder)
+        check_hub_name(name, revision=self.revision, setting=setting)
+        return str(name)
 
     @property
     def revision(self) -> str | None:

@@ -177,28 +177,31 @@ def hub_model(cache, name, commits):
     for seed, commit in enumerate(commits):
         tiny_model("Llama", seed=seed).save_pretrained(folder / "snapshots" / commit)
         word_tokenizer().save_pretrained(folder / "snapshots" / commit)
+        GenerationConfig(min_new_tokens=seed, eos_token_id=2, pad_token_id=0).save_pretrained(folder / "snapshots" / commit)
     (folder / "refs").mkdir(exist_ok=True)
     (folder / "refs/main").write_text(commits[-1])
     return [folder / "snapshots" / commit for commit in commits]
 
 
-def test_a_base_on_the_hub_is_named_with_the_commit_that_was_trained_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["owner/base", "base"])  # gpt2 and others have no owner
+def test_a_base_on_the_hub_is_named_with_the_commit_that_was_trained_on(name, tmp_path, monkeypatch):
     """What the base's owner uploads later changes neither the folder's model nor the next round's."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     old, new = "a" * 40, "b" * 40
-    [snapshot] = hub_model(tmp_path / "hub", "owner/base", [old])
-    module = fit(tmp_path / "1", "owner/base", lora=LoRA(r=2))
-    hub_model(tmp_path / "hub", "owner/base", [old, new])
+    [snapshot] = hub_model(tmp_path / "hub", name, [old])
+    module = fit(tmp_path / "1", name, lora=LoRA(r=2))
+    hub_model(tmp_path / "hub", name, [old, new])
     settings = PeftConfig.from_pretrained(tmp_path / "1/model")
-    assert (settings.base_model_name_or_path, settings.revision) == ("owner/base", old)
+    assert (settings.base_model_name_or_path, settings.revision) == (name, old)
     base = AutoModelForCausalLM.from_pretrained(snapshot, attn_implementation="prefix_shared", dtype=torch.float32)
     plain = PeftModel.from_pretrained(base, tmp_path / "1/model")
     torch.testing.assert_close(sums(plain), sums(module.model), rtol=1e-4, atol=1e-4)
     again = PolicyConfig(source=str(tmp_path / "1/model"))
+    assert again.files.generation().min_new_tokens == 0  # of the first commit
     torch.testing.assert_close(sums(again.load()), sums(plain), rtol=1e-4, atol=1e-4)
     second = fit(tmp_path / "2", tmp_path / "1/model")
     settings = PeftConfig.from_pretrained(tmp_path / "2/model")
-    assert (settings.base_model_name_or_path, settings.revision) == ("owner/base", old)
+    assert (settings.base_model_name_or_path, settings.revision) == (name, old)
     plain = PeftModel.from_pretrained(
         base.from_pretrained(snapshot, attn_implementation="prefix_shared", dtype=torch.float32), tmp_path / "2/model"
     )

@@ -317,6 +317,10 @@ def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"base model of .*/a at \.\./moved.*set `base_model_name_or_path` in"):
         edited(tmp_path / "a", base_model_name_or_path="../moved").load()
+    with pytest.raises(
+        FileNotFoundError, match=r"model of the hub, got moved: .*set `base_model_name_or_path` in .*/a/"
+    ):
+        edited(tmp_path / "a", base_model_name_or_path="moved").load()
     with pytest.raises(ValueError, match="to name their base model"):
         edited(tmp_path / "a", base_model_name_or_path=None).load()
     with pytest.raises(ValueError, match="whole model under the adapters"):
