@@ -177,7 +177,7 @@ def hub_model(cache, name, commits):
     for seed, commit in enumerate(commits):
         tiny_model("Llama", seed=seed).save_pretrained(folder / "snapshots" / commit)
         word_tokenizer().save_pretrained(folder / "snapshots" / commit)
-        GenerationConfig(min_new_tokens=seed, eos_token_id=2, pad_token_id=0).save_pretrained(folder / "snapshots" / commit)
+        GenerationConfig(min_new_tokens=seed, eos_token_id=2).save_pretrained(folder / "snapshots" / commit)
     (folder / "refs").mkdir(exist_ok=True)
     (folder / "refs/main").write_text(commits[-1])
     return [folder / "snapshots" / commit for commit in commits]
