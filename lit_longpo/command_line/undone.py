@@ -1,7 +1,7 @@
-"""Names what a later file or option takes away of what an earlier file has set up: adapters, callbacks of a list."""
+"""Names what a file or option does to another: adapters and callbacks that go, an order of examples that stays."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,9 +26,22 @@ def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> It
     found = _no_adapters(values, contents) if "policy.lora" not in typed else None
     if found is not None:
         yield found
+    if (found := _same_order(values, typed)) is not None:
+        yield found
     inside = any("callbacks" in _section(content, "trainer") for content in contents.values())
     if (inside or "trainer.callbacks" in typed) and (found := _lost_callbacks(values, contents)) is not None:
         yield found
+
+
+def _same_order(values: Namespace, typed: Collection[str]) -> str | None:
+    """In other trainers a run's seed shuffles, too; here the data have their own, which recipes state."""
+    seed, order = values.get("seed_everything"), values.get("data.init_args.seed")
+    if "seed_everything" not in typed or {"data.seed", "data.init_args.seed"} & set(typed) or order in (None, seed):
+        return None
+    return (
+        f"`seed_everything: {seed}` leaves the order of the examples, and which are held out, as "
+        f"`data.init_args.seed: {order}` has them; type --data.seed {seed}, too, for a run that differs in these"
+    )
 
 
 def _no_adapters(values: Namespace, contents: Mapping[Path, dict[str, Any]]) -> str | None:

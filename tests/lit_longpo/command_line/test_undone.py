@@ -1,4 +1,4 @@
-"""Reports: geti#2884 and Lightning#15256 (a list of callbacks in a later file replaces the one before)."""
+"""Reports: geti#2884 and Lightning#15256 (a list of callbacks in a later file replaces the one before); PrefEval#10."""
 
 import shlex
 
@@ -82,3 +82,20 @@ def test_a_list_with_all_that_was_there_before_is_not(tmp_path, caplog):
     path.write_text("trainer:\n  callbacks:\n" + "".join(f"  - class_path: {name}\n" for name in names.split()))
     parse(*REAL, "--config", path)
     assert "callbacks" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seed_everything", "7"), True),
+        (("--seed_everything=7",), True),
+        (("--seed_everything", "7", "--data.seed", "7"), False),
+        (("--seed_everything", "7", "--data.init_args.seed", "3"), False),
+        (("--seed_everything", "42"), False),  # as the data's
+        ((), False),
+    ],
+)
+def test_a_seed_that_leaves_the_order_of_examples_is_told(words, said, caplog):
+    """Runs "of other seeds" saw the same rows in the same order, without a word (PrefEval#10)."""
+    parse(*REAL, *words)
+    assert ("`data.init_args.seed: 42` has them; type --data.seed 7" in caplog.text) == said

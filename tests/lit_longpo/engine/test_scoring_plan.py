@@ -46,6 +46,14 @@ def test_no_path_is_taken_where_the_model_does_not_know_itself():
         plan_scoring(model.eval())
 
 
+def test_weights_that_are_no_numbers_are_told_as_such():
+    """They were "no causal language model", and the advice was another one."""
+    model = plain_model("Llama")
+    model.model.layers[0].mlp.down_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"expected logits that are numbers, got NaN .* load weights that are whole"):
+        plan_scoring(model)
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("xLSTM", "bfloat16"), ("DeepseekV4", "float16")])
 def test_a_model_whose_code_mixes_precisions_is_told_what_to_type(name, dtype, tmp_path):
     """transformers itself cannot run them so; it ended in a traceback of torch's."""
