@@ -33,7 +33,7 @@ def as_truth(value: object) -> object:
     return _TRUTHS.get(value.strip().lower(), value) if isinstance(value, Cell) else value
 
 
-def as_json(value: object, where: str) -> object:
+def cell_json(value: object, where: str) -> object:
     """What a cell writes as JSON, where no text is wanted; anything else as it is.
 
     Raises:

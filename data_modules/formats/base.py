@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_rejected
-from data_modules.formats.hints import mapping_of_extras, typed
+from data_modules.formats.hints import as_yaml, mapping_of_extras
 from data_modules.messages import Conversation, Message, conversation
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError, check_text
@@ -73,7 +73,7 @@ class RecordFormat(ABC):
         close = difflib.get_close_matches(str(fields[0]), self.fields, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         mapping = mapping_of_extras(fields, self.fields)
-        meant = f", `data.init_args.columns: {typed(mapping)}`" if mapping else ""
+        meant = f", `data.init_args.columns: {as_yaml(mapping)}`" if mapping else ""
         expected = f"one of {', '.join(self.fields)}{hint}{meant}, or `data.init_args.extra_columns: ignore`"
         return RecordError.at(where, f"field {fields[0]!r}", expected, fields if len(fields) > 1 else fields[0])
 

@@ -75,7 +75,7 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def typed(mapping: dict[str, str]) -> str:
+def as_yaml(mapping: dict[str, str]) -> str:
     """A mapping as YAML and the command line take it."""
     return "{" + ", ".join(f"{ours}: {theirs}" for ours, theirs in mapping.items()) + "}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_modules.files.delimited import Cell, as_json, as_truth, check_one_text
+from data_modules.files.delimited import Cell, as_truth, cell_json, check_one_text
 from data_modules.formats.base import Record, RecordFormat, record_id
 from data_modules.records import NAMES, PreferencePair, parse_pair
 
@@ -45,7 +45,7 @@ class OwnPairs(RecordFormat):
 
 def _decoded(record: Record, where: str) -> Record:
     """A record with what cells of a table write: truth values, and JSON where no text could be meant."""
-    written = {field: as_json(record[field], f"{where}: field {field!r}") for field in _STRUCTURES if field in record}
+    written = {field: cell_json(record[field], f"{where}: field {field!r}") for field in _STRUCTURES if field in record}
     truths = {"verified": as_truth(record["verified"])} if "verified" in record else {}
     return {**record, **written, **truths}
 

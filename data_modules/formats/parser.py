@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_modules.fields import numbers_of, refuse_file_name
 from data_modules.files.delimited import as_truth
 from data_modules.formats.base import Record, RecordFormat
-from data_modules.formats.prints import check_answers
+from data_modules.formats.prints import refuse_printed
 from data_modules.messages import without_notes
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError
@@ -64,7 +64,7 @@ class PairParser:
         try:
             known = self._without_extras(record, where)
             pair = self.layout.pair(known, where, self.place(where))
-            check_answers(pair, where)
+            refuse_printed(pair, where)
             for name in ("long_context", "short_context"):
                 refuse_file_name(getattr(pair, name), name, where)
             return replace(pair, **numbers_of(known, where))

@@ -14,7 +14,7 @@ from lit_longpo.files.strict_json import RecordError
 _LIKE = re.compile(r"""\s*[\[{].*["'](?:role|from)["']\s*:.*[\]}]\s*""", re.DOTALL)
 
 
-def check_answers(pair: PreferencePair, where: str) -> None:
+def refuse_printed(pair: PreferencePair, where: str) -> None:
     """Refuse an answer that is the print of the answer's message, or of the conversation that it ends.
 
     A conversation without the pair's own prompt in it may well be what a model should write.

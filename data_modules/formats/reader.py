@@ -11,7 +11,7 @@ from data_modules.files.record_files import BUILD_FROM_TEXT
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
 from data_modules.formats.conversations import OpenAIPreference, Transcripts
-from data_modules.formats.hints import mapping_of, typed, without_a_choice
+from data_modules.formats.hints import as_yaml, mapping_of, without_a_choice
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
@@ -182,7 +182,7 @@ class RecordReader:
         example = mapping or {"prompt": "ask", "chosen": "good", "rejected": "bad"}
         return (
             f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, "
-            f"{'as this seems to be' if mapping else 'for example'} `{self.options}.columns: {typed(example)}`, with "
+            f"{'as this seems to be' if mapping else 'for example'} `{self.options}.columns: {as_yaml(example)}`, with "
             f"`{self.options}.extra_columns: ignore` if others are left"
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.records import WholeRecordBenchmark, score_by_length, shown
+from evaluation.benchmarks.records import WholeRecordBenchmark, prompt_end, score_by_length
 from evaluation.metrics import score
 from evaluation.metrics.graphwalks import flexible_score
 from evaluation.metrics.longbench import total
@@ -41,7 +41,7 @@ class GraphWalks(WholeRecordBenchmark):
         prompt, task = row.text("prompt"), row.choice("problem_type", self.known_tasks)
         column = "answer_nodes" if "answer_nodes" in row.values else "answer"
         nodes = row.texts(column, may_be_empty=True)
-        return Example(name, task, len(prompt), shown(prompt), nodes, {"prompt": prompt})
+        return Example(name, task, len(prompt), prompt_end(prompt), nodes, {"prompt": prompt})
 
     def prompt(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.records import WholeRecordBenchmark, shown
+from evaluation.benchmarks.records import WholeRecordBenchmark, prompt_end
 from evaluation.metrics import score
 from evaluation.prompting import Prompt, uncut
 from lit_longpo.policy import PromptFormat
@@ -47,7 +47,7 @@ class MRCR(WholeRecordBenchmark):
             raise row.error("random_string_to_prepend", "text that is not empty", "")
         messages = _messages(row, conversation)
         num_chars = sum(len(text) for _, text in messages)
-        question, answer = shown(messages[-1][1]), (row.text("answer"),)
+        question, answer = prompt_end(messages[-1][1]), (row.text("answer"),)
         return Example(name, f"{num_needles}needle", num_chars, question, answer, fields)
 
     def prompt(

@@ -13,7 +13,7 @@ from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 Which = Literal["long", "short"]
 
 
-class Said(Protocol):
+class ChatMessage(Protocol):
     """A message."""
 
     role: str
@@ -31,8 +31,8 @@ class Pair(Protocol):
     answers: Sequence[str]
     supporting: Sequence[tuple[int, int]]
     system: str | None
-    history: Sequence[Said]
-    followup: Sequence[Said]
+    history: Sequence[ChatMessage]
+    followup: Sequence[ChatMessage]
 
 
 class TitledPassage(Protocol):

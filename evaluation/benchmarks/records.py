@@ -179,6 +179,6 @@ def power_of_two(num_tokens: int) -> int:
     return 1 << max(0, num_tokens - 1).bit_length()
 
 
-def shown(prompt: str) -> str:
+def prompt_end(prompt: str) -> str:
     """How a prompt ends that is its question."""
     return prompt if len(prompt) <= _SHOWN else f"... {prompt[-_SHOWN:]}"

@@ -13,7 +13,7 @@ from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.terminal import table
+from evaluation.reports.terminal import score_table
 from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.loggers import pages_of
@@ -43,7 +43,7 @@ def publish(report: BenchmarkReport, output: Path, loggers: Sequence[Logger] = (
     pages = Pages(report)
     label = _label(pages, output)
     paths = pages.write(output, label)
-    Console().print(table(report))
+    Console().print(score_table(report))
     own = [] if loggers else [TensorBoardLogger(output, name="", version="tensorboard")]
     _show([*loggers, *own], pages, label, output)
     for logger in own:

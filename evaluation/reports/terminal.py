@@ -6,7 +6,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.scalars import scalars
 
 
-def table(report: BenchmarkReport) -> Table:
+def score_table(report: BenchmarkReport) -> Table:
     """Official numbers of every task in percent, and what truncation did."""
     shown = Table(title=f"{report.name}: {report.model or 'model'}, all examples {report.mean:.1%}")
     for heading, side in (("task", "left"), ("examples", "right"), ("score", "left"), ("truncation", "left")):

@@ -24,7 +24,7 @@ from lit_longpo.strategies import is_sharded
 
 
 @dataclass(frozen=True)
-class Said:
+class GivenAnswer:
     """One answer.
 
     Args:
@@ -36,7 +36,7 @@ class Said:
     at_limit: bool
 
 
-Texts = dict[int, Said | None]  # by the prompt's number; `None` where there is no answer
+Texts = dict[int, GivenAnswer | None]  # by the prompt's number; `None` where there is no answer
 
 
 class Answerer(ABC):
@@ -172,10 +172,10 @@ class LocalModel(Answerer):
                 yield {number: _said(ids, prompts[number], prompt_format) for number, ids in sorted(found.items())}
 
 
-def _said(ids: Sequence[int], prompt: Prompt, prompt_format: PromptFormat) -> Said:
+def _said(ids: Sequence[int], prompt: Prompt, prompt_format: PromptFormat) -> GivenAnswer:
     """What generated ids, without the one that ended them, say."""
     text = prompt_format.decode_reply(list(ids), opened=prompt.begins_turn)
-    return Said(text, at_limit=len(ids) >= prompt.max_new_tokens)
+    return GivenAnswer(text, at_limit=len(ids) >= prompt.max_new_tokens)
 
 
 def answerer_of(model: "nn.Module | Answerer") -> Answerer:

@@ -80,7 +80,7 @@ class Served(Protocol):
         """Settings of the model that the official script would apply, and ends and beginnings that it has not."""
         if not self.benchmark.generates_as_model_does:
             return ()
-        own = shown(self.answerer.own_settings)
+        own = in_words(self.answerer.own_settings)
         more = [token for token in self.prompt_format.stop_ids if token not in self._own_ends()]
         names = ", ".join(self.prompt_format.tokenizer.convert_ids_to_tokens(more))
         lacks_front = in_chat and bool(self._missing_front(self.prompt_format.encode_message("text")))
@@ -122,7 +122,7 @@ class Official(Protocol):
 
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
         """An end that had to be chosen, and settings with which the official script would not run."""
-        own = shown({name: value for name, value in self.answerer.own_settings.items() if name in _NOT_KEPT})
+        own = in_words({name: value for name, value in self.answerer.own_settings.items() if name in _NOT_KEPT})
         said = {
             "the model's generation settings name no end token: answers end at the tokenizer's": not self.answerer.ends,
             f"{own} of the model's generation settings not applied": own,
@@ -170,11 +170,11 @@ def chat_deviation(benchmark: Benchmark, model: str, *, used: bool, whose: str =
     return ()
 
 
-def shown(settings: Mapping[str, Any]) -> str:
+def in_words(settings: Mapping[str, Any]) -> str:
     """Settings in words."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def generation_fact(name: ProtocolName, settings: Mapping[str, Any]) -> str:
     """How answers were generated, for a report."""
-    return f"most likely tokens, {name}" + (f", with the model's {shown(settings)}" if settings else "")
+    return f"most likely tokens, {name}" + (f", with the model's {in_words(settings)}" if settings else "")

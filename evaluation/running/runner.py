@@ -13,7 +13,7 @@ from evaluation.processes import gather, rank
 from evaluation.progress import bar
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.answerers import Answerer, Said, answerer_of
+from evaluation.running.answerers import Answerer, GivenAnswer, answerer_of
 from evaluation.running.batching import PromptedExample, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, extreme_examples
@@ -185,7 +185,7 @@ class Runner:
         self.answerer.check_prompt(prompt)
         return prompt
 
-    def _response(self, example: Example, prompt: Prompt, call: int, said: Said) -> StoredResponse:
+    def _response(self, example: Example, prompt: Prompt, call: int, said: GivenAnswer) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
         thinks = prompt.begins_turn and self.prompt_format.opens_thoughts
         thinks = thinks and self.answerer.gives_thoughts

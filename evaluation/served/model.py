@@ -11,7 +11,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from evaluation.prompting import Prompt
-from evaluation.running.answerers import Answerer, Said, Texts
+from evaluation.running.answerers import Answerer, GivenAnswer, Texts
 from evaluation.running.batching import Batching, PromptedExample
 from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
@@ -203,7 +203,7 @@ class ServedModel(Answerer):
         for number, reply in replies:
             yield {number: self._said(reply, prompts[number])}
 
-    def _said(self, reply: Any, prompt: Prompt) -> Said | None:
+    def _said(self, reply: Any, prompt: Prompt) -> GivenAnswer | None:
         """The answer; `None` for a failed request, with a warning."""
         if isinstance(reply, Failure):
             log.warning("no answer: %s", reply.error)
@@ -217,7 +217,7 @@ class ServedModel(Answerer):
             self._warn_once(_LOST)
         elif text == "" and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
-        return None if text is None else Said(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
+        return None if text is None else GivenAnswer(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
 
     def _warn_once(self, what: str) -> None:
         """Warn once of each kind of empty answer; the report counts them as empty responses."""

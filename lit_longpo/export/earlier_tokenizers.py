@@ -19,7 +19,7 @@ def write_earlier_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     text = path.read_text(encoding="utf-8")
     saved = json.loads(text)
-    told = with_earlier_names(saved)
+    told = with_earlier_settings(saved)
     if told == saved or "auto_map" in saved:
         return
     meant = _read(folder)
@@ -28,7 +28,7 @@ def write_earlier_tokenizer(folder: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def with_earlier_names(settings: dict[str, Any]) -> dict[str, Any]:
+def with_earlier_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a tokenizer as transformers 4 wrote them."""
     told = {_TOKENS.get(name, name) if isinstance(value, list) else name: value for name, value in settings.items()}
     if "tokenizer_class" in told:

@@ -84,7 +84,7 @@ class LongPORecipe(Recipe):
         numbers = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
         # All chunks' requests travel together.
         makers = {n: self.questions.steps(chunks[n], f"chunk{n}", bench) for n in numbers}
-        questions = yield from together(makers, bench)
+        questions = yield from in_lockstep(makers, bench)
         turns = yield from self._answer(document, chunks, questions, bench)
         if len(turns) < self.min_turns:
             raise DroppedError(f"fewer than {self.min_turns} usable turns")
@@ -122,7 +122,7 @@ class LongPORecipe(Recipe):
         return not any(reasons)
 
 
-def together(coroutines: dict[int, Steps[ChunkQuestion]], bench: Workbench) -> Steps[dict[int, ChunkQuestion]]:
+def in_lockstep(coroutines: dict[int, Steps[ChunkQuestion]], bench: Workbench) -> Steps[dict[int, ChunkQuestion]]:
     """Run coroutines in lockstep; those that drop out are counted and left out of the result.
 
     Each round sends every coroutine its answers and asks all their next requests at once. `send(None)` starts one.

@@ -6,7 +6,7 @@ from typing import get_args
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
-from evaluation.benchmarks.infinitebench.records import example_of, label_of
+from evaluation.benchmarks.infinitebench.records import example_of, official_label
 from evaluation.benchmarks.infinitebench.templates import FAMILIES, LAYOUT, Templates, find_prompts, read_templates
 from evaluation.benchmarks.official_files import OfficialFileError, hash_of, hashes, read_official_rows
 from evaluation.benchmarks.task_names import unknown_tasks
@@ -156,7 +156,7 @@ class InfiniteBench(WithAnswerMetric):
 
     def official_score(self, example: Example, prediction: str) -> float:
         """Official score, 0 to 1."""
-        return score(self.name, example.task, prediction, label_of(example))
+        return score(self.name, example.task, prediction, official_label(example))
 
     @classmethod
     def means(cls, report: BenchmarkReport) -> dict[str, Means]:

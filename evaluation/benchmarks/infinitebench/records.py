@@ -30,7 +30,7 @@ def example_of(row: Row, task: str, number: int) -> Example:
     return Example(f"{task}/{number}", task, length, asked, _ANSWERS.get(task, _texts)(row), fields)
 
 
-def label_of(example: Example) -> References:
+def official_label(example: Example) -> References:
     """The answers as the official results have them."""
     return _LABELS.get(example.task, list)(example.answers)
 

@@ -68,7 +68,7 @@ class CommonWordsGenerator(Generator[CommonWords]):
         """The solved example and the question."""
         shot = self._list(hidden.shot_common, hidden.shot_others, (3, 1) if hidden.is_easy else (10, 3))
         solved = super().message(hidden, asked, shot) + self.answer_prefix(asked)
-        return f"{solved} {numbered(hidden.shot_common)}\n{super().message(hidden, asked, context)}"
+        return f"{solved} {numbered_list(hidden.shot_common)}\n{super().message(hidden, asked, context)}"
 
     @property
     def most(self) -> int:
@@ -78,7 +78,7 @@ class CommonWordsGenerator(Generator[CommonWords]):
     def _list(self, common: Sequence[str], others: Sequence[str], times: tuple[int, int]) -> str:
         words = [*common] * times[0] + [*others] * times[1]
         self._shuffle(words)
-        return numbered(words)
+        return numbered_list(words)
 
 
 class FrequentWordsGenerator(Generator[list[str]]):
@@ -124,6 +124,6 @@ class FrequentWordsGenerator(Generator[list[str]]):
         return size - step
 
 
-def numbered(words: Sequence[str]) -> str:
+def numbered_list(words: Sequence[str]) -> str:
     """The words as a numbered list in one line."""
     return " ".join(f"{place}. {word}" for place, word in enumerate(words, 1))

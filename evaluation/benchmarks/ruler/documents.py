@@ -28,14 +28,14 @@ class DocumentQuestion:
 
 
 @dataclass(frozen=True)
-class DocumentQuestions:
+class QuestionPool:
     """Questions in the file's order, and the pool of all documents, sorted."""
 
     items: tuple[DocumentQuestion, ...]
     documents: tuple[str, ...]
 
 
-def read_squad(path: Path) -> DocumentQuestions:
+def read_squad(path: Path) -> QuestionPool:
     """A SQuAD file; questions without an answer are left out.
 
     Raises:
@@ -49,7 +49,7 @@ def read_squad(path: Path) -> DocumentQuestions:
     texts = sorted({row.text("context") for rows in paragraphs for row in rows})
     numbers = {text: number for number, text in enumerate(texts)}
     items = [item for rows in paragraphs for item in _about_article(rows, numbers)]
-    return DocumentQuestions(tuple(items), tuple(texts))
+    return QuestionPool(tuple(items), tuple(texts))
 
 
 def _paragraphs(article: object, where: str) -> list[Row]:
@@ -87,7 +87,7 @@ def _items(row: Row, name: str) -> list[object]:
     return items
 
 
-def read_hotpotqa(path: Path) -> DocumentQuestions:
+def read_hotpotqa(path: Path) -> QuestionPool:
     """A HotpotQA file of the distractor setting: a JSON list, or JSON Lines.
 
     Raises:
@@ -102,7 +102,7 @@ def read_hotpotqa(path: Path) -> DocumentQuestions:
         DocumentQuestion(row.text("question"), (row.text("answer"),), tuple(numbers[text] for text in documents))
         for row, documents in zip(rows, texts, strict=True)
     ]
-    return DocumentQuestions(tuple(items), tuple(pool))
+    return QuestionPool(tuple(items), tuple(pool))
 
 
 def _hotpotqa_documents(row: Row) -> list[str]:
@@ -119,7 +119,7 @@ class QuestionGenerator(Generator[DocumentQuestion]):
 
     asks_again = True
 
-    def __init__(self, tasks: OfficialTasks, seed: int, questions: DocumentQuestions) -> None:
+    def __init__(self, tasks: OfficialTasks, seed: int, questions: QuestionPool) -> None:
         super().__init__(tasks.templates["qa"], seed)
         self._questions, self.num_rows = questions, len(questions.items)
         self._document = tasks.sentences["document"]

@@ -439,7 +439,7 @@ class Scripted(answerers.LocalModel):
     def answers(self, prompts, prompt_format, batching, **options):
         self.asked.append([prompt.messages[0][1] for prompt in prompts])
         texts = self.said[len(self.asked) - 1]
-        yield {number: answerers.Said(text, at_limit=False) for number, text in enumerate(texts)}
+        yield {number: answerers.GivenAnswer(text, at_limit=False) for number, text in enumerate(texts)}
 
 
 def test_the_second_call_reads_what_was_said_behind_the_thoughts(tmp_path):

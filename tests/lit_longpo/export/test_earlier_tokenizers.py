@@ -6,7 +6,7 @@ import pytest
 from support.byte_tokenizer import CHAT, byte_model
 from transformers import AutoTokenizer
 
-from lit_longpo.export.earlier_tokenizers import _CLASSES, with_earlier_names, write_earlier_tokenizer
+from lit_longpo.export.earlier_tokenizers import _CLASSES, with_earlier_settings, write_earlier_tokenizer
 
 TEXT = "Größe <s> 数</s> x"
 
@@ -55,4 +55,4 @@ def test_code_of_its_own_is_left_alone(folder):
 
 def test_tokens_with_names_keep_them():
     named = {"tokenizer_class": "Qwen2Tokenizer", "extra_special_tokens": {"image_token": "<image>"}}
-    assert with_earlier_names(named) == named
+    assert with_earlier_settings(named) == named
