@@ -22,6 +22,10 @@ _VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign be
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")  # 1,000
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
+# A minus stands before a number and behind no letter or digit; hyphens and the dashes of ranges stand elsewhere.
+_BEHIND_NO_WORD = rf"(?<![^\W{_JOINED[1:-1]}])(?<![)\]])"
+_MINUS = re.compile(rf"{_BEHIND_NO_WORD}[-\u2212\u2013](?=\.?\d)")
+_NO_ZERO = re.compile(rf"(?<!\.){_BEHIND_NO_WORD}\.(?=\d)")  # .5
 _NO_CENTS = re.compile(r"\.00?$")
 
 
@@ -30,11 +34,12 @@ def normalise(text: str) -> str:
     """Lower case, letters and digits only, single spaces; the form in which answers are compared.
 
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
-    A number is one word: 1,000 is 1000, 5.00 is 5, and neither 2 nor 5 is in 2.5. Python 3.10 is not 3.1, and 1.000 may
-    be a thousand.
+    A number is one word, with its minus: 1,000 is 1000, 5.00 is 5, .5 is 0.5, and neither 2 nor 5 is in 2.5 or -5.
+    Python 3.10 is not 3.1, and 1.000 may be a thousand.
     """
     folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    whole = _GROUPED.sub(lambda found: found[0].replace(",", ""), folded)
+    signed = "-".join(part.replace("-", " ") for part in _MINUS.split(folded))
+    whole = _GROUPED.sub(lambda found: found[0].replace(",", ""), _NO_ZERO.sub("0.", signed))
     parts = _DECIMAL.split(whole)
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
     parts[1::2] = (_NO_CENTS.sub("", number) for number in parts[1::2])
@@ -42,7 +47,7 @@ def normalise(text: str) -> str:
 
 
 def _is_spoken(char: str) -> bool:
-    return char.isalnum() or unicodedata.category(char) in ("Mn", "Mc")
+    return char.isalnum() or char == "-" or unicodedata.category(char) in ("Mn", "Mc")
 
 
 def words_of(plain: str) -> list[str]:
@@ -71,7 +76,7 @@ def holds(text: str, answer: str) -> bool:
 @lru_cache(maxsize=1 << 10)
 def _whole_number(answer: str) -> re.Pattern[str]:
     """Finds an answer of a `JOINED` script that begins or ends with a number, which is no part of a longer one."""
-    before, after = (r"(?<![\d.])" * answer[0].isdecimal(), r"(?!\.?\d)" * answer[-1].isdecimal())
+    before, after = (r"(?<![\d.-])" * answer[0].isdecimal(), r"(?!\.?\d)" * answer[-1].isdecimal())
     return re.compile(before + r"\s*".join(map(re.escape, answer.replace(" ", ""))) + after)
 
 

@@ -21,6 +21,7 @@ Verdict = bool | None
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
 _ALONE = r"(?<![A-Za-z])([AB])(?![A-Za-z'])"
 _LETTER = re.compile(_ALONE)
+_DENIED = re.compile(rf"(?i:\bnot|n't)\s+(?:(?i:answer|option|choice)\s+)?{_ALONE}")
 # A sign or a word has to stand between: "Answer A" names one of the two.
 _VERDICT = re.compile(
     rf"(?:(?i:answer|verdict|choice|winner|better|best)\W{{0,3}}(?:[:=]|\bis\b)\W{{0,6}}|\[\[\s*){_ALONE}(?!\s*(?:or|and|/)\b)"
@@ -129,12 +130,12 @@ class ModelJudge(Verifier):
 def parse_letter(text: str) -> str | None:
     """The single A or B in a reply; of several the one named as the answer ("Answer: A. Option B is wrong").
 
-    `None` if there is none, or both: "A comparison shows that B is right".
+    `None` if there is none, or both: "A comparison shows that B is right". A letter that is denied ("not A") is none.
 
     Args:
         text: of a judge; what it thinks before its reply does not count.
     """
-    reply = without_thoughts(text)
+    reply = _DENIED.sub("", without_thoughts(text))
     for letters in (set(_LETTER.findall(reply)), set(_VERDICT.findall(reply))):
         if len(letters) == 1:
             return str(letters.pop())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_modules.qa_sets.matching import mentions, normalise, words_of
+from data_modules.qa_sets.matching import holds, mentions, normalise, words_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,31 @@ def test_how_a_sign_is_drawn_is_no_word():
     assert words_of(normalise("Rome \u2764\ufe0f")) == ["rome"]
     assert normalise("1\ufe0f\u20e3") == "1"
     assert mentions("\u845b\U000e0100\u57ce", ["\u845b\u57ce"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("-5", "5", False),  # inspect_ai#4620: a wrong answer was right for judges
+        ("\u22125", "-5", True),
+        ("\u20135 \u00b0C", "-5 \u00b0C", True),
+        ("(-1,000)", "-1000", True),
+        (".5", "5", False),
+        (".5", "0.50", False),
+        ("-.5", "-0.5", True),
+        ("\u6c14\u6e29-5\u5ea6", "\u6c14\u6e295\u5ea6", False),
+        ("COVID-19", "COVID 19", True),
+        ("2020-21", "2020 21", True),
+        ("\u0422-34", "\u0422 34", True),
+        ("f(x)-3", "f(x) 3", True),
+        ("- 5 apples", "5 apples", True),
+    ],
+)
+def test_a_minus_belongs_to_its_number_and_a_hyphen_to_none(one, other, same):
+    assert (normalise(one) == normalise(other)) is same
+
+
+def test_a_number_is_not_held_by_its_negative():
+    for text, answer in (("-5 degrees", "5 degrees"), ("\u6c14\u6e29-5\u5ea6", "5\u5ea6")):
+        assert not holds(normalise(text), normalise(answer))
+        assert holds(normalise(text), normalise(text))

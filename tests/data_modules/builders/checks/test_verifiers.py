@@ -18,7 +18,9 @@ POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", 
 
 THOUGHT = [
     ("A comparison of both shows that B is right", None),
-    ("B, not A", None),
+    ("B, not A", "B"),
+    ("The answer is not A", None),  # evalscope#1578: it was the verdict A
+    ("It isn't option B", None),
     ("<think>A names the tea.</think>\nB", "B"),
     ("Is it A? No.</think> B", "B"),
     ("<think>Let us see: A", None),
