@@ -25,6 +25,7 @@ _AS_GPT2 = {
 }
 # Each digit is a word of its own, then GPT-2's rule.
 _DIGITS = {"codeshell", "command-r", "exaone", "mellum2", "minerva-7b", "refact", "smollm", "starcoder"}
+_BEGUN = {"llama-bpe", "llama-v3", "llama3", "tekken"}  # whose texts begin with a token, also where no flag says so
 _WHOLE_WORDS = {"falcon-h1", "falcon3", "lfm2", "llama-bpe", "llama-v3", "llama3", "midm-2.0", "pixtral", "tekken"}
 
 
@@ -43,7 +44,10 @@ def by_gguf_rules(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any
         return
     kind, backend = settings.get("tokenizer.ggml.model"), cast(Any, tokenizer).backend_tokenizer
     if kind == _BYTE_LEVEL:
-        _cut_by_rule(backend, _rule(settings), gguf_file)
+        rule = _rule(settings)
+        _cut_by_rule(backend, rule, gguf_file)
+        if rule in _BEGUN and "tokenizer.ggml.add_bos_token" not in settings and tokenizer.bos_token is not None:
+            cast(Any, tokenizer).add_bos_token = True
     elif kind == _SENTENCEPIECE and not settings["general.architecture"].startswith(_OWN_SPACES):
         _space_in_front(backend, settings, tokenizer.get_added_vocab())
 

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat, PromptTemplate
 from lit_longpo.policy.model_files import ModelFiles
 
 pytest.importorskip("gguf")
@@ -17,7 +18,7 @@ TEXTS = ["a\n\n12", "a  1", "a 1", "a\n\nh", "2\n"]
 SPACED = ["hi there", " hi", "  hi there", "there  hi\n hi", " "]
 
 
-def byte_level(rule):
+def byte_level(rule, flag=None):
     def add(writer, _):
         writer.add_tokenizer_model("gpt2")
         if rule:
@@ -26,6 +27,9 @@ def byte_level(rule):
         writer.add_token_types([3] + [1] * (len(WORDS) - 1))
         writer.add_token_merges(MERGES)
         writer.add_eos_token_id(0)
+        writer.add_bos_token_id(0)
+        if flag is not None:
+            writer.add_add_bos_token(flag)
 
     return add
 
@@ -94,8 +98,20 @@ def test_words_that_are_tokens_are_not_cut(tmp_path):
     assert ids(read(tmp_path, byte_level("llama-bpe"), len(WORDS)), "hi") == [WORDS.index("hi")]
 
 
+@pytest.mark.parametrize(
+    ("rule", "flag", "begun"),
+    [("llama-bpe", None, True), ("tekken", None, True), ("llama-bpe", False, False), ("qwen2", None, False)],
+)
+def test_texts_begin_as_those_of_their_makers(rule, flag, begun, tmp_path):
+    """Llama 3's and Mistral's tokenizer.json put a token in front; files of 2024 have no flag for it."""
+    tokenizer = read(tmp_path, byte_level(rule, flag), len(WORDS))
+    assert (tokenizer.encode("a")[0] == 0) is begun
+    assert PromptFormat(tokenizer, PromptTemplate()).added_in_front == ((0,) if begun else ())
+
+
 @pytest.mark.parametrize("rule", ["falcon", "deepseek-llm", "default", None])
 def test_a_rule_that_nobody_knows_is_refused(rule, tmp_path):
+    """ollama#17698, llama.cpp#7476: old files, and other converters', name none or the default one."""
     with pytest.raises(InputError, match=rf"expected a rule that cuts texts .* in tiny.gguf, got {rule or 'none'}: "):
         read(tmp_path, byte_level(rule), len(WORDS))
 
