@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.engine import generation_mode
+from lit_longpo.engine.decoder import accepted_by
 from lit_longpo.policy import PromptFormat
 
 
@@ -17,7 +18,8 @@ def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: 
     response = prompt_format.encode_response(answer)
     ids = torch.tensor([[*prompt, *response]], device=model.device)
     with generation_mode(model):
-        logits = model(input_ids=ids, logits_to_keep=len(response) + 1).logits[0, :-1]
+        logits = model(input_ids=ids, **accepted_by(model, logits_to_keep=len(response) + 1)).logits
+    logits = logits[0, -len(response) - 1 : -1]
     return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
 
 

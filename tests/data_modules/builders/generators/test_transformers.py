@@ -230,6 +230,15 @@ def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):
     assert generator.margin(pair) > 0
 
 
+def test_the_margin_of_a_model_that_gives_all_logits_is_the_same(generator, monkeypatch):
+    """xLSTM and models with code of their own know no `logits_to_keep`: the build ended in a traceback."""
+    pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk", "Oslo Rome"))
+    kind, expected = type(generator._model), generator.margin(pair)
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, input_ids: forward(self, input_ids=input_ids))
+    assert generator.margin(pair) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_text_is_tokenised_once_for_sorting_room_and_answers(monkeypatch):
     """And for all samples of it; when they are answered, nothing of it is kept."""
     generator, made = TransformersGenerator(max_batch_tokens=256), []
