@@ -2,7 +2,7 @@
 
 import difflib
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...],
     """Refuse a record with unknown names, or without the required ones."""
     for name in value:
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(names)}{hint}", name)
+            expected = f"one of {', '.join(names)}{did_you_mean(name, names)}"
+            raise RecordError.at(where, f"field {name!r}", expected, name)
     for name in names:
         if name not in value and name not in optional:
             raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
+
+
+def did_you_mean(name: object, known: Sequence[str]) -> str:
+    """The known name that is most like an unknown one, as a question in brackets; empty if none is like it."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The interface of every layout of records, and helpers that layouts share."""
 
-import difflib
 import hashlib
 import sys
 from abc import ABC, abstractmethod
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_modules.fields import NUMBERS, check_rejected
+from data_modules.fields import NUMBERS, check_rejected, did_you_mean
 from data_modules.formats.hints import as_yaml, mapping_of_extras
 from data_modules.messages import Conversation, Message, conversation
 from data_modules.records import PreferencePair
@@ -70,11 +69,10 @@ class RecordFormat(ABC):
 
     def unknown(self, fields: list[str], where: str) -> RecordError:
         """The error for extra names, one or more."""
-        close = difflib.get_close_matches(str(fields[0]), self.fields, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         mapping = mapping_of_extras(fields, self.fields)
         meant = f", `data.init_args.columns: {as_yaml(mapping)}`" if mapping else ""
-        expected = f"one of {', '.join(self.fields)}{hint}{meant}, or `data.init_args.extra_columns: ignore`"
+        known = ", ".join(self.fields) + did_you_mean(fields[0], self.fields)
+        expected = f"one of {known}{meant}, or `data.init_args.extra_columns: ignore`"
         return RecordError.at(where, f"field {fields[0]!r}", expected, fields if len(fields) > 1 else fields[0])
 
 

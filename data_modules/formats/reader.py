@@ -1,12 +1,11 @@
 """Picks the layout of a file's records by the first one, and reads all of its pairs."""
 
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from data_modules.fields import NUMBERS
+from data_modules.fields import NUMBERS, did_you_mean
 from data_modules.files.record_files import BUILD_FROM_TEXT
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
@@ -71,11 +70,9 @@ class RecordReader:
         known = sorted({name for layout in layouts for name in (*layout.fields, *NUMBERS)})
         for name in self.columns:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
                 raise InputError(
-                    f"expected our names first in `data.init_args.columns`, of {', '.join(known)}{hint}, got "
-                    f"{name!r}; for example {{long_context: document}}"
+                    f"expected our names first in `data.init_args.columns`, of {', '.join(known)}"
+                    f"{did_you_mean(name, known)}, got {name!r}; for example {{long_context: document}}"
                 )
         if isinstance(self.format, str) and self.format not in (*FORMATS, "auto"):
             raise InputError(f"expected `data.init_args.format` of auto, {', '.join(FORMATS)}, got {self.format!r}")

@@ -28,10 +28,7 @@ def by_group(report: BenchmarkReport) -> dict[str, Groups[str]]:
 
 def _by_value(items: Iterable[Prediction], name: str) -> Groups[str]:
     """By the value of one group; values that begin with a number in its order, "16k" before "128k"."""
-    groups: Groups[str] = {}
-    for item in items:
-        if name in item.groups:
-            groups.setdefault(item.groups[name], []).append(item)
+    groups = _grouped((item for item in items if name in item.groups), lambda item: item.groups[name])
     return {value: groups[value] for value in sorted(groups, key=lambda value: (_leading_number(value), value))}
 
 
