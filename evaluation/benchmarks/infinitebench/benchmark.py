@@ -67,6 +67,8 @@ class InfiniteBench(WithAnswerMetric):
         "labels that a file wraps in a list are compared as the official results have them: texts, numbers",
         "a decimal number for a whole one in Math.Find, at which the official scorer fails, is wrong",
         "control tokens that the texts write out are read as such, as in the official scripts",
+        "En.Dia looks for the first name among the words, so that one of two words is never right, as the official "
+        "scorer did at that commit; its later ones take any accepted name that occurs",
     )
 
     def __init__(
