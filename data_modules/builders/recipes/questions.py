@@ -14,6 +14,8 @@ _AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too
 _ITEM = re.compile(
     rf"^\s*(?:[(\uff08]?\d{{1,2}}\s*{_AFTER}|[-*\u2022\u30fb]|[Qq](?:uestion)?\s*\d{{0,2}}\s*{_AFTER})\s*(\S.*)$"
 )
+_NUMBERED = re.compile(r"[*_\s]*(?:[(\uff08]?\d|[Qq])")
+_ASKS = re.compile(r"[?\uff1f][*_\"'\u201d\s]*$")
 _SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
 
@@ -125,14 +127,20 @@ def parse_questions(text: str) -> list[str]:
     """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
 
     Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
-    colon are headings; what a model thinks of first is not asked.
+    colon are headings; what a model thinks of first is not asked, nor bullets beneath numbered questions: its answers.
     """
     lines = [line.strip() for line in without_thoughts(text).splitlines()]
-    items = [_item(line) for line in lines if _ITEM.match(line)]
+    items = [_item(line) for line in _of_one_kind([line for line in lines if _ITEM.match(line)])]
     items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
     questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
     return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))
+
+
+def _of_one_kind(items: list[str]) -> list[str]:
+    """The numbered items of a list that numbers its questions; else all."""
+    numbered = [line for line in items if _NUMBERED.match(line)]
+    return numbered if any(map(_ASKS.search, numbered)) else items
 
 
 def _item(line: str) -> str:

@@ -23,6 +23,12 @@ from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_q
         ("1. It is about Ada.\n</think>\n1. Who?", ["Who?"]),
         ("<think>\n1. The text is about", []),
         ("1\u3001\u8c01\uff1f\n2\uff0e\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
+        ("1. Who sings?\n- Ada\n2. Who dances?\n- Cora", ["Who sings?", "Who dances?"]),  # with their answers
+        ("1. **Q:** Who?\n   **A:** Ada\n2. **Q:** Why?\n   **A:** Rain", ["Who?", "Why?"]),
+        (
+            "1. Singing\n- Who sings?\n2. Dancing\n- Name who dances.",
+            ["Singing", "Who sings?", "Dancing", "Name who dances."],
+        ),
         ("(1) Who?\n\uff082\uff09\u8c01\uff1f", ["Who?", "\u8c01\uff1f"]),
     ],
 )
