@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
-from huggingface_hub import constants, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
 from evaluation.progress import bar
-from lit_longpo.errors import UserError
+from lit_longpo.errors import UserError, error_text
 from lit_longpo.files.stored import read_stored, write_json
 
 log = logging.getLogger(__name__)
@@ -31,7 +29,7 @@ CACHE_VARIABLE = "LIT_LONGPO_CACHE"
 RECORD = "downloads.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT = 60.0
-_PART, _NOTHING_LEFT, _REDIRECTS = 206, 416, (301, 302, 303, 307, 308)  # of HTTP
+_PART, _NOTHING_LEFT = 206, 416  # of HTTP
 
 
 class DownloadError(UserError, OSError):
@@ -206,33 +204,16 @@ def _unpack(archive: Path, folder: Path) -> list[Path]:
 
 
 def _sha256_of_hub(url: str) -> str:
-    """What the hub says about a large file, before it redirects to where the content is."""
+    """What the hub says about a large file; a data set is followed to its new name, not to where the content is."""
     try:
-        response = _STAY.open(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code not in _REDIRECTS:
-            raise
-        response = error
-    tag = (response.headers.get("X-Linked-ETag") or response.headers.get("ETag") or "").strip('"')
+        tag = get_hf_file_metadata(url, timeout=_TIMEOUT).etag or ""
+    except Exception as error:  # of whichever transport the hub's client has
+        raise ConnectionError(error_text(error)) from error
     if not _SHA256.fullmatch(tag):
         raise DownloadError(
             f"expected a sha256 as the tag of {url}, got {tag!r}; download it yourself and set `folder`"
         )
     return tag
-
-
-class _OnTheHub(urllib.request.HTTPRedirectHandler):
-    """Follows a data set to its new name, and not to where the content is."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """The same question at the other address, if that is the hub's own and nothing is said of the file here."""
-        moved = urlsplit(newurl).netloc == urlsplit(req.full_url).netloc and "X-Linked-ETag" not in headers
-        return urllib.request.Request(newurl, method="HEAD") if moved else None
-
-
-_STAY = urllib.request.build_opener(_OnTheHub)
 
 
 @contextmanager
