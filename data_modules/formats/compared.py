@@ -18,16 +18,7 @@ _TURN_ROLES = {"User": "user", "Assistant": "assistant"}
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One project's names.
-
-    Args:
-        prompt: text or messages.
-        first: an answer.
-        second: the other one.
-        label: a whole number.
-        first_is_better: by the label.
-        labels: what it may be; a tie is none.
-    """
+    """One project's names."""
 
     prompt: str
     first: str

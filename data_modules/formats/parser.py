@@ -109,11 +109,7 @@ class PairParser:
 
 
 def _refuse_telling(name: str, value: object, where: str) -> None:
-    """Refuse an unread column that changes what the record means, even under `extra_columns: ignore`.
-
-    Raises:
-        RecordError: the column marks the answer as unwanted, or gives the prompt tools, pictures or sounds.
-    """
+    """Refuse an unread column that changes what the record means, even under `extra_columns: ignore`."""
     if name in _WANTED and as_truth(value) is False:
         expected = "true, or records without it: nothing trains on an answer that is only unwanted"
         raise RecordError.at(where, f"field {name!r}", expected, value)

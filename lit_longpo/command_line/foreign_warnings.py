@@ -20,11 +20,7 @@ class _Warning:
 
 @dataclass(frozen=True)
 class _LeftOut(logging.Filter):
-    """Lets every line of a log pass but some.
-
-    Args:
-        beginnings: of those.
-    """
+    """Lets every line of a log pass but some."""
 
     beginnings: tuple[str, ...]
 

@@ -150,11 +150,7 @@ def _configuration(name: str, room: str) -> str:
 
 
 def _fragment(option: str, word: str, room: str) -> str:
-    """The file that a word after a section means, if it has the form of one.
-
-    Raises:
-        ValueError: it is data, a model or no fragment's name; says which option takes it.
-    """
+    """The file that a word after a section means, if it has the form of one."""
     if option == "--data" and room in _INSTEAD_OF_DATA:
         advice = _INSTEAD_OF_DATA[room].format(word)
         raise InputError(f"expected an option of this command, got --data {word}; type {advice}")

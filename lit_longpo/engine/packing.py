@@ -188,13 +188,7 @@ def fingerprint(group: Group, response: Response) -> str:
 
 
 class _Layout:
-    """Pieces and segments of all groups.
-
-    Args:
-        row: what they are appended to.
-        groups: in the order in which `places` names them.
-        trie: their prompts.
-    """
+    """Pieces and segments of all groups."""
 
     def __init__(self, row: _Row, groups: Sequence[Group], trie: Sequence[TrieNode]) -> None:
         self._row, self._groups = row, groups

@@ -139,11 +139,7 @@ def _plan_alone(model: nn.Module, cause: str) -> ScoringPlan:
 
 
 def _error_alone(model: nn.Module) -> float:
-    """The probe's error of one sequence at a time, at true positions.
-
-    Raises:
-        UnsupportedModelError: it is too large.
-    """
+    """The probe's error of one sequence at a time, at true positions."""
     base = base_model(model)
     error, where = probe(model, probe_groups(base.config.get_text_config())[:1])
     if error <= TOLERANCE[coarsest_dtype(base)]:

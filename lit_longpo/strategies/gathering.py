@@ -46,9 +46,6 @@ class _LastGradient:
     """Stands for the `register_full_backward_hook` of a leaf: its hook runs once a backward, behind all its calls.
 
     A weight's gradient is there when it has been added up over all of a graph.
-
-    Args:
-        leaf: whose trained weights all get a gradient in every backward.
     """
 
     def __init__(self, leaf: nn.Module) -> None:

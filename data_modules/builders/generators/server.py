@@ -41,12 +41,7 @@ _LATER_LIMIT = "max_completion_tokens"  # OpenAI's name for `max_tokens`, the on
 
 @dataclass(frozen=True)
 class _Form:
-    """A way to put a request, which a server takes or not.
-
-    Args:
-        neutral: settings that it names.
-        limit: what the number of new tokens is called.
-    """
+    """A way to put a request, which a server takes or not."""
 
     neutral: Mapping[str, Any]
     limit: str = "max_tokens"

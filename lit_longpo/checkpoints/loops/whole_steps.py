@@ -28,11 +28,7 @@ def keep_steps_whole(trainer: Trainer) -> None:
 
 
 class _ValidationsBehindSteps:
-    """Whether a validation is due after a row; one that falls between a step's rows is due after its last row.
-
-    Args:
-        trainer: about to fit.
-    """
+    """Whether a validation is due after a row; one that falls between a step's rows is due after its last row."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer

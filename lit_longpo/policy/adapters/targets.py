@@ -52,11 +52,7 @@ def _listed(wanted: str | list[str]) -> list[str]:
 
 
 def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
-    """The modules that a pattern or a name of a list means to peft.
-
-    Raises:
-        InputError: it is no pattern.
-    """
+    """The modules that a pattern or a name of a list means to peft."""
     if not is_pattern:
         return [module for module in modules if module == name or module.endswith(f".{name}")]
     try:

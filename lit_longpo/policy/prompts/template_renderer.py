@@ -107,11 +107,7 @@ class TemplateRenderer:
 
 
 def _template_source(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template that a tokenizer has for conversations without tools and documents.
-
-    Raises:
-        InputError: it has several, and none of them is its default.
-    """
+    """The template that a tokenizer has for conversations without tools and documents."""
     try:
         return str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
     except ValueError as error:
