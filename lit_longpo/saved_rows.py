@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Segment, SegmentTable, Sharing, Slot
 from lit_longpo.errors import InputError, error_text
+from lit_longpo.files.tensor_files import save_tensors
 
 _TENSORS = ("input_ids", "position_ids", "score_index", "score_targets", "score_owners")
 _ROWS = "rows"
@@ -28,7 +28,7 @@ def save_rows(path: Path, rows: Sequence[PreferenceBatch]) -> None:
     for number, row in enumerate(rows):
         described.append(_described(row))
         tensors |= {f"{number}.{name}": value.detach().cpu().contiguous() for name, value in _tensors(row)}
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, path, {_ROWS: json.dumps(described)})
+    save_tensors({name: tensor.clone() for name, tensor in tensors.items()}, path, {_ROWS: json.dumps(described)})
 
 
 def read_rows(path: Path) -> list[PreferenceBatch]:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -113,6 +114,8 @@ def save_policy(
     prompt_format.tokenizer.save_pretrained(folder)
     write_earlier_tokenizer(folder)
     (folder / CARD).write_text(card, encoding="utf-8")  # peft has written one without a word on the run
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(folder / CARD, path)  # safetensors lets nobody but the owner read them (its issue 782)
 
 
 def _warn_of_left_out(model: PreTrainedModel) -> None:

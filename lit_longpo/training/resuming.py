@@ -117,7 +117,7 @@ class Resumption:
         if self.random_states is None or planned is None or not optimization.depends_on_length:
             return
         steps = num_optimizer_steps(trainer, self.taken)
-        if steps != planned:
+        if (steps, steps) != (planned, self.schedule_steps):  # the rate of the next step is the checkpoint's
             stretch_schedule(cast(LambdaLR, schedule), steps, round(optimization.warmup_fraction * steps))
         if self.schedule_steps and self.schedule_steps != steps and trainer.is_global_zero:
             log.warning(

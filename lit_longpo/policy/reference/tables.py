@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.tensor_files import save_tensors
 
 Keys = NDArray[np.bytes_]
 
@@ -80,7 +80,7 @@ class ValueTable:
         """
         numbers = np.ascontiguousarray(self.keys).view(np.uint8).reshape(-1, _KEY.itemsize)
         tensors = {"keys": torch.from_numpy(numbers), "log_probs": torch.from_numpy(self.log_probs)}
-        save_file(tensors, path, {"sha256": _sha256(tensors), **(_MERGED if merged else {})})
+        save_tensors(tensors, path, {"sha256": _sha256(tensors), **(_MERGED if merged else {})})
 
     def __len__(self) -> int:
         return len(self.keys)

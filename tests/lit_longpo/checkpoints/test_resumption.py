@@ -1,5 +1,6 @@
 """A run goes on from a checkpoint of its own kind, or says why not; through the real command line."""
 
+import csv
 import shutil
 
 import pytest
@@ -163,6 +164,18 @@ def test_the_rate_ends_with_the_training_whatever_a_step_was_before(tmp_path, ca
     record = read_record(newest_whole(tmp_path))
     assert record["schedule_steps"] == record["step"] == 2 + 6 / 2
     assert "over 5 steps, until here over 2" in caplog.text
+
+
+def test_the_first_step_behind_a_checkpoint_has_the_rate_of_the_longer_schedule(tmp_path):
+    """It had the rate with which the shorter one ended, so a finished training that went on had a step at 0."""
+    rates = ("--optimization.schedule", "linear", "--optimization.warmup_fraction", "0")
+    fit(tmp_path, *rates, steps=2)
+    logged = ("--trainer.logger", "CSVLogger", "--trainer.log_every_n_steps", "1")
+    fit(tmp_path, *rates, *logged, "--ckpt_path", newest_whole(tmp_path), steps=4)
+    (file,) = tmp_path.rglob("metrics.csv")
+    rows = list(csv.DictReader(file.open()))
+    read = {int(row["step"]): float(row["train/learning_rate"]) for row in rows if row["train/learning_rate"]}
+    assert read == pytest.approx({2: 1e-3 * 2 / 4, 3: 1e-3 * 1 / 4})
 
 
 def test_what_does_not_change_the_training_passes(again, caplog):
