@@ -25,7 +25,7 @@ from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
-from lit_longpo.policy.rope import RoPE, refuse_idle_factor
+from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
@@ -160,6 +160,8 @@ class PolicyConfig:
             self.rope.apply(config)
         if config is not None:
             refuse_idle_factor(config, self.files.where())
+        if config is not None and (self.rope is None or self.rope.theta is None):
+            refuse_idle_theta(config, self.files.where())
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
         how = {"dtype": self.torch_dtype, "attn_implementation": attention}
         if self.weights == "random":

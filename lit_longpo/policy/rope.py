@@ -275,6 +275,25 @@ def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:
         )
 
 
+def refuse_idle_theta(config: PretrainedConfig, where: str) -> None:
+    """Refuse a base of rotary angles that stands where transformers 5 does not look: DBRX's, beside its heads.
+
+    Args:
+        config: of the model, as it was read.
+        where: it was read from.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    said = (config.to_dict().get("attn_config") or {}).get("rope_theta")
+    held = global_parameters(config).get("rope_theta")
+    if said is not None and held != said:
+        raise InputError(
+            f"expected the `rope_theta: {said:g}` of `attn_config` in the config.json at {where}, got a model with "
+            f"{held:g}, as transformers leaves it out; type --policy.rope.theta {said:g}"
+        )
+
+
 @contextmanager
 def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator[None]:
     """Inside the block the model computes positions as `config` says; `None` changes nothing.

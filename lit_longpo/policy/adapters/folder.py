@@ -238,6 +238,12 @@ class AdapterFolder:
                 f"embeddings, as training has resized them; resize the base's (`resize_token_embeddings({rows})`), "
                 f"save it, and name that folder as `base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
             )
+        if apart := next((name for name in odd if re.search(r"\.experts\.\d+\.|\.block_sparse_moe\.", name)), None):
+            raise InputError(
+                f"expected adapters by today's names of {base.name_or_path} at {self.path}, got those of transformers "
+                f"4, whose experts and routers were other modules ({apart}); merge them there (`merge_and_unload`), "
+                "and set `policy.source` to the result"
+            )
         if lost or odd or other:
             raise InputError(
                 f"expected adapters of {base.name_or_path} at {self.path}, got {len(lost)} tensors too few, {len(odd)} "

@@ -313,6 +313,18 @@ def test_a_base_that_does_not_fit_is_refused(policy_folder, tmp_path):
             edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / name)).load()
 
 
+@pytest.mark.parametrize("name", ["mlp.experts.0.gate_proj", "block_sparse_moe.gate"])
+def test_adapters_of_experts_that_lay_apart_are_told_where_to_merge(name, tmp_path):
+    """peft 0.18 with transformers 4.57 wrote such names for Qwen3-MoE and Mixtral; "set the base" did not help."""
+    tiny_model("Qwen3Moe").save_pretrained(tmp_path / "base")
+    adapters(tmp_path / "base", tmp_path / "a")
+    file = tmp_path / "a/adapter_model.safetensors"
+    more = {f"base_model.model.model.layers.0.{name}.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file({**load_file(file), **more}, file)
+    with pytest.raises(UserError, match=rf"those of transformers 4, .*{name}.*merge them there"):
+        ours(tmp_path / "a").load()
+
+
 def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"base model of .*/a at \.\./moved.*set `base_model_name_or_path` in"):

@@ -11,7 +11,7 @@ from support.groups import random_groups
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DbrxConfig
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import PolicyConfig, RoPE
@@ -230,3 +230,17 @@ def test_a_factor_without_a_type_of_scaling_is_refused(tmp_path):
         policy.load()
     scaled = PolicyConfig(source=policy.source, rope=RoPE(type="yarn", factor=4.0)).load()
     assert scaled.config.rope_parameters["rope_type"] == "yarn"
+
+
+def test_a_base_of_angles_that_is_left_out_is_refused(tmp_path):
+    """transformers 4 took DBRX's out of `attn_config` (500,000); 5.23 builds it with 10,000."""
+    sizes = {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64, "vocab_size": 96}
+    experts = {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2}
+    attention = {"kv_n_heads": 2, "clip_qkv": 2.0, "rope_theta": 500000.0}
+    config = DbrxConfig(**sizes, attn_config=attention, ffn_config=experts)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"`rope_theta: 500000` of `attn_config`.*with 10000.*--policy.rope.theta 5"):
+        PolicyConfig(source=str(tmp_path)).load()
+    model = PolicyConfig(source=str(tmp_path), rope=RoPE(theta=500000.0)).load()
+    steps = torch.arange(0, 8, 2) / 8
+    torch.testing.assert_close(model.transformer.rotary_emb.inv_freq, 500000.0**-steps)
