@@ -50,7 +50,7 @@ class SuggestingParser(ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
         words = sys.argv[1:] if args is None else list(args)
-        typed = all(isinstance(word, str) for word in words)
+        typed, outermost = all(isinstance(word, str) for word in words), not typed_words()  # a command's is inside
         if typed:
             words = typed_last(self._with_files(with_negative_values(words)), commands_of(self))
         with (
@@ -77,7 +77,7 @@ class SuggestingParser(ArgumentParser):
             if typed and (lost := not_consented(values, words, commands_of(self))):
                 self.error(lost)
             command = next((name for name in commands_of(self) if name in values), "")
-            for message in undone(values[command] if command else values, words, files):
+            for message in undone(values[command] if command else values, words, files) if outermost else ():
                 log.warning(message)
             return values
 

@@ -7,6 +7,7 @@ import yaml
 from jsonargparse import Namespace
 from support.command_line import CONFIGS, parse
 
+from lit_longpo.cli import LongPOCLI
 from lit_longpo.command_line.undone import undone
 
 REAL = ("--config", CONFIGS / "real" / "dpo.yaml")
@@ -99,3 +100,15 @@ def test_a_seed_that_leaves_the_order_of_examples_is_told(words, said, caplog):
     """Runs "of other seeds" saw the same rows in the same order, without a word (PrefEval#10)."""
     parse(*REAL, *words)
     assert ("`data.init_args.seed: 42` has them; type --data.seed 7" in caplog.text) == said
+
+
+def test_a_command_says_it_once(caplog):
+    """Its own parser runs inside that of all commands."""
+
+    class Parsed(LongPOCLI):
+        def before_instantiate_classes(self):
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        Parsed(args=["fit", *map(str, REAL), "--seed_everything", "7"])
+    assert caplog.text.count("type --data.seed 7") == 1
