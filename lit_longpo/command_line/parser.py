@@ -24,6 +24,7 @@ from lit_longpo.command_line.sections import fill_unknown_sections, lost_section
 from lit_longpo.command_line.suggestions import with_suggestion
 from lit_longpo.command_line.typed_words import command_line, typed_words
 from lit_longpo.command_line.undone import undone
+from lit_longpo.command_line.wording import give_settings
 from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 
@@ -68,7 +69,7 @@ class SuggestingParser(ArgumentParser):
                 self.error(str(error))
             if (lost_section := next(lost_sections(self, values), None)) is not None:
                 section, value = lost_section
-                self.error(f"expected settings of `{section}`, got {_got(value)}; give it some, or take that line out")
+                self.error(f"expected settings of `{section}`, got {_got(value)}; {give_settings(section)}")
             if (strange_switch := next(strange_switches(self, values), None)) is not None:
                 switch, value = strange_switch
                 self.error(f"expected `{switch}` to be true or false, got {_got(value)}")

@@ -102,7 +102,15 @@ def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
         return f"expected a class for `{section}` in front of {typed}, got none; type {first} {typed} ..."
     if not section or not arguments:
         return f"expected options of this command, got {typed}"
-    return f"expected one of the arguments of `{section}` ({', '.join(arguments)}), got {typed}"
+    files = f"; for files of yours type {_FIRST['data']} {typed} ..." if (section, name) == ("data", "path") else ""
+    return f"expected one of the arguments of `{section}` ({', '.join(arguments)}), got {typed}{files}"
+
+
+def give_settings(section: str) -> str:
+    """What to do about a section without settings."""
+    if section not in _FIRST:
+        return "give it some, or take that line out"
+    return f"start from a recipe: --config {_RECIPES[section]}, or type {_FIRST[section]}"
 
 
 def _missing(names: Sequence[str]) -> str:

@@ -106,8 +106,19 @@ def test_what_a_file_calls_otherwise_is_said_before_what_was_typed(tmp_path, cap
     assert of_fit(capsys, *words) == (
         "error: expected a class for `data` in front of --data.path, got none; type --data data/pairs --data.path ...\n"
     )
+    named = of_fit(capsys, "--config", "solopo", "--data.path", "x.jsonl")
+    assert named.endswith("got --data.path; for files of yours type --data data/pairs --data.path ...\n")
     named = of_fit(capsys, "--config", "real/dpo", "--data.pth", "x.jsonl")
     assert "expected one of the arguments of `data` (path, " in named
+
+
+@pytest.mark.parametrize("words", [(), ("--trainer.max_steps", "3")])
+def test_a_start_without_a_recipe_is_told_one(words, capsys):
+    assert of_fit(capsys, *words) == (
+        "error: expected settings of `model`, got null; start from a recipe: --config solopo, or type --model DPO\n"
+    )
+    of_data = "error: expected settings of `data`, got null; start from a recipe: --config solopo, or type --data data/"
+    assert of_fit(capsys, *words, "--model", "DPO").startswith(of_data)
 
 
 @pytest.mark.parametrize("words", [["fit", "--data", "data/pairs", "--model"], ["evaluate", "--benchmark"]])
