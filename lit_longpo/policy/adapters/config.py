@@ -53,6 +53,7 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
                 raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
     _refuse_unread(config, settings)
     _refuse_lost_base(config, settings)
+    _refuse_unclear_scale(config, settings)
     return settings
 
 
@@ -63,7 +64,8 @@ def _instead_of(kind: Any) -> str:
     known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]
     if known is not None and issubclass(known, PromptLearningConfig):
         return "trained prompts are no weights and cannot be merged into their base: set `policy.source` to another"
-    return "merge them into their base with PEFT (`merge_and_unload`) and set `policy.source` to the result"
+    how = "with PEFT (`merge_and_unload`)" if known else "where they were trained (MLX's with `mlx_lm.fuse`)"
+    return f"merge them into their base {how} and set `policy.source` to the result"
 
 
 def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
@@ -123,4 +125,19 @@ def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:
             "which changed the base's weights in a way that cannot be repeated; save them with peft's "
             "`path_initial_model_for_weight_conversion`, or merge them where they were trained, and set "
             "`policy.source` to the result"
+        )
+
+
+def _refuse_unclear_scale(config: Path, settings: dict[str, Any]) -> None:
+    """Scales of layers by keys that peft before 0.15 left out, in a file that does not say which one wrote it.
+
+    peft#2419 gave `^` a meaning; ranks show by their shapes who has followed it, scales do not.
+    """
+    scales = settings.get("alpha_pattern")
+    keys = [key for key in scales if key.startswith("^")] if isinstance(scales, dict) else []
+    if keys and not settings.get("peft_version"):
+        raise InputError(
+            f"expected an `alpha_pattern` that means one thing in {config}, got the key {shortened(keys[0])}, which "
+            "peft left out before 0.15 and follows since; write the version that trained them there (`peft_version`), "
+            "or take the keys out if it was an earlier one"
         )

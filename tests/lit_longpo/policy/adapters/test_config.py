@@ -58,3 +58,19 @@ def test_layers_that_stand_in_the_model_more_than_once_are_refused(policy_folder
     adapters(policy_folder, tmp_path, layer_replication=[(0, 2), (1, 2)])
     with pytest.raises(UserError, match=r"got `layer_replication: \[\[0, 2\], \[1, 2\]\]`, which repeats some layers"):
         ours(tmp_path).load()
+
+
+def test_scales_that_versions_of_peft_read_otherwise_are_refused(policy_folder, tmp_path):
+    """peft 0.13 trained with the scale of all layers, 0.18 with the key's (peft#2419)."""
+    adapters(policy_folder, tmp_path / "a", alpha_pattern={"^model.layers.0.self_attn.q_proj": 3})
+    edited(tmp_path / "a").load()
+    with pytest.raises(ValueError, match=r"`alpha_pattern` that means one thing .*\^model.*`peft_version`"):
+        edited(tmp_path / "a", peft_version=None).load()
+    edited(tmp_path / "a", peft_version=None, alpha_pattern={"q_proj": 3}).load()
+
+
+def test_adapters_of_other_libraries_say_where_to_merge_them(policy_folder, tmp_path):
+    """MLX's adapter_config.json names no `peft_type`, and peft cannot read its weights."""
+    adapters(policy_folder, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got None; merge .* `mlx_lm.fuse`"):
+        edited(tmp_path / "a", peft_type=None, fine_tune_type="lora").load()
