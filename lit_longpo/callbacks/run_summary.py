@@ -83,6 +83,8 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
     if (activation := _activation()) is not None:
         yield f"  {activation}"
     for pages in pages_of(trainer.loggers, folder):
+        if pages.viewer is None and not pages.pictures.exists():
+            continue  # no benchmark has written any
         yield f"  {pages.viewer or f'ls {typed_path(pages.pictures)}'}"
     if how != "finished" and checkpoint is not None:
         yield f"  {_COMMAND} fit --config {typed_path(folder / 'config.yaml')} --ckpt_path {typed_path(checkpoint)}"

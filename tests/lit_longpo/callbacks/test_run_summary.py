@@ -3,11 +3,13 @@
 import logging
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from matplotlib.figure import Figure
 from support.preference_data import RandomPairs
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -15,6 +17,7 @@ from lit_longpo.callbacks import RunSummary, SavePretrained
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import InputError
 from lit_longpo.help.stored import stored_help
+from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
 
@@ -84,6 +87,20 @@ def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_pat
     [evaluate] = commands(said)
     assert evaluate[:4] == ["evaluate", "--config", "eval/qa", "--model"]
     assert evaluate[4] == named(said, "model")
+
+
+class Picture(Callback):
+    def on_train_start(self, trainer, *_):
+        pages_of(trainer.loggers, Path(trainer.logger.log_dir))[0].figure("a", Figure(), 0)
+
+
+def test_pages_in_a_folder_are_named_where_there_are_some(policy_folder, lines, tmp_path):
+    """Without a benchmark there are none, and `ls` failed."""
+    fit(policy_folder)
+    assert not [line for line in lines() if line.startswith("ls ")]
+    fit(policy_folder, Picture())
+    [listed] = [shlex.split(line)[1] for line in lines() if line.startswith("ls ")]
+    assert [path.name for path in (tmp_path / listed).iterdir()] == ["a-step0.png"]
 
 
 @pytest.mark.parametrize(("activated", "there"), [(False, True), (True, True), (False, False)])
