@@ -138,9 +138,9 @@ def _advice(folder: Path) -> str:
     kept, ggufs = ("*", "snapshots/*"), sorted(folder.glob("*.gguf"))  # the second in the hub's cache
     if any((folder / name).is_file() for name in _MODEL_FILES):  # then another file, a gguf, was asked for
         return f"type --policy.gguf_file {ggufs[0].name if ggufs else 'null, as its weights are no gguf'}"
-    below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
-    if below:
-        return f"type --policy.source {below[0]}"
+    below = [path for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}")]
+    if below:  # a trainer's folder has a checkpoint for every so many steps
+        return f"type --policy.source {max(below, key=lambda path: path.stat().st_mtime_ns).parent}"
     if run := _newest_run(folder):
         return f"type --policy.source {run}, the newest run below it"
     if ggufs:

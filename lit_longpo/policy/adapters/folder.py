@@ -297,9 +297,10 @@ def _resized_rows(base: PreTrainedModel, weights: dict[str, Tensor], other: list
 
 
 def _refuse_several(path: Path) -> None:
-    below = sorted(folder.parent.name for folder in path.glob(f"*/{ADAPTER_CONFIG}"))
+    files = sorted(path.glob(f"*/{ADAPTER_CONFIG}"), key=lambda file: file.stat().st_mtime_ns)
+    below = [file.parent.name for file in files]
     if below and not (path / _MODEL_CONFIG).is_file():
         raise InputError(
             f"expected a model or adapters at {path}, got adapters in {', '.join(below)} below it; type "
-            f"--policy.source {path / below[0]}"
+            f"--policy.source {path / below[-1]}, the newest"
         )

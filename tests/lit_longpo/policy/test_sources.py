@@ -109,6 +109,21 @@ def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_
         PolicyConfig(source=str(tmp_path / "folder")).prompt_format()
 
 
+@pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
+def test_the_newest_checkpoint_of_a_trainer_is_named(file, tmp_path):
+    """Folders of TRL's trainers: by name, checkpoint-500 comes before checkpoint-60, and 100 before 200."""
+    for age, steps in enumerate((60, 500, 1000)):
+        path = tmp_path / f"checkpoint-{steps}" / file
+        path.parent.mkdir()
+        path.touch()
+        os.utime(path, (age, age))
+    with pytest.raises(UserError, match=r"--policy\.source .*/checkpoint-1000"):
+        PolicyConfig(source=str(tmp_path)).prompt_format()
+    os.utime(tmp_path / "checkpoint-500" / file, (9, 9))
+    with pytest.raises(UserError, match=r"--policy\.source .*/checkpoint-500"):
+        PolicyConfig(source=str(tmp_path)).prompt_format()
+
+
 def test_a_folder_without_the_gguf_that_a_fragment_names_says_how_to_go_without(policy_folder):
     policy = PolicyConfig(source=str(policy_folder), gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
     with pytest.raises(MissingFileError, match=r"type --policy\.gguf_file null, as its weights are no gguf"):
