@@ -22,9 +22,9 @@ _VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign be
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")  # 1,000
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
-# A minus stands before a number and behind no letter or digit; hyphens and the dashes of ranges stand elsewhere.
+# A minus stands before a number and behind no letter, digit or other dash; hyphens and other dashes stand elsewhere.
 _BEHIND_NO_WORD = rf"(?<![^\W{_JOINED[1:-1]}])(?<![)\]])"
-_MINUS = re.compile(rf"{_BEHIND_NO_WORD}[-\u2212\u2013](?=\.?\d)")
+_MINUS = re.compile(rf"{_BEHIND_NO_WORD}(?<![-\u2010-\u2015])[-\u2212\u2013](?=\.?\d)")
 _NO_ZERO = re.compile(rf"(?<!\.){_BEHIND_NO_WORD}\.(?=\d)")  # .5
 _NO_CENTS = re.compile(r"\.00?$")
 

@@ -287,7 +287,7 @@ def refuse_idle_theta(config: PretrainedConfig, where: str) -> None:
     """
     said = (config.to_dict().get("attn_config") or {}).get("rope_theta")
     held = global_parameters(config).get("rope_theta")
-    if said is not None and held != said:
+    if held is not None and said not in (None, held):
         raise InputError(
             f"expected the `rope_theta: {said:g}` of `attn_config` in the config.json at {where}, got a model with "
             f"{held:g}, as transformers leaves it out; type --policy.rope.theta {said:g}"

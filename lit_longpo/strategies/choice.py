@@ -72,11 +72,8 @@ def check_reached(trainer: Trainer, model: nn.Module) -> None:
 
 def _unreached(strategy: DDPStrategy, model: nn.Module) -> str:
     """What the loss does not reach, by no row of the step or by its last one alone."""
-    name, trained = (
-        type(strategy).__name__,
-        {n: weight for n, weight in model.named_parameters() if weight.requires_grad},
-    )
-    missed = [name for name, weight in trained.items() if weight.grad is None]
+    name = type(strategy).__name__
+    missed = [one for one, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     if missed:
         reached, got = "every trained weight", f"{len(missed)} that it does not, for example `{missed[0]}`"
     else:

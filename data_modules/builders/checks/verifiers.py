@@ -21,10 +21,11 @@ Verdict = bool | None
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
 _ALONE = r"(?<![A-Za-z])([AB])(?![A-Za-z'])"
 _LETTER = re.compile(_ALONE)
-_DENIED = re.compile(rf"(?i:\bnot|n't)\s+(?:(?i:answer|option|choice)\s+)?{_ALONE}")
+_NOT_BOTH = r"(?!\s*(?:(?:or|nor|and)\b|/))"
+_DENIED = re.compile(rf"(?i:\bnot|n't)\s+(?:(?i:answer|option|choice)\s+)?{_ALONE}{_NOT_BOTH}")
 # A sign or a word has to stand between: "Answer A" names one of the two.
 _VERDICT = re.compile(
-    rf"(?:(?i:answer|verdict|choice|winner|better|best)\W{{0,3}}(?:[:=]|\bis\b)\W{{0,6}}|\[\[\s*){_ALONE}(?!\s*(?:or|and|/)\b)"
+    rf"(?:(?i:answer|verdict|choice|winner|better|best)\W{{0,3}}(?:[:=]|\bis\b)\W{{0,6}}|\[\[\s*){_ALONE}{_NOT_BOTH}"
 )
 
 

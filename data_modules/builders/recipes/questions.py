@@ -11,10 +11,9 @@ from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST, check_numbers
 
 _AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too
-_ITEM = re.compile(
-    rf"^\s*(?:[(\uff08]?\d{{1,2}}\s*{_AFTER}|[-*\u2022\u30fb]|[Qq](?:uestion)?\s*\d{{0,2}}\s*{_AFTER})\s*(\S.*)$"
-)
-_NUMBERED = re.compile(r"[*_\s]*(?:[(\uff08]?\d|[Qq])")
+_NUMBER = rf"(?:[(\uff08]?\d{{1,2}}|[Qq](?:uestion)?\s*\d{{0,2}})\s*{_AFTER}"
+_ITEM = re.compile(rf"^\s*(?:{_NUMBER}|[-*\u2022\u30fb])\s*(\S.*)$")
+_NUMBERED = re.compile(rf"[*_\s]*{_NUMBER}(?!\d)")
 _ASKS = re.compile(r"[?\uff1f][*_\"'\u201d\s]*$")
 _SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
@@ -127,7 +126,8 @@ def parse_questions(text: str) -> list[str]:
     """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
 
     Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
-    colon are headings; what a model thinks of first is not asked, nor bullets beneath numbered questions: its answers.
+    colon are headings; what a model thinks of first is not asked, nor are its answers: bullets without a question mark
+    beneath numbered questions.
     """
     lines = [line.strip() for line in without_thoughts(text).splitlines()]
     items = [_item(line) for line in _of_one_kind([line for line in lines if _ITEM.match(line)])]
@@ -138,9 +138,10 @@ def parse_questions(text: str) -> list[str]:
 
 
 def _of_one_kind(items: list[str]) -> list[str]:
-    """The numbered items of a list that numbers its questions; else all."""
-    numbered = [line for line in items if _NUMBERED.match(line)]
-    return numbered if any(map(_ASKS.search, numbered)) else items
+    """Of a list that numbers its questions the numbered items and others that ask; else all."""
+    numbered = list(filter(_NUMBERED.match, items))
+    asked = any(map(_ASKS.search, numbered))
+    return [line for line in items if line in numbered or _ASKS.search(line)] if asked else items
 
 
 def _item(line: str) -> str:

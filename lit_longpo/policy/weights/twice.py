@@ -34,6 +34,13 @@ def refuse_twice(source: str) -> None:
             return  # what comes later is not read
 
 
+def files_read(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that transformers reads, whatever others lie beside them."""
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return [folder / SAFE_WEIGHTS_NAME]
+    return [folder / shard for shard in sorted(_shards_of(folder / SAFE_WEIGHTS_INDEX_NAME))]
+
+
 def _shards_of(index: Path) -> set[str]:
     return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
 

@@ -15,6 +15,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.weights.quantization import is_4bit, stored_quantization
+from lit_longpo.policy.weights.twice import files_read
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +94,12 @@ def refuse_integers(folder: Path | None) -> None:
     """Refuse integers in the place of weights, which transformers would take for numbers of full precision.
 
     Args:
-        folder: of files that say nothing of a quantisation; `None` if they are not at hand.
+        folder: of a model that was read and says nothing of a quantisation; `None` if it is not at hand.
 
     Raises:
         InputError: naming one of them.
     """
-    for file in () if folder is None else sorted(folder.glob("*.safetensors")):
+    for file in () if folder is None else files_read(folder):
         with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
             weights = [name for name in tensors.keys() if name.endswith("weight")]  # noqa: SIM118
             kinds = {name: str(tensors.get_slice(name).get_dtype()) for name in weights}

@@ -45,6 +45,7 @@ def test_how_a_sign_is_drawn_is_no_word():
         ("\u0422-34", "\u0422 34", True),
         ("f(x)-3", "f(x) 3", True),
         ("- 5 apples", "5 apples", True),
+        ("sunk in--1912--at sea", "sunk in 1912 at sea", True),  # two hyphens are a dash
     ],
 )
 def test_a_minus_belongs_to_its_number_and_a_hyphen_to_none(one, other, same):

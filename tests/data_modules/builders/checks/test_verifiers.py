@@ -21,6 +21,7 @@ THOUGHT = [
     ("B, not A", "B"),
     ("The answer is not A", None),  # evalscope#1578: it was the verdict A
     ("It isn't option B", None),
+    ("It is not A or B", None),  # both are denied
     ("<think>A names the tea.</think>\nB", "B"),
     ("Is it A? No.</think> B", "B"),
     ("<think>Let us see: A", None),

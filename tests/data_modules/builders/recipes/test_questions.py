@@ -24,6 +24,8 @@ from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_q
         ("<think>\n1. The text is about", []),
         ("1\u3001\u8c01\uff1f\n2\uff0e\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
         ("1. Who sings?\n- Ada\n2. Who dances?\n- Cora", ["Who sings?", "Who dances?"]),  # with their answers
+        ("1. When?\n* 1912\n2. How long?\n* 12.5 hours\n3. Who?\n* Quincy", ["When?", "How long?", "Who?"]),
+        ("1. Who sings?\n- Who dances?\n- Ada", ["Who sings?", "Who dances?"]),
         ("1. **Q:** Who?\n   **A:** Ada\n2. **Q:** Why?\n   **A:** Rain", ["Who?", "Why?"]),
         (
             "1. Singing\n- Who sings?\n2. Dancing\n- Name who dances.",

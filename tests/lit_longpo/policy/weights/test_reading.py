@@ -11,10 +11,11 @@ from support.groups import random_groups
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
-from transformers import AutoModelForCausalLM, DbrxConfig
+from transformers import AutoModelForCausalLM, DbrxConfig, MptConfig
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import PolicyConfig, RoPE
+from lit_longpo.policy.rope import refuse_idle_theta
 
 UP = "model.layers.1.mlp.up_proj.weight"
 ROW = pack(random_groups([(9, [2, 3])]))
@@ -160,6 +161,12 @@ def test_integers_without_a_word_on_their_scale_are_refused(dtype, tmp_path):
         policy.load()
 
 
+def test_integers_in_a_file_that_is_not_read_are_nobodys_weights(tmp_path):
+    policy = changed(tmp_path)
+    save_file({UP: torch.ones(2, 2, dtype=torch.int8)}, tmp_path / "model/model_int8.safetensors")
+    policy.load()
+
+
 @needs_deepspeed
 @pytest.mark.parametrize("what", LACKING)
 def test_under_zero3_too_before_anything_is_split(what, tmp_path):
@@ -244,3 +251,8 @@ def test_a_base_of_angles_that_is_left_out_is_refused(tmp_path):
     model = PolicyConfig(source=str(tmp_path), rope=RoPE(theta=500000.0)).load()
     steps = torch.arange(0, 8, 2) / 8
     torch.testing.assert_close(model.transformer.rotary_emb.inv_freq, 500000.0**-steps)
+
+
+def test_a_base_of_angles_for_positions_without_angles_is_left_alone():
+    """MPT's files may say one beside `alibi`: there are no angles whose base could be another."""
+    refuse_idle_theta(MptConfig(attn_config={"alibi": True, "rope_theta": 10000}), "model")
