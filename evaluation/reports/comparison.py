@@ -14,6 +14,7 @@ from evaluation.reports.table import Section, change_rows, interval, percent
 from lit_longpo.errors import InputError, first_names
 
 _HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b worse")
+_PROMPTS = ("prompt template", "question template", "in the chat template")  # settings; chat templates are the models'
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Comparison:
             ("only in a", _listed(self.only_first)),
             ("only in b", _listed(self.only_second)),
             *(("differs", text) for text in self.differing or ("nothing else",)),
+            *(("beware", text) for text in other_prompts(self.first, self.second)),
             *(("beware", text) for text in longer_answers(self.first, self.second)),
         ]
 
@@ -149,6 +151,18 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
     last = compare(first, second).rows[-1].difference
     asked = f"{last.num:,} examples in {_differences(pairs).num_contexts:,} contexts"
     return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {asked}"
+
+
+def other_prompts(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
+    """A warning where the models were asked in other words, as a base and what was trained from it often are."""
+    asked = {name: {report.settings.get(name) for report in (first, second)} for name in _PROMPTS}
+    names = [name for name, values in asked.items() if len(values - {None}) == 2]
+    if not names:
+        return []
+    return [
+        f"another {' and '.join(names)}, so the difference is not the models' alone; ask both in the same words "
+        "(--policy.template.user TEXT), or compare the reports that `fit` writes before and after training"
+    ]
 
 
 def longer_answers(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:

@@ -149,6 +149,15 @@ def test_other_settings_are_stated():
     assert "differs: max_length: 3500 and 7500" in found.markdown()
 
 
+def test_other_words_around_the_questions_are_a_warning():
+    """A base model's generic prompt beside that of the training: +33 points, of which 17 were the prompt's."""
+    asked = [{"prompt template": text, "chat template": text, "dtype": text} for text in ("{context} {question}", "x")]
+    (told,) = [text for name, text in compare(*(report([0.1], settings=one) for one in asked)).head if name == "beware"]
+    assert told.startswith("another prompt template, so the difference is not the models' alone; ask both in the same")
+    for same in (asked[0], {"dtype": "x"}):
+        assert "beware" not in dict(compare(report([0.1], settings=asked[0]), report([0.1], settings=same)).head)
+
+
 def test_only_deviations_that_one_report_has_alone_differ():
     """Both sides' whole lists hid them."""
     both = "records: trec 1 of 200 official ones"
