@@ -49,7 +49,7 @@ class Tokenising:
     every_view: bool = False
 
     def key(self, content: str) -> str:
-        """Hash of everything that the tokens of a split depend on (32 hex digits)."""
+        """Hash (32 hex digits) of everything that the tokens of a split depend on; `content` is that of its pairs."""
         settings = (self.views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short)
         parts = [VERSION, content, _identity(self.prompt_format), *map(repr, settings)]
         parts += ["every view"] * self.every_view  # without it, what it always was

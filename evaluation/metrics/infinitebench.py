@@ -116,6 +116,11 @@ def first_number(prediction: str, reference: References) -> float:
 def right_prefix(prediction: str, values: References, model: str | None = None) -> float:
     """Share of the values that are right before the first that is not; gpt4's first number is dropped.
 
+    Args:
+        prediction: generated text.
+        values: every intermediate one.
+        model: who answered, by the official name.
+
     Raises:
         TypeError: the values are no list, or an empty one.
     """

@@ -51,7 +51,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
-        """What the official script does otherwise, in words."""
+        """What the official script does otherwise, in words; `in_chat` if any prompt is in the chat template."""
 
     def _own_ends(self) -> tuple[int, ...]:
         """What ends answers in the official scripts; the tokenizer's end where the model states none."""
@@ -158,7 +158,14 @@ def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
 
 
 def chat_deviation(benchmark: Benchmark, model: str, *, used: bool, whose: str = "the tokenizer's") -> tuple[str, ...]:
-    """What the official script would have written around prompts, if that is something else."""
+    """What the official script would have written around prompts, if that is something else.
+
+    Args:
+        benchmark: what is asked.
+        model: name by which the official script would know it.
+        used: whether any prompt was wrapped in a chat template.
+        whose: that template is.
+    """
     if not benchmark.generates_as_model_does:
         return ()
     named = next((name for name in benchmark.chat_names if name in model), None)

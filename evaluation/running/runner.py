@@ -80,6 +80,10 @@ class Runner:
     def run(self, *, step: int = 0, name: str = "") -> BenchmarkReport:
         """Answer what is not answered yet, and score.
 
+        Args:
+            step: optimizer steps that the model had taken, for the report.
+            name: of the model, likewise.
+
         Raises:
             ValueError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
                 belong to other records.

@@ -83,7 +83,8 @@ def default_max_length(
     """The official length, if the window has room for it, the longest answer, the chat template and some slack.
 
     The whole window where contexts are made for lengths that count the answer (`fills_length`).
-    Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window.
+    Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window. In tokens, as
+    the window is.
 
     Raises:
         ValueError: the window is unknown or too small for the answers.

@@ -57,7 +57,7 @@ def check_layer_kernels(kind: LayerKernels | None) -> None:
 
 
 def use_layer_kernels(model: PreTrainedModel, kind: LayerKernels | None) -> None:
-    """From now on compute the model's norms and MLPs with these kernels.
+    """From now on compute the model's norms and MLPs with these kernels; adapters and tiles may be added later only.
 
     Raises:
         UnsupportedModelError: there is none for any of its norms and MLPs.

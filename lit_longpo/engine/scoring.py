@@ -85,7 +85,7 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 
 
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """Log-probability of every scored token, fp32. Shape: (N,).
+    """Log-probability of every scored token of one packed row, fp32. Shape: (N,).
 
     Raises:
         UnsupportedModelError: the model does not take this row's positions, or has a layer between decoder and head.

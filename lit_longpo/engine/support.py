@@ -49,12 +49,16 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torc
 def check_model(model: nn.Module) -> float:
     """Refuse a model whose packed log-probabilities would be wrong.
 
+    Args:
+        model: loaded with the prefix-shared attention, perhaps PEFT-wrapped.
+
     Returns:
         The probe's largest error, relative to the largest log-probability.
 
     Raises:
         UnsupportedModelError: naming model class and cause.
         ChanceError: it gives other log-probabilities in training.
+        InputError: its log-probabilities are NaN.
     """
     base = base_model(model)
     share_states(base)

@@ -43,7 +43,7 @@ def changed(path: Path) -> bool:
 
 
 def refuse_changed(path: Path, advice: str) -> None:
-    """Refuse a file that differs from its stored checksum."""
+    """Refuse a file that differs from its stored checksum; the advice says what makes it anew."""
     if changed(path):
         raise InputError(
             f"expected {path} as it was written, but its checksum in {CHECKSUMS} is another, so it is damaged; {advice}"

@@ -113,7 +113,7 @@ def placement_problem(optimizer: Optimizer, device: str | None, split: str | Non
 
 
 def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
-    """Keep 32 bits for embeddings, and paged states paged after a resume; other optimizers are left alone."""
+    """Before the first step: keep 32 bits for embeddings, and paged states paged after a resume, if it has such."""
     if not has_quantized_states(optimizer):
         return
     from bitsandbytes.optim.optimizer import GlobalOptimManager

@@ -57,7 +57,13 @@ class _AssumedNumbers(TorchDispatchMode):
 def optimizer_bytes(
     make: OptimizerFactory, dtype: torch.dtype, shape: tuple[int, ...] = _VECTOR, *, embedding: bool = False
 ) -> OptimizerBytes:
-    """Bytes per parameter, from two steps on a tensor.
+    """Bytes per parameter, from two steps on a tensor of this shape.
+
+    Args:
+        make: of parameters.
+        dtype: of the tensor.
+        shape: its sizes.
+        embedding: whether it is one of embeddings, whose states are never quantised.
 
     Raises:
         InputError: the optimizer does not take such a tensor, or its states go on growing.

@@ -51,7 +51,7 @@ def reference_row(run: Configuration, row: RowPlan, layers: int, mode: Activatio
 
 
 def reference_pass(run: Configuration, row: RowPlan, config: PretrainedConfig, sizes: ModelSizes) -> ReferencePass:
-    """The pass over rows like this one."""
+    """The pass over rows like this one, by the reference's configuration and sizes."""
     packed = row.reference_row()
     if packed is None:
         raise AssertionError("nothing is scored")

@@ -37,6 +37,9 @@ def message_keys(texts: Sequence[str]) -> list[int]:
     Or a run of 100 characters in lines that are as long, wherever they break or hold the question too: some of these,
     about 64 in all, so that a common run of 200 characters, or of a sixteenth of the longer one of two long messages,
     is found. White space of any kind and length is one space; a paragraph that is broken at a width is one line, too.
+
+    Args:
+        texts: of all messages before the answer.
     """
     return [text_key("\0".join(texts)), *_part_keys(texts, MESSAGE)]
 

@@ -31,6 +31,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     The engine calls decoder and head one after the other, so they are the roots, not the model around
     them. A tied head belongs to the decoder, whose group stays gathered from forward to backward.
 
+    Args:
+        model: a policy, perhaps PEFT-wrapped, with whole weights.
+        mesh: one dimension, the data-parallel ranks.
+
     Raises:
         ValueError: weights lie elsewhere.
     """

@@ -137,7 +137,14 @@ def seed_of(*parts: object) -> int:
 
 
 def ended(text: str, stop: Sequence[str], *, cut_off: bool, opened: bool = False) -> tuple[str, bool]:
-    """The answer up to its end, and whether it ended by itself (by the model or a stop text)."""
+    """The answer up to its end, and whether it ended by itself (by the model or a stop text).
+
+    Args:
+        text: of a model.
+        stop: texts that end an answer.
+        cut_off: whether its tokens were over.
+        opened: whether the prompt opened thoughts.
+    """
     answer = until_stop(text, stop, opened=opened)
     finished = not cut_off or answer != text.strip()
     return whole_letters(answer, finished=finished), finished

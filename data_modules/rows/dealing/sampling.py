@@ -117,7 +117,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return self._deal(epoch)[: count * self.num_replicas]
 
     def is_repeated(self, number: int) -> bool:
-        """Whether this rank's row of that number was added to make shares equal: another rank has it already."""
+        """Whether this rank's row of that number was added to make shares equal, in an epoch of fixed order."""
         return self.rank + number * self.num_replicas >= len(self._layout)
 
     def _dealt_anew(self) -> list[list[int]]:

@@ -24,7 +24,7 @@ class Fitting:
         self._sizes: dict[tuple[str, int], int] = {}
 
     def example(self, task: str, length: int, row: int) -> Example:
-        """A question with its answers, without its context."""
+        """A question with its answers, without its context; arguments as of `texts`."""
         generator, draw = self.generators[task], self._stream(task, length, row)
         asked = generator.asked(generator.hidden(draw, length, row), draw)
         about = f"{task}/{row}" if generator.asks_again else ""

@@ -26,7 +26,7 @@ class NumbersOnly(LogitsProcessor):
 
 
 def no_numbers(dtype: torch.dtype) -> InputError:
-    """The error about NaN logits."""
+    """The error about NaN logits of a model with weights in this precision."""
     name = str(dtype).removeprefix("torch.")
     return InputError(
         f"expected logits that are numbers, got NaN from a model in {name}, whose answers would mean nothing; type "

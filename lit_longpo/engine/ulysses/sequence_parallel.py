@@ -171,7 +171,7 @@ def set_sequence_group(group: ProcessGroup | None, head_chunks: Literal["auto"] 
 
 
 def padded(batch: PackedBatch, multiple: int) -> PackedBatch:
-    """The row with tokens at its right end that form a segment of their own: nothing attends to them or scores them."""
+    """The row, as long as a multiple, with tokens at its right end that nothing attends to or scores: a segment."""
     missing = -batch.num_tokens % multiple
     if not missing:
         return batch

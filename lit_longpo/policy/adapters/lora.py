@@ -157,7 +157,12 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
 
 
 def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "PeftModel":
-    """The model with adapters as peft makes them.
+    """The model, changed in place, with adapters as peft makes them.
+
+    Args:
+        model: without adapters.
+        config: of the adapters.
+        what: where the module names were said, for the error.
 
     Raises:
         InputError: the model has none of these modules.
