@@ -1,5 +1,6 @@
 """Filters of answers that no pair should be made of. Each names its reason, and reasons are counted."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +9,34 @@ from data_modules.builders.recipes.base import Workbench
 from data_modules.qa_sets.matching import has_words, ngrams, normalise, words_of
 from lit_longpo.ranges import MOST, check_numbers
 
-# How language models say that they will not or cannot answer; compared with normalised text.
+# How language models say that they will not or cannot answer, in normalised text: anywhere in it, or all of it.
+_NOT = r"(?:cannot|can not|can t|could not|couldn t)"
+_TEXT = r"(?:text|context|passage|document|article|excerpt|story|paragraph|information|material)s?"
+_TOLD = r"(?:mentioned|provided|given|specified|stated|included|discussed|available|described)"
+_HOW = r"(?:\w+ly )?"  # explicitly, directly
 _REFUSALS = (
-    "i am sorry but", "i m sorry but", "i apologize but", "i cannot answer", "i can t answer", "i am unable to",
-    "i m unable to", "i cannot help", "i can t help", "i cannot assist", "i can t assist", "i cannot provide",
-    "i can t provide", "i do not have access", "i don t have access", "i do not have enough information",
-    "i don t have enough information", "as an ai", "as a language model", "no information is provided",
-    "the context does not provide", "the context does not mention", "the text does not provide",
-    "the text does not mention", "the passage does not mention", "is not mentioned in the text",
-    "is not mentioned in the context", "cannot be determined from the", "please provide the",
-)  # fmt: skip
+    rf"(?:sorry|apologi[sz]e) (?:but|i {_NOT})",
+    r"i (?:am|m) (?:unable|not able) to",
+    rf"i {_NOT} {_HOW}(?:answer|help|assist|provide|determine|comply|fulfill?|find (?:it|that|this|any|an answer))",
+    r"i (?:do not|don t) have (?:access|(?:enough |sufficient |the |any )?information)",
+    r"as an? (?:ai(?! \w+(?:er|ist|or)\b)|(?:large )?language model)",
+    rf"{_TEXT} (?:(?:provided|given|above) )?(?:does not|doesn t|do not|don t|did not|didn t) "
+    rf"{_HOW}(?:provide|mention|contain|specify|state|say|include|indicate|describe|discuss)",
+    rf"(?:is|are|was|were) not {_HOW}{_TOLD} in (?:the|this) (?:\w+ )?{_TEXT}",
+    r"no (?:specific )?information is (?:provided|given)|there is no (?:specific )?(?:information|mention)",
+    rf"(?:cannot|can not|can t) be {_HOW}(?:determined|answered) (?:from|based on|with|by) (?:the|this)",
+    r"(?:not possible|impossible) to (?:determine|answer)",
+    rf"please provide (?:me )?(?:with )?(?:the|more|a) (?:\w+ )?{_TEXT}",
+)
+_CHINESE_REFUSALS = (
+    r"\u6211(?:\u65e0\u6cd5|\u4e0d\u80fd)(?:\u56de\u7b54|\u786e\u5b9a|\u63d0\u4f9b|\u5e2e\u52a9)",
+    r"(?:\u6587|\u6587\u7ae0|\u6587\u672c|\u6587\u6863|\u539f\u6587|\u4e0a\u4e0b\u6587|\u6750\u6599)\u4e2d?(?:\u5e76?\u6ca1\u6709|\u5e76?\u672a)"
+    r"(?:\u660e\u786e)?(?:\u63d0\u5230|\u63d0\u53ca|\u63d0\u4f9b|\u8bf4\u660e|\u7ed9\u51fa|\u5305\u542b)",
+)
+_IS_REFUSED = re.compile(
+    rf"(?<!\w)(?:{'|'.join(_REFUSALS)})(?!\w)|{'|'.join(_CHINESE_REFUSALS)}"
+    rf"|^(?:i (?:do not|don t) know|not {_TOLD}|no answer|unanswerable|n a)$"
+)
 _THOUGHTS_ALONE = "thoughts without an answer"
 
 
@@ -45,9 +64,10 @@ class Refusal(AnswerFilter):
     phrases: tuple[str, ...] = ()
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Looked for in the whole answer."""
-        plain, phrases = normalise(answer), (*_REFUSALS, *map(normalise, self.phrases))
-        return "refusal" if any(has_words(plain, phrase) for phrase in phrases) else None
+        """Looked for in the whole answer; in English and Chinese."""
+        plain = normalise(answer)
+        is_refused = _IS_REFUSED.search(plain) or any(has_words(plain, normalise(phrase)) for phrase in self.phrases)
+        return "refusal" if is_refused else None
 
 
 @dataclass

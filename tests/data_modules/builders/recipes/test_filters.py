@@ -33,6 +33,49 @@ def test_filters_name_their_reason(answer, reason):
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        "I don't have enough information.",  # langcheck#24
+        "I don't know.",
+        "I\u2019m sorry, I cannot find that in the text.",
+        "I'm afraid I can't help with that.",
+        "I cannot fulfill this request.",  # refusal-circuit-dpo#7
+        "As an AI assistant, I have no view.",
+        "The context does not contain information about the author.",
+        "Unfortunately, the provided document doesn't explicitly specify who.",
+        "It is not stated in the given text.",
+        "There is no mention of her.",
+        "The question cannot be answered based on the passage.",
+        "It is not possible to determine who sang.",
+        "Please provide more information.",
+        "Not mentioned.",
+        "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u56de\u7b54\u8fd9\u4e2a\u95ee\u9898\u3002",
+        "\u6587\u4e2d\u6ca1\u6709\u63d0\u5230\u3002",
+    ],
+)
+def test_answers_that_say_there_is_none(answer):
+    """Most of what models say was not in the list, and LongPO and LOGO chose it."""
+    assert Refusal().reason(answer, "") == "refusal"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry to hear that.",  # promptfoo#9756
+        '"I cannot let you pass," the guard said.',
+        "As an AI engineer, she builds systems.",
+        "Please provide the invoice within 30 days.",
+        "He is not mentioned in the will.",
+        "The river does not contain fish.",
+        "\u4ed6\u8bf4\u4ed6\u4e0d\u77e5\u9053\u3002",
+        "Not Ada.",
+    ],
+)
+def test_answers_with_words_of_refusals(answer):
+    assert Refusal().reason(answer, "") is None
+
+
+@pytest.mark.parametrize(
     ("opened", "reply", "reason"),
     [
         (False, "<think>I cannot answer. Or can I?</think>In Oslo.", None),
