@@ -10,11 +10,16 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST, check_numbers
 
-_AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too
+# What stands behind a number, full-width too. 3.14 and 12:30 are no items; of 1.2019 (no space in Chinese) 2019 is one.
+_AFTER = r"(?:[.:](?!\d{1,2}(?!\d))|[)\u3001\uff0e\uff09\uff1a])"
 _NUMBER = rf"(?:[(\uff08]?\d{{1,2}}|[Qq](?:uestion)?\s*\d{{0,2}})\s*{_AFTER}"
 _ITEM = re.compile(rf"^\s*(?:{_NUMBER}|[-*\u2022\u30fb])\s*(\S.*)$")
 _NUMBERED = re.compile(rf"[*_\s]*{_NUMBER}(?!\d)")
 _ASKS = re.compile(r"[?\uff1f][*_\"'\u201d\s]*$")
+# Behind its last question mark: an answer, or words that the question can do without; in small letters it goes on.
+_BEHIND = re.compile(
+    r"(?<![Tt]rue or [Ff]alse)([?\uff1f][*_\"'\u201d\u2019]*)\s*[^?\uff1fa-z\s*_\"'\u201d\u2019,;][^?\uff1f]*$"
+)
 _SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
 
@@ -126,15 +131,28 @@ def parse_questions(text: str) -> list[str]:
     """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
 
     Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
-    colon are headings; what a model thinks of first is not asked, nor are its answers: bullets without a question mark
-    beneath numbered questions.
+    colon are headings; what a model thinks of first is not asked, nor are its answers: what stands behind the question
+    mark of an item, and bullets without one beneath numbered questions.
     """
-    lines = [line.strip() for line in without_thoughts(text).splitlines()]
-    items = [_item(line) for line in _of_one_kind([line for line in lines if _ITEM.match(line)])]
+    lines = _unwrapped([line.strip() for line in without_thoughts(text).splitlines()])
+    listed = [_BEHIND.sub(r"\1", line) for line in lines if _ITEM.match(line)]
+    items = [_item(line) for line in _of_one_kind(listed)]
     items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
     questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
     return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))
+
+
+def _unwrapped(lines: list[str]) -> list[str]:
+    """The lines, with an item the next one that goes on in small letters."""
+    whole = list[str]()
+    for line in lines:
+        cut = bool(whole) and _ITEM.match(whole[-1]) and whole[-1][-1].isalnum()
+        if cut and line[:1].islower() and not _ITEM.match(line):
+            whole[-1] += f" {line}"
+        else:
+            whole.append(line)
+    return whole
 
 
 def _of_one_kind(items: list[str]) -> list[str]:

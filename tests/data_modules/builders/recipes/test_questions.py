@@ -52,6 +52,40 @@ def test_headings_are_no_questions_and_repeated_numbers_go():
     assert parse_questions(reply) == ["Who sings?", "Who dances?"]
 
 
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ("1. 3.5 is what?\n2. Who?", ["3.5 is what?", "Who?"]),  # bounty-challenge#16790: an item of "5 is what?"
+        ("3.14 is called what?\nAt what time was it?", ["3.14 is called what?", "At what time was it?"]),
+        ("1. 12:30 is when?", ["12:30 is when?"]),
+        ("1.2019\u5e74?\n2.\u8c01?", ["2019\u5e74?", "\u8c01?"]),
+        (
+            "1. What is the capital\n   of the old country?\n2. Who?",
+            ["What is the capital of the old country?", "Who?"],
+        ),
+    ],
+)
+def test_an_item_is_whole(text, questions):
+    """The pair's question was what was left of a decimal or of a line."""
+    assert parse_questions(text) == questions
+
+
+@pytest.mark.parametrize(
+    ("item", "question"),
+    [
+        *((f"Who sings?{answer}", "Who sings?") for answer in (" Ada.", " (Ada)", " Answer: Ada", " [Answer: Ada]")),
+        ("**Who sings?** Ada", "**Who sings?"),
+        ("\u8c01\u5531\u6b4c\uff1f\u7b54\u6848\uff1a\u4ed6", "\u8c01\u5531\u6b4c\uff1f"),
+        *((whole, whole) for whole in ('What does "Who?" mean here?', "Who asks 'Why?' in the end", "Who? And why?")),
+        ("True or false? Ada sings.", "True or false? Ada sings."),
+        ("Name who sings.", "Name who sings."),
+    ],
+)
+def test_answers_behind_a_question_mark_are_not_asked(item, question):
+    """Small models write them on the question's line: both answers of the pair then copied them."""
+    assert parse_questions(f"1. {item}") == [question.strip("*")]
+
+
 @given(st.text())
 def test_any_reply_can_be_read(text):
     assert all(question.strip() for question in parse_questions(text))
