@@ -72,6 +72,8 @@ def method(sample: ClusteredScores) -> str:
     """How intervals of these scores are made, in words."""
     over = f"{sample.num_contexts:,} contexts, each drawn with all of its examples"
     over = "examples" if sample.num_contexts == len(sample) else over
+    if sample.scores and not sample.named_contexts:
+        over = "examples, as nothing says which of them share a context"
     return (
         f"{CONFIDENCE:.0%} intervals: percentile bootstrap over {over}; {RESAMPLES:,} resamples, seeded; a mean of "
         "tasks resamples within each task, those about the same contexts together. Where all have one score, the "

@@ -138,6 +138,6 @@ def _refuse_unclear_scale(config: Path, settings: dict[str, Any]) -> None:
     if keys and not settings.get("peft_version"):
         raise InputError(
             f"expected an `alpha_pattern` that means one thing in {config}, got the key {shortened(keys[0])}, which "
-            "peft left out before 0.15 and follows since; write the version that trained them there (`peft_version`), "
-            "or take the keys out if it was an earlier one"
+            "peft left out before 0.15 and follows since; write there which later version trained them "
+            "(`peft_version`), or take the keys out if it was an earlier one"
         )

@@ -120,7 +120,7 @@ def test_scores_that_agree_or_are_not_both_there_need_no_word(before, after):
 def test_what_one_report_knows_of_contexts_holds_for_both():
     new = about(lambda item: "one" if item.id < "trec/2" else "two", report([1.0, 1.0, 0.0, 0.0]))
     old = report([0.0] * 4)
-    assert "over examples" in compare(old, old).markdown()
+    assert "over examples, as nothing says which of them share a context;" in compare(old, old).markdown()
     assert "over 2 contexts" in compare(old, new).markdown()
 
 
