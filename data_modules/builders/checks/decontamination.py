@@ -1,7 +1,7 @@
 """Keeping evaluation questions out of training pairs, by n-gram overlap with named files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lit_longpo.files.strict_json import RecordError
 from lit_longpo.ranges import MOST, check_numbers
 
 Gram = tuple[str, ...]
+Index = dict[Gram, list[Gram]]  # the n-grams of evaluation texts, each with the whole texts that begin with it
 
 
 @dataclass
@@ -26,7 +27,8 @@ class Decontamination:
         question_fields: fields that hold its questions; where records nest them, at any depth.
         answer_fields: fields that hold its answers.
         n: words of an n-gram; a shorter text counts as one n-gram.
-        max_share: n-grams of a text that an evaluation text of the same kind also has, as a share of all.
+        max_share: n-grams of a text that an evaluation text of the same kind also has, as a share of all. A text that
+            holds a whole evaluation text of `n` words or more overlaps whatever stands around that.
         min_answer_words: answers with fewer words ("Paris") coincide by nature; they are counted, not dropped.
     """
 
@@ -39,7 +41,7 @@ class Decontamination:
 
     def __post_init__(self) -> None:
         check_numbers(self, "decontamination.", n=(1, MOST), max_share=(0, 1), min_answer_words=(0, MOST))
-        self._evaluation_grams: dict[str, set[Gram]] = {}
+        self._evaluation_grams: dict[str, Index] = {}
 
     def content(self) -> str:
         """Hash of the files' bytes."""
@@ -60,19 +62,29 @@ class Decontamination:
                     raise DroppedError("an answer overlaps with an evaluation file")
                 counts["short answers that also occur in an evaluation file (kept)"] += 1
 
-    def _overlap(self, text: str, evaluation: set[Gram]) -> float:
-        """N-grams of the text that evaluation texts have too, as a share of all."""
-        grams = ngrams(_words(text), self.n)
+    def _overlap(self, text: str, evaluation: Index) -> float:
+        """N-grams of the text that evaluation texts have too, as a share of all; 1 if it holds one of these whole."""
+        words = _words(text)
+        grams = ngrams(words, self.n)
+        if any(_stands(words, start, evaluation.get(gram, ())) for start, gram in enumerate(grams)):
+            return 1.0
         return sum(gram in evaluation for gram in grams) / len(grams) if grams else 0.0
 
-    def _index(self) -> dict[str, set[Gram]]:
+    def _indexed(self, texts: Iterable[str]) -> Index:
+        index = Index()
+        for words in map(_words, texts):
+            for number, gram in enumerate(ngrams(words, self.n)):
+                begun = index.setdefault(gram, [])
+                begun += [tuple(words)] * (number == 0 and len(words) >= self.n)
+        return index
+
+    def _index(self) -> dict[str, Index]:
         """N-grams of the evaluation files' questions and answers; read once."""
         if not self._evaluation_grams:
             kinds = {"question": self.question_fields, "answer": self.answer_fields}
             rows = [row for file in self.files for row in _rows(self._path(file))]
             for kind, names in kinds.items():
-                texts = [text for row in rows for text in _texts(row, names)]
-                self._evaluation_grams[kind] = {gram for text in texts for gram in ngrams(_words(text), self.n)}
+                self._evaluation_grams[kind] = self._indexed(text for row in rows for text in _texts(row, names))
             if not self._evaluation_grams["question"]:
                 self._evaluation_grams.clear()
                 raise InputError(
@@ -83,6 +95,11 @@ class Decontamination:
 
     def _path(self, file: str) -> Path:
         return existing_file(file, "decontamination.files", "evaluation records")
+
+
+def _stands(words: Sequence[str], start: int, wholes: Iterable[Gram]) -> bool:
+    """Whether all of one of these stands there."""
+    return any(tuple(words[start : start + len(whole)]) == whole for whole in wholes)
 
 
 def _words(text: str) -> list[str]:

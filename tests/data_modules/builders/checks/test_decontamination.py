@@ -78,3 +78,21 @@ def test_one_chinese_name_does_not_make_an_english_question_one_of_letters(tmp_p
     check(other, (), Counter())
     with pytest.raises(DroppedError):
         check(asked.replace("long", "very"), (), Counter())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Which river flows through Vienna and through Budapest?",
+        "\u8c01\u662f\u7b2c\u4e00\u4efb\u603b\u7406\u4ee5\u53ca\u5916\u4ea4\u90e8\u957f",
+    ],
+)
+def test_an_evaluation_question_inside_of_a_longer_one_is_kept_out(asked, tmp_path):
+    """Its n-grams were less than half of the longer one's (marin#6852)."""
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"question": asked, "answer": "north"}) + "\n")
+    check = Decontamination((str(tmp_path / "eval.jsonl"),)).check
+    around = "Read the text above with care, and answer briefly what a reader of it has asked: {} Say nothing else."
+    check(around.format(f"{asked[:4]}?"), (), Counter())
+    check(around.format(f"{asked[:-8]}?"), (), Counter())
+    with pytest.raises(DroppedError):
+        check(around.format(asked), (), Counter())
