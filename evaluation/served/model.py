@@ -213,9 +213,10 @@ class ServedModel(Answerer):
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
-        if text == "" and choice.finish_reason in ENDED and _wrote_something(reply):
+        is_empty = text is not None and not text.strip()  # vLLM's parsers leave the line breaks behind thoughts
+        if is_empty and choice.finish_reason in ENDED and _wrote_something(reply):
             self._warn_once(_LOST)
-        elif text == "" and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
+        elif is_empty and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
         return None if text is None else GivenAnswer(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
 

@@ -160,6 +160,7 @@ def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, c
     ("message", "written", "said"),
     [
         ({"reasoning": "The answer is Oslo."}, 6, 1),  # vllm#48645: without </think> all of it is taken for thoughts
+        ({"reasoning": "The answer is Oslo.", "content": "\n\n"}, 6, 1),  # vllm#17357
         ({}, 9, 1),  # vllm#45736, vllm#41902: gpt-oss's parser loses what it does not understand
         ({}, 1, 0),  # the end of the turn at once
     ],
@@ -170,7 +171,7 @@ def test_answers_that_a_server_loses_are_said(message, written, said, longbench,
     lost = {"choice": reply, "usage": {"completion_tokens": written}}
     server.fault = lambda number, body: lost if body["max_tokens"] == NUM_NEW else None
     report = run(longbench, server, way="chat")
-    assert {item.prediction for item in report.predictions} == {""}
+    assert {item.prediction.strip() for item in report.predictions} == {""}
     assert caplog.text.count("took all of them for thoughts, or lost them") == said
     assert "still thinking" not in caplog.text
 
