@@ -31,6 +31,32 @@ def test_gold_answers_are_looked_for_as_whole_words(text, answers, expected):
 
 
 @pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("The answer is B because a car moves.", "B"),  # lm-evaluation-harness#4188
+        ("I would pick B, a safe choice.", "B"),
+        ("The answer is B. Note that A is a common distractor.", "B"),  # omlx#3668
+        ("The answer is C because I computed the integral.", "C"),
+        ("ANSWER: **A**", "A"),  # inspect_ai#5055
+        ("Answer: $A$", "A"),
+        ("(A)", "A"),
+        ("A is right. I think so.", "A"),
+        ("a", "A"),
+        ("a) a car", "A"),
+        ("**D.** I'm sure", "D"),
+        ("\\boxed{D}, as A is no prime", "D"),
+        ("A", "A."),
+        ("\u7b54\u6848\uff1aB", "B"),
+    ],
+)
+def test_a_gold_answer_of_one_letter_is_a_choice(answer, gold):
+    """An article was the choice A, and what was named beside the answer was right as well."""
+    right = [letter for letter in "ABCDI" if ContainsGold().score(answer, [letter])]
+    assert right == [gold[0]]
+    assert ContainsGold().score(answer, [gold]) == 1.0
+
+
+@pytest.mark.parametrize(
     ("gold", "answer", "is_right"),
     [
         ("1,000", "It seats 1000 people.", True),
