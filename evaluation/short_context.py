@@ -17,6 +17,7 @@ from evaluation.running.harness import (
     asked_by_harness,
     chat_options,
     cut_notes,
+    draws_from_asked,
     require_harness,
     task_manager,
     tasks_at_hand,
@@ -222,8 +223,7 @@ def _check_shots(shots: Mapping[str, int | None], manager: Any) -> None:
 
     for task, number in shots.items():
         for part in _parts(get_task_dict([task], manager)):
-            asked_too = part.config.fewshot_split == part.config.test_split
-            found = len(list(part.fewshot_docs() or ())) - (1 if asked_too else 0)  # a question never solves itself
+            found = len(list(part.fewshot_docs() or ())) - draws_from_asked(part)  # a question never solves itself
             if number is not None and found < number:
                 raise InputError(
                     f"expected {number} solved examples for {task}, got {max(found, 0)}; type "

@@ -228,12 +228,36 @@ def tasks_at_hand() -> Iterator[None]:
         ) from error
 
 
+def draws_from_asked(task: Any) -> bool:
+    """Whether a task's solved examples are drawn from the questions that are asked.
+
+    Where `fewshot_split` is not stated the harness takes those of training, else of validation, else of the test.
+    """
+    config, own = task.config, task.fewshot_cfg
+    if own.split is None and own.samples is not None:
+        return False
+    drawn = own.split or config.training_split or config.validation_split or config.test_split
+    return bool(drawn == (config.test_split or config.validation_split))
+
+
 def _manager(include_path: str | None) -> Any:
     from lm_eval.tasks import TaskManager
 
+    class Manager(TaskManager):  # type: ignore[misc]
+        """Its tasks leave a question out of its own solved examples, also where no split is stated for these.
+
+        The harness does so where the stated one is the test's (lm-evaluation-harness#4145).
+        """
+
+        def load(self, *tasks: Any) -> Any:
+            loaded = super().load(*tasks)
+            for task in filter(draws_from_asked, loaded["tasks"].values()):
+                task.fewshot_cfg.split = task.config.test_split
+            return loaded
+
     if include_path is None:
-        return TaskManager()
+        return Manager()
     folder = Path(include_path).expanduser()
     if not folder.is_dir():
         raise MissingFileError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
-    return TaskManager(include_path=str(folder), include_defaults=False)
+    return Manager(include_path=str(folder), include_defaults=False)

@@ -353,6 +353,24 @@ def test_a_groups_shots_are_those_of_all_of_its_parts(tasks, models, tmp_path):
 
 
 @needs_harness
+@pytest.mark.parametrize("split", ["test", "validation"])
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_question_is_none_of_its_own_solved_examples(split, stated, models, tmp_path):
+    """Where no split is stated for these, prompts held the question with its answer (lm-evaluation-harness#4145)."""
+    colours(tmp_path / "tasks", "colours")
+    file = tmp_path / "tasks" / "colours.yaml"
+    text = file.read_text().replace("training_split: train\n", "").replace("test_split: test", f"{split}_split: test")
+    file.write_text(text + "fewshot_split: test\n" * stated)
+    more = ("--short_context.tasks", "{colours: 5}", "--model", models[0], "--output", tmp_path / "out")
+    COMMANDS["evaluate"](given(tmp_path / "tasks", *more))
+    for item in load_report(tmp_path / "out" / "short_context-step0.json").predictions:
+        asked = [text.split()[0] for text in item.question.split("What ")[1:]]
+        assert len(set(asked)) == len(asked) == 6
+    with pytest.raises(UserError, match=r"expected 7 solved examples for colours, got 6"):
+        COMMANDS["evaluate"](given(tmp_path / "tasks", *more, "--short_context.tasks", "{colours: 7}"))
+
+
+@needs_harness
 def test_more_shots_than_there_are_examples_are_refused_before_a_model_is_loaded(tasks, tmp_path, monkeypatch):
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("weights were read"))
     more = ("--short_context.tasks", "{both: 8}", "--model", "embedded", "--output", tmp_path)
