@@ -1,6 +1,5 @@
 """A run's folder: its number, its one owner while the run is alive, and where a trial writes instead."""
 
-import logging
 import shlex
 import shutil
 import tempfile
@@ -11,8 +10,6 @@ from typing import Any
 
 from lit_longpo.errors import message_for_user
 from lit_longpo.files.locks import lock, take
-
-log = logging.getLogger(__name__)
 
 _LOCK = ".running"
 _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*", _LOCK)  # before a step

@@ -156,16 +156,17 @@ def _is_archive(path: Path) -> bool:
 def damage(path: Path) -> str | None:
     """What is wrong with the contents of a checkpoint's files, in words; `None` if every checksum agrees.
 
-    Reads everything once.
+    Reads everything once. A folder without a list of its files, as other programs write them, is told.
 
     Args:
         path: of a checkpoint without a `fault`.
     """
     if path.is_file():
         return _damage_in_archive(path)
-    manifest = Manifest.of(path)  # none in a folder that torch or DeepSpeed wrote without us
-    checksums = manifest.checksums if manifest else {}
-    wrong = (name for name, checksum in checksums.items() if checksum_of(path / name) != checksum)
+    if (manifest := Manifest.of(path)) is None:
+        log.warning("%s has no %s with checksums: whether it is as it was written is not known", path, MANIFEST)
+        return None
+    wrong = (name for name, checksum in manifest.checksums.items() if checksum_of(path / name) != checksum)
     name = next(wrong, None)
     return name and f"the checksum of {name} is another, so it is damaged"
 

@@ -113,6 +113,19 @@ def test_a_list_of_files_names_only_what_is_in_the_folder(files, checksums, wron
     assert len(fault(path)) < 300
 
 
+def test_a_folder_without_its_list_of_files_is_told_and_one_without_checksums_refused(tmp_path, caplog):
+    """A copy may lack the list; torch reads changed bits as other weights."""
+    path = save_folder(tmp_path / "last.ckpt")
+    assert damage(path) is None
+    assert not caplog.text
+    listed = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({name: value for name, value in listed.items() if name != "checksums"}))
+    assert "'checksums': expected to be there" in fault(path)
+    (path / MANIFEST).unlink()
+    assert fault(path) is damage(path) is None
+    assert "last.ckpt has no checkpoint.json with checksums" in caplog.text
+
+
 def test_folders_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
     """A run's folder and a model's were once "not written to the end"."""
     (tmp_path / "run/checkpoints").mkdir(parents=True)
