@@ -10,12 +10,14 @@ from data_modules.qa_sets.matching import holds, normalise, words_of
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 # A choice as it is named: a capital, or in front of a mark; "A car", "I think" and "I'm" are none.
-_ALONE = r"(?:[B-HJ-Z]|[AI](?!\s+(?!is\b|because\b)[a-z]))(?![\w'\u2019])"
-_CHOICE = rf"({_ALONE}|[a-z](?=[).:\]]|\s*$))"
+_END = r"(?![\w'\u2019])"
+_NO_NOUN = r"(?:is|because|since|as|for|and|or|not|but)\b"
+_ALONE = rf"(?:[B-HJ-Z]|A(?!\s+(?!{_NO_NOUN})[a-z])|I(?!\s+(?!is\b|because\b)[a-z])){_END}"
+_CHOICE = rf"{_ALONE}|[a-z](?=[).:\]]|\s*$)"
 _CHOSEN = re.compile(
-    rf"(?:\b(?i:answer|choice|option)\b\W{{0,3}}(?:[:=\uff1a]|\b(?i:is)\b)\W{{0,6}}|boxed\{{){_CHOICE}"
+    rf"(?:\b(?i:answer|choice|option)\b\W{{0,3}}(?:[:=\uff1a]|\b(?i:is)\b)\W{{0,6}}|boxed\{{)({_CHOICE}|[b-hj-z]{_END})"
 )
-_NAMED = re.compile(rf"(?<![\w'\u2019]){_CHOICE}")
+_NAMED = re.compile(rf"(?<![\w'\u2019])({_CHOICE})")
 
 
 class Judge(ABC):

@@ -41,6 +41,8 @@ def test_gold_answers_are_looked_for_as_whole_words(text, answers, expected):
         ("Answer: $A$", "A"),
         ("(A)", "A"),
         ("A is right. I think so.", "A"),
+        ("A since the text says so", "A"),
+        ("the answer is b because a car moves", "B"),
         ("a", "A"),
         ("a) a car", "A"),
         ("**D.** I'm sure", "D"),
@@ -54,6 +56,12 @@ def test_a_gold_answer_of_one_letter_is_a_choice(answer, gold):
     right = [letter for letter in "ABCDI" if ContainsGold().score(answer, [letter])]
     assert right == [gold[0]]
     assert ContainsGold().score(answer, [gold]) == 1.0
+
+
+@pytest.mark.parametrize("answer", ["A and not B", "It is option A, not B", "option A not B", "A or B"])
+def test_of_two_choices_the_first_is_one_too(answer):
+    """A in front of a word was an article, so that only the choice that is denied was right."""
+    assert [ContainsGold().score(answer, [letter]) for letter in "AB"] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
