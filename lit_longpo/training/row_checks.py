@@ -1,7 +1,7 @@
 """Checks of the training rows against trainer and model: are there any, and do they fit the model's window?"""
 
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import LightningDataModule, Trainer
@@ -20,6 +20,7 @@ from lit_longpo.policy.rope import check_window, window_problem
 from lit_longpo.strategies import any_rank, is_sharded
 
 log = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 
 def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
@@ -99,9 +100,7 @@ def _check_alike(trainer: Trainer, rows: int) -> None:
     Each takes its share of what all of them take for one list: examples would be left out and repeated without a word,
     and a process with more rows than another would wait for it for ever.
     """
-    here = (rows, data_fingerprint(trainer))
-    first = trainer.strategy.broadcast(here)
-    if any_rank(here != first, trainer.strategy.root_device):
+    if (first := _other_than_first(trainer, (rows, data_fingerprint(trainer)))) is not None:
         raise InputError(
             f"expected the same training data in the same order, and {first[0]} rows an epoch, on each of the "
             f"{trainer.world_size} processes, got others on some: copy the same files to every machine, and sort what "
@@ -124,13 +123,18 @@ def check_evaluated_rows(trainer: Trainer, model: nn.Module, rows: list[int | fl
     """
     if not (is_sharded(model) or sequence_ranks().size > 1):
         return
-    first = trainer.strategy.broadcast(rows)
-    if any_rank(rows != first, trainer.strategy.root_device):
+    if (first := _other_than_first(trainer, rows)) is not None:
         raise InputError(
             f"expected as many validation or test rows on each of the {trainer.world_size} processes, which share the "
             f"model or its rows, got {sum(first)} on the first and another number on some: copy the same files to "
             "every machine, or set `trainer.limit_val_batches` (`limit_test_batches`) to a number that each of them has"
         )
+
+
+def _other_than_first(trainer: Trainer, here: Value) -> Value | None:
+    """What the first process has, on all of them, where any has another value; `None` where all have the same."""
+    first: Value = trainer.strategy.broadcast(here)
+    return first if any_rank(here != first, trainer.strategy.root_device) else None
 
 
 def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None:
