@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.utils.hub import cached_file
 
 from lit_longpo.errors import MissingFileError, MissingPackageError
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
@@ -85,7 +84,7 @@ class ModelFiles:
             return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
         tokenizer = _read_tokenizer(self.where(), **self.options())
         if self.gguf_file is not None:
-            header = GgufHeader.read(Path(str(cached_file(self.where(), self.gguf_file))))
+            header = GgufHeader.of_model(self.where(), self.gguf_file)
             by_gguf_rules(tokenizer, header.settings, self.gguf_file)
             _name_special_tokens(tokenizer)
         return tokenizer

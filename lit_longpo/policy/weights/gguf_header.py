@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from transformers.utils.hub import cached_file
+
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST, _FLOAT32 = 8, 9, 0
 
@@ -45,6 +47,11 @@ class GgufHeader:
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     end: int
+
+    @classmethod
+    def of_model(cls, source: str, gguf_file: str) -> "GgufHeader":
+        """The header of a model's file, which lies in a folder or in the hub's cache."""
+        return cls.read(Path(str(cached_file(source, gguf_file))))
 
     @classmethod
     def read(cls, path: Path) -> "GgufHeader":

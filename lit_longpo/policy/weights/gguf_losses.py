@@ -8,13 +8,11 @@ short texts are nearly right, long ones are not. Tensors that no weight asks for
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.rotary import rotary_embedding
@@ -49,7 +47,7 @@ def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoP
         gguf_file: name of the file.
         rope: what the user has asked for in place of the file's rotary positions.
     """
-    header = GgufHeader.read(Path(str(cached_file(source, gguf_file))))
+    header = GgufHeader.of_model(source, gguf_file)
     lost = [*_numbers(header, _settings(model.config)), *_lost_tensors(header, model)]
     positions = [*_positions(header, model, rope or RoPE())]
     if lost or positions:
