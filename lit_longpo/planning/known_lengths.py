@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule
 
@@ -13,6 +12,7 @@ from lit_longpo.errors import UserError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.locations import locate
+from lit_longpo.policy.stored_files import stored_file
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:
@@ -41,7 +41,7 @@ def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tu
 def _has_tokenizer(policy: PolicyConfig) -> bool:
     """Whether it is there without a look into the hub."""
     place = locate(policy.source, policy.gguf_file)
-    return Path(place).exists() or isinstance(try_to_load_from_cache(place, "tokenizer_config.json"), str)
+    return Path(place).exists() or stored_file(place, "tokenizer_config.json") is not None
 
 
 def _data_module(config: Namespace) -> Any:

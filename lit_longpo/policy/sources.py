@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, error_text, missing_package
+from lit_longpo.policy.stored_files import stored_file
 
 _SECONDS = 10.0  # for one answer of the hub
 _MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
@@ -98,20 +99,13 @@ def check_hub_name(
         setting: that names it, for the error.
     """
     files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
-    if any(_is_kept(name, file, revision) for file in files):
+    if any(stored_file(name, file, revision) for file in files):
         return
     if (cause := _cause(name)) is not None:
         raise MissingFileError(
             f"expected a folder or a model of the hub, got {name}: there is no folder {Path(name).absolute()}, and "
             f"{cause}; {near_model(Path(name)) or f'set {setting}'}"
         )
-
-
-def _is_kept(name: str, file: str, revision: str | None) -> bool:
-    try:
-        return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
-    except HFValidationError:
-        return False
 
 
 def _cause(name: str) -> str | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import MissingFileError
-from lit_longpo.policy.prompts.stored_rules import TEXTS, stored_file
+from lit_longpo.policy.prompts.stored_rules import TEXTS
+from lit_longpo.policy.stored_files import stored_file
 
 
 def check_sentencepiece_rules(tokenizer: PreTrainedTokenizerBase, where: str, revision: str | None = None) -> None:

@@ -10,14 +10,13 @@ import json
 import logging
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lit_longpo.policy.prompts.merge_dropout import end_merge_dropout, merge_all
+from lit_longpo.policy.stored_files import stored_file
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +99,6 @@ def _read_as_stored(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
             setattr(plain, role, token)
     merge_all(plain, where)
     return plain
-
-
-def stored_file(where: str, name: str, revision: str | None) -> Path | None:
-    """A file of a folder, or as it was downloaded just now; `None` if there is none."""
-    if Path(where).is_dir():
-        path = Path(where, name)
-        return path if path.is_file() else None
-    found = try_to_load_from_cache(where, name, revision=revision)
-    return Path(found) if isinstance(found, str) else None
 
 
 @cache

@@ -8,13 +8,13 @@ models lack them.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from lit_longpo.policy.stored_files import stored_file
 
 _LAYER = re.compile(r".*?\.\d+(?=\.)")
 
@@ -50,17 +50,9 @@ def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
 
 def _tensor_names(source: str, revision: str | None) -> list[str]:
     """Names of the tensors in safetensors files; torch's own files are not looked into."""
-    if (index := _kept(source, SAFE_WEIGHTS_INDEX_NAME, revision)) is not None:
+    if (index := stored_file(source, SAFE_WEIGHTS_INDEX_NAME, revision)) is not None:
         return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    if (whole := _kept(source, SAFE_WEIGHTS_NAME, revision)) is None:
+    if (whole := stored_file(source, SAFE_WEIGHTS_NAME, revision)) is None:
         return []
     with safe_open(whole, "pt") as tensors:  # type: ignore[no-untyped-call]
         return list(tensors.keys())
-
-
-def _kept(source: str, file: str, revision: str | None) -> Path | None:
-    if Path(source).is_dir():
-        path: Any = Path(source) / file
-        return path if path.is_file() else None
-    path = try_to_load_from_cache(source, file, revision=revision)
-    return Path(path) if isinstance(path, str) else None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
@@ -15,6 +14,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 from lit_longpo.engine.layers import model_class
 from lit_longpo.errors import InputError, first_names
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.stored_files import stored_file
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps, stored_quantization
@@ -127,8 +127,8 @@ def _folder_of(source: str, revision: str | None) -> Path | None:
     """Where the files lie; `None` if this machine has kept none."""
     if Path(source).is_dir():
         return Path(source)
-    path = try_to_load_from_cache(source, "config.json", revision=revision)
-    return Path(path).parent if isinstance(path, str) else None
+    config = stored_file(source, "config.json", revision)
+    return None if config is None else config.parent
 
 
 def _read(source: str, **options: Any) -> PreTrainedModel:

@@ -72,7 +72,7 @@ def test_a_name_that_the_hub_knows_is_good(error, monkeypatch):
 
 def test_what_was_downloaded_needs_no_hub(monkeypatch, tmp_path):
     hub_says(monkeypatch, OSError("no network"))
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda name, file, revision: str(tmp_path / file))
+    monkeypatch.setattr(sources, "stored_file", lambda name, file, revision: tmp_path / file)
     check_hub_name("owner/model")
 
 
