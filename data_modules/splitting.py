@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, singledispatch
+from functools import singledispatch
 from itertools import compress
 from typing import TypeVar, overload
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 from lit_longpo.shared_texts import DocumentKeys, about_documents_of, context_keys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)
@@ -140,18 +141,13 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
         return labels
     alone, same = np.arange(len(items)), not labels.any()
     if same or (specific is not every and np.array_equal(labels, alone)):
-        _warn_one_by_one(len(items))
+        log_once(
+            log.warning,
+            "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "
+            "documents; set `val_path` if that text is a document",
+            len(items),
+        )
     return alone if same else labels
-
-
-@cache
-def _warn_one_by_one(total: int) -> None:
-    """Warn once, however often the splits are asked for."""
-    log.warning(
-        "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "
-        "documents; set `val_path` if that text is a document",
-        total,
-    )
 
 
 def keys_of(item: object) -> list[int]:

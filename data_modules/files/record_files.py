@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lit_longpo.files.json_files import Rows, json_lines, json_list
 from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.log_once import log_once
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,13 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             f"expected files of {', '.join(_READERS)} in {source}, got {unread[0]} among them; take it out of the "
             f"folder, or set `{argument}` to one file"
         )
-    _warn_of_left_out(source, tuple(_left_out(source, [path for of_split in files.values() for path in of_split])))
+    if names := _left_out(source, [path for of_split in files.values() for path in of_split]):
+        log_once(
+            log.warning,
+            "%s: not read, because their names or kinds belong to no split: %s; give the files of one split the same "
+            "beginning (train-1.jsonl, train-2.jsonl) and the same kind",
+            *(source, ", ".join(names)),
+        )
     return _chained(paths)
 
 
@@ -192,15 +198,6 @@ def _is_about_the_set(name: str) -> bool:
 
     is_paper = name.partition(".")[0].upper() in _PAPERS and _reader_of(name) is None
     return is_paper or name in (*FILES_TO_IGNORE, "state.json")
-
-
-@cache  # a source is gone through several times
-def _warn_of_left_out(source: str, names: tuple[str, ...]) -> None:
-    if names:
-        log.warning(
-            f"{source}: not read, because their names or kinds belong to no split: {', '.join(names)}; give the files "
-            "of one split the same beginning (train-1.jsonl, train-2.jsonl) and the same kind"
-        )
 
 
 def _chained(paths: Iterable[str]) -> Rows:

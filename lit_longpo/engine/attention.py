@@ -15,7 +15,7 @@ Q queries and K keys of a segment.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -30,6 +30,7 @@ from lit_longpo.engine.backends.softcap import softcapped_attention
 from lit_longpo.engine.ulysses.head_chunks import attend_in_chunks
 from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 
 PREFIX_SHARED = "prefix_shared"
 Backend = Literal["auto", "sdpa", "flash"]
@@ -145,7 +146,7 @@ def _attend(
         if not _is_off(kernel, gradient_error(kernel, portable, *asked), backend, word):
             break
         kernel = kernel.otherwise
-    _log_once(word if kernel is None else kernel.name)
+    log_once(log.info, "attention backend: %s", word if kernel is None else kernel.name)
     if kernel is None:
         return portable(query, key, value, table, scaling, window, **extra)
     return flash_attention(query, key, value, table, scaling, window, kernel, **extra)
@@ -199,18 +200,9 @@ def _is_off(kernel: VarlenKernel, error: str | None, backend: Backend, instead: 
             f"expected a kernel whose gradients are right for `policy.attention: flash`, got {kernel.name}, which is "
             f"off by {error} on this device; set `policy.attention: auto`"
         )
-    _warn_once(f"attention: the gradients of {kernel.name} are off by {error} on this device; taken instead: {instead}")
+    told = f"attention: the gradients of {kernel.name} are off by {error} on this device; taken instead: {instead}"
+    log_once(log.warning, told)
     return True
-
-
-@lru_cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
-
-
-@lru_cache
-def _log_once(name: str) -> None:
-    log.info("attention backend: %s", name)
 
 
 def register() -> None:

@@ -34,6 +34,7 @@ from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.backends.gradient_check import largest_error
 from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps
 from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.log_once import log_once
 
 LayerKernels = Literal["compile", "liger"]
 Forward = Callable[..., Tensor]
@@ -111,14 +112,9 @@ def _run_compiled(module: nn.Module, *given: Tensor) -> Tensor:
     """A layer with dropout runs its own code: compiled, it may drop other numbers in backward."""
     own: Forward = type(module).forward
     if any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules()):
-        _log_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
+        log_once(log.info, "layers with dropout are not compiled (`policy.layer_kernels: compile`)")
         return own(module, *given)
     return _compiled_forward(cast(Any, type(module)))(module, *given)
-
-
-@cache
-def _log_once(message: str) -> None:
-    log.info(message)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from lit_longpo.engine.states import share_states
 from lit_longpo.engine.tiling.tile_lengths import check_tile_tokens
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.adapters.folder import AdapterFolder
 from lit_longpo.policy.adapters.lora import LoRA, add_adapters
 from lit_longpo.policy.adapters.start import AdaptersAtStart, continued_adapters, start_adapters
@@ -216,7 +216,12 @@ class PolicyConfig:
             return made
         has_chat_template = made.tokenizer.chat_template is not None
         if has_chat_template and not made.uses_chat:
-            _warn_of_plain_text(self.source)
+            log_once(  # it may be left over from another fragment
+                log.warning,
+                "%s has a chat template, and `policy.template.chat: false` leaves it out; type --policy.template.chat "
+                "true to use it",
+                self.source,
+            )
         warn_of_other_prompt(self.source, self.template, has_chat_template=has_chat_template)
         return made
 
@@ -297,13 +302,3 @@ class PolicyConfig:
         if self.gguf_file is not None:
             return unpacking_gguf()
         return reading_whole(config, self.files.where()) if config is not None else {}
-
-
-@cache
-def _warn_of_plain_text(source: str) -> None:
-    """Warn once of `chat: false` for a model with a chat template: it may be left over from another fragment."""
-    log.warning(
-        "%s has a chat template, and `policy.template.chat: false` leaves it out; type --policy.template.chat true to "
-        "use it",
-        source,
-    )

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules import splitting
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import (
@@ -23,12 +22,13 @@ from data_modules.splitting import (
     share_of,
     shared_documents,
 )
+from lit_longpo.log_once import log_once
 from lit_longpo.shared_texts import DocumentKeys
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_said_yet():
-    splitting._warn_one_by_one.cache_clear()
+    log_once.cache_clear()
 
 
 def document_labels(items):

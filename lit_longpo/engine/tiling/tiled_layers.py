@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from types import MethodType
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from lit_longpo.engine.tiling.tile_lengths import Tiles, TileTokens, mlp_sizes
 from lit_longpo.engine.tiling.tiles import run_in_tiles, token_dimension
 from lit_longpo.engine.tiling.unwritten import Map
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _without_mlps(model: PreTrainedModel, tokens: TileTokens) -> None:
             f"expected a model whose MLPs can be tiled for `policy.tile_tokens: {tokens}`, but {what}; type "
             "--policy.tile_tokens null"
         )
-    _log_once(f"layers are run whole (`policy.tile_tokens`): {what}")
+    log_once(log.info, f"layers are run whole (`policy.tile_tokens`): {what}")
 
 
 def untile(model: nn.Module) -> None:
@@ -174,8 +175,3 @@ def _num_arguments(kind: type[nn.Module]) -> int:
     """The number of arguments of its forward without `self`; 0 if it takes any number."""
     parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
     return 0 if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters) else len(parameters)
-
-
-@cache
-def _log_once(message: str) -> None:
-    log.info(message)

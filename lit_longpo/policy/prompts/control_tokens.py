@@ -5,12 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.rendered import Rendered, Span, Utterance
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
@@ -176,15 +177,10 @@ def warn_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: st
     written = Counter(match.group() for match in markup.pattern.finditer(text))
     read = Counter(ids)
     for name in (name for name, times in written.items() if read[markup.tokens[name]] < times):
-        _warn_of_split_mark(name, where)
-
-
-@cache
-def _warn_of_split_mark(name: str, where: str) -> None:
-    log.warning(
-        "%s: the tokenizer reads the chat template's %r as text, though it has a token of that name: no turn begins or "
-        "ends with that token; set `normalized` and `single_word` of it to false in tokenizer.json if the model was "
-        "trained with it",
-        where or "the tokenizer",
-        name,
-    )
+        log_once(
+            log.warning,
+            "%s: the tokenizer reads the chat template's %r as text, though it has a token of that name: no turn "
+            "begins or ends with that token; set `normalized` and `single_word` of it to false in tokenizer.json if "
+            "the model was trained with it",
+            *(where or "the tokenizer", name),
+        )

@@ -5,11 +5,12 @@ The setting stays in tokenizer.json, and whoever reads that file gets other toke
 """
 
 import logging
-from functools import cache
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+
+from lit_longpo.log_once import log_once
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +36,9 @@ def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     """
     backend: Any = tokenizer
     if tokenizer.is_fast and (share := end_merge_dropout(backend.backend_tokenizer)):
-        _warn(where, share)
-
-
-@cache
-def _warn(where: str, share: float) -> None:
-    log.warning(
-        "%s: tokenizer.json skips %g of the merges at random (`dropout`), so that a text has other tokens every time; "
-        "here, and in exported models, all merges are made",
-        where,
-        share,
-    )
+        log_once(
+            log.warning,
+            "%s: tokenizer.json skips %g of the merges at random (`dropout`), so that a text has other tokens every "
+            "time; here, and in exported models, all merges are made",
+            *(where, share),
+        )

@@ -9,12 +9,12 @@ trained on, without a word (transformers#45488, #45812, #45920). So texts are to
 import json
 import logging
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, cast
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.prompts.merge_dropout import end_merge_dropout, merge_all
 from lit_longpo.policy.stored_files import stored_file
 
@@ -57,7 +57,12 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         _COMPARED[key] = next(_differing(built, stored, may_begin=begins), None)
     if (text := _COMPARED[key]) is None:
         return tokenizer
-    _warn(where, type(tokenizer).__name__, text)
+    log_once(
+        log.warning,
+        "%s: transformers' %s does not follow the rules in tokenizer.json, by which the model was trained (%r has "
+        "other tokens, for example): the file's rules are used",
+        *(where, type(tokenizer).__name__, text),
+    )
     return _read_as_stored(tokenizer, where, **options)
 
 
@@ -68,7 +73,12 @@ def warn_of_other_template(where: str, revision: str | None = None) -> None:
         return
     said = json.loads(settings.read_bytes()).get("chat_template")
     if isinstance(said, str) and said.strip() != read.read_text(encoding="utf-8").strip():
-        _warn_of_template(where)
+        log_once(
+            log.warning,
+            "%s: chat_template.jinja is the chat template; another one, in tokenizer_config.json, is not read: remove "
+            "one",
+            where,
+        )
 
 
 def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -99,22 +109,3 @@ def _read_as_stored(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
             setattr(plain, role, token)
     merge_all(plain, where)
     return plain
-
-
-@cache
-def _warn(where: str, name: str, text: str) -> None:
-    log.warning(
-        "%s: transformers' %s does not follow the rules in tokenizer.json, by which the model was trained (%r has "
-        "other tokens, for example): the file's rules are used",
-        where,
-        name,
-        text,
-    )
-
-
-@cache
-def _warn_of_template(where: str) -> None:
-    log.warning(
-        "%s: chat_template.jinja is the chat template; another one, in tokenizer_config.json, is not read: remove one",
-        where,
-    )

@@ -2,13 +2,13 @@
 
 import json
 import logging
-from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from lit_longpo.files.stored import stored_line
 from lit_longpo.files.strict_json import instead
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate
 
 log = logging.getLogger(__name__)
@@ -51,13 +51,9 @@ def warn_of_other_prompt(source: str, template: PromptTemplate, *, has_chat_temp
         usual = has_chat_template if name == "chat" else None
         said, given = (usual if value is None else value for value in (trained.get(name), getattr(template, name)))
         if name in trained and said != given:
-            _warn(source, name, *(json.dumps(value, ensure_ascii=False) for value in (given, said)))
-
-
-@cache
-def _warn(source: str, name: str, given: str, trained: str) -> None:
-    log.warning(
-        "%s reads another prompt than it was trained in: `policy.template.%s` is %s, in its training %s; give it that "
-        "of its training, unless another one is meant",
-        *(source, name, given, trained),
-    )
+            log_once(
+                log.warning,
+                "%s reads another prompt than it was trained in: `policy.template.%s` is %s, in its training %s; give "
+                "it that of its training, unless another one is meant",
+                *(source, name, *(json.dumps(value, ensure_ascii=False) for value in (given, said))),
+            )

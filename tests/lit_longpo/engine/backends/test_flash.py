@@ -29,6 +29,7 @@ from lit_longpo.engine.backends.gradient_check import gradient_error
 from lit_longpo.engine.backends.sdpa import sdpa_attention
 from lit_longpo.engine.backends.sinks import folded_sinks
 from lit_longpo.engine.backends.softcap import softcapped_attention
+from lit_longpo.log_once import log_once
 from lit_longpo.policy import PolicyConfig
 
 HAS_KERNEL = torch.cuda.is_available() and find_kernel("cuda", torch.bfloat16) is not None
@@ -218,7 +219,7 @@ def test_flash_attention_3_with_wrong_gradients_is_left_for_the_next_kernel(hopp
     for gradient, said in ((lambda out: out, []), (lambda out: 2 * out - out.detach(), ["usual"])):
         hopper.gradient = gradient
         gradient_error.cache_clear()
-        attention._warn_once.cache_clear()
+        log_once.cache_clear()
         caplog.clear()
         with caplog.at_level("WARNING", logger="lit_longpo"):
             prefix_shared_attention(torch.nn.Identity(), *inputs, None, segment_table=table, backend="flash")
@@ -239,7 +240,7 @@ def test_asking_for_flash_where_it_cannot_run_is_an_error():
 
 def test_the_backend_is_said_once(caplog):
     table = pack(random_groups([(4, [2])])).table
-    attention._log_once.cache_clear()
+    log_once.cache_clear()
     with caplog.at_level("INFO", logger="lit_longpo"):
         for backend in ("sdpa", "auto", "sdpa"):
             inputs = tensors(table.num_tokens)

@@ -9,6 +9,7 @@ from support.tiny_models import tiny_model
 from lit_longpo.engine import ATTENTION_NAMES, UnsupportedModelError, attention, pack, plan_scoring, score
 from lit_longpo.engine.backends.flash import VarlenKernel
 from lit_longpo.engine.backends.sinks import KernelPair, folded_sinks
+from lit_longpo.log_once import log_once
 
 
 def folded(change=lambda query, key, value: (query, key, value)):
@@ -56,8 +57,7 @@ def capped(half):
 
 def served_by(monkeypatch, kernel):
     monkeypatch.setattr(attention, "find_kernel", lambda device, dtype, extra=None: kernel)
-    attention._warn_once.cache_clear()
-    attention._log_once.cache_clear()
+    log_once.cache_clear()
 
 
 WRONG = {
