@@ -18,7 +18,7 @@ from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.thoughts import THINKS
+from lit_longpo.policy.prompts.thoughts import THINKS, unknown_marks
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class TaskScores:
     num_thought: int = 0
     num_cut_off: int = 0
     num_at_limit: int = 0
+
+    @property
+    def num_marked(self) -> int:
+        """Answers that begin with text in marks that may or may not be those of thoughts."""
+        return sum(unknown_marks(item.prediction) is not None for item in self.predictions)
 
 
 def subset(
@@ -231,9 +236,11 @@ def _thoughts(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
     """What official scripts, which score all that is generated, do not leave out."""
     left_out = {task: (part.num_thought, len(part.predictions)) for task, part in scores.items() if part.num_thought}
     cut_off = {task: (part.num_cut_off, part.num_thought) for task, part in scores.items() if part.num_cut_off}
+    marked = {task: (part.num_marked, len(part.predictions)) for task, part in scores.items() if part.num_marked}
     said = {
         "thoughts (<think>) are left out of answers before these are scored: {}": left_out,
         "still thinking when the tokens were over: {}; raise the answers' tokens, or switch thinking off": cut_off,
+        "scored with text in marks that are not known, such as <scratchpad>, at their beginning: {}": marked,
     }
     counted = {
         text: ", ".join(f"{task} {num} of {whole}" for task, (num, whole) in counts.items())

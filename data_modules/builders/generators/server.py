@@ -10,7 +10,7 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.whole_prompts import WholePrompts
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.prompts.thoughts import is_thinking
+from lit_longpo.policy.prompts.thoughts import in_think_marks, is_thinking
 from lit_longpo.servers import (
     CUT_OFF,
     ENDED,
@@ -205,7 +205,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     choice = reply.choices[0]
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
-    text = whole_characters(reply_text(choice))
+    text = in_think_marks(whole_characters(reply_text(choice)))  # the marks that `fit` knows
     cut_off = choice.finish_reason == CUT_OFF
     # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
     opened = opened and cut_off and not keeps_thoughts_apart(choice)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from data_modules.builders.recipes.base import Workbench
 from data_modules.qa_sets.matching import has_words, ngrams, normalise, words_of
+from lit_longpo.policy.prompts.thoughts import unknown_marks
 from lit_longpo.ranges import MOST, check_numbers
 
 # How language models say that they will not or cannot answer, in normalised text: anywhere in it, or all of it.
@@ -38,6 +39,7 @@ _IS_REFUSED = re.compile(
     rf"|^(?:i (?:do not|don t) know|not {_TOLD}|no answer|unanswerable|n a)$"
 )
 _THOUGHTS_ALONE = "thoughts without an answer"
+_UNKNOWN_MARKS = "answers that begin with text in marks that are not known, such as <scratchpad> (kept whole)"
 
 
 class AnswerFilter(ABC):
@@ -148,5 +150,5 @@ def first_reason(filters: Sequence[AnswerFilter], reply: str, context: str, benc
     answer = bench.said(reply)
     reasons = (each.reason(answer, context) for each in filters)
     reason = _THOUGHTS_ALONE if reply and not answer else next((reason for reason in reasons if reason), None)
-    bench.counts.update([reason] if reason else [])
+    bench.counts.update([reason] if reason else [_UNKNOWN_MARKS] * (unknown_marks(answer) is not None))
     return reason

@@ -138,6 +138,17 @@ def test_thoughts_are_not_scored(tmp_path):
     assert not said(make_report(bench, {"hotpotqa": score_task(bench, *answered(bench, TEXTS), 6)}), "thoughts")
 
 
+def test_text_in_unknown_marks_is_scored_and_told(tmp_path):
+    """Known ones are left out, whatever the template (openhuman#6184)."""
+    texts = ("<reasoning>Oslo?</reasoning>Greta", "<scratchpad>Oslo?</scratchpad> Greta", "Greta", "Greta", "Greta")
+    bench = LongBench(official_layout.longbench(tmp_path, {"hotpotqa": 6}))
+    part = score_task(bench, *answered(bench, texts), 6)
+    assert [item.prediction for item in part.predictions[:2]] == ["Greta", texts[1]]
+    assert said(make_report(bench, {"hotpotqa": part}), "scored with text") == [
+        "scored with text in marks that are not known, such as <scratchpad>, at their beginning: hotpotqa 1 of 5"
+    ]
+
+
 def test_an_answer_cut_off_in_its_thoughts_counts_against_the_model(tmp_path):
     """LongBench v2 leaves empty answers out of its means: the model would be the better the more it is cut off."""
     bench = LongBenchV2(official("longbench_v2"))

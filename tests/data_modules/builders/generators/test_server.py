@@ -251,6 +251,7 @@ def test_thoughts_that_their_prompt_opened_and_no_tokens_were_left_for_are_cut_o
     [
         {"content": "Oslo"},
         {"content": "<think>a</think>Oslo"},
+        {"content": "[THINK]a[/THINK]Oslo"},  # another model's marks, which no policy's template knows
         {"content": "Oslo", "reasoning": "a"},
         {"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "Oslo"}]},
     ],
@@ -263,6 +264,7 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
         [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
         generator.close()
     whole = message["content"] if isinstance(message["content"], str) else "Oslo"
+    whole = whole.replace("[THINK]", "<think>").replace("[/THINK]", "</think>")
     assert (reply.text, len(server.asked)) == (whole, 1)
 
 

@@ -85,11 +85,21 @@ def test_answers_with_words_of_refusals(answer):
         (False, "<think>Oslo.</think>\n", "thoughts without an answer"),
         (True, "Let us see, it may be", "thoughts without an answer"),
         (True, "I cannot answer.</think>In Oslo.", None),
+        (False, "<reasoning>I cannot answer.</reasoning>In Oslo.", None),
+        (False, "[THINK]Let us see, it may be", "thoughts without an answer"),
     ],
 )
 def test_filters_read_what_is_said_behind_thoughts(opened, reply, reason):
     """LongPO and LOGO chose thoughts that were cut off; doubts in thoughts were refusals, quotations in them copies."""
     assert first_reason(default_filters(), reply, CONTEXT, bench(opened=opened)) == reason
+
+
+def test_answers_in_unknown_marks_are_counted():
+    own = bench()
+    replies = ("<scratchpad>Rome?</scratchpad> Oslo", "Oslo", "<reasoning>Rome?</reasoning>Oslo")
+    assert [first_reason([], reply, CONTEXT, own) for reply in replies] == [None] * 3
+    [(name, times)] = own.counts.items()
+    assert ("marks that are not known" in name, times) == (True, 1)
 
 
 def test_words_that_a_script_joins_are_counted_by_characters():
