@@ -5,28 +5,40 @@ numbers, too: 3.14, 314 and -314 are one. An answer with Chinese or Japanese cha
 punctuation and white space, and its tokens are those characters (and the words between them), as MLQA's official script
 does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token each, as in XQuAD, which is scored by
 SQuAD's script. A letter and its accent are one character, however a file writes them.
+
+Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes, full-width letters and digits are the
+ASCII ones. Sub-EM takes an answer of one letter for a choice (`lit_longpo.choices`); F1 and EM compare words.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from string import ascii_letters, digits
 from typing import Literal
 from unicodedata import category, normalize
 
 from evaluation.metrics.text import PUNCTUATION, english_tokens, normalize_answer, normalize_chinese, token_f1
+from lit_longpo.choices import as_choice, choices
 
 AnswerScore = Literal["sub_em", "f1", "em"]
 
 _CHARACTER = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _HAS_CHARACTER = re.compile(_CHARACTER)
 _JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Burmese, Khmer
+_APOSTROPHES, _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc", "\u201c\u201d\u201e\u201f\u2033"
+_DASHES, _PLAIN = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212", digits + ascii_letters
+_WIDE = "".join(chr(0xFEE0 + ord(character)) for character in _PLAIN)
+_ASCII = str.maketrans(_APOSTROPHES + _QUOTES + _DASHES + _WIDE, "'" * 6 + '"' * 5 + "-" * 7 + _PLAIN)
 _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
 
 def contains_answer(prediction: str, answer: str) -> float:
     """1 if the normalised answer is part of the normalised prediction: `sub_em` of one answer.
 
-    An article ("A") has to be a word of the prediction: as a character it is in nearly every text.
+    An article ("the") has to be a word of the prediction, and a letter a choice that it gives: as characters they are
+    in nearly every text.
     """
+    if letter := as_choice(answer):
+        return float(letter in choices(prediction))
     whole = " " * _is_article(answer)
     return float(f"{whole}{_plain(answer, answer)}{whole}" in f"{whole}{_plain(prediction, answer)}{whole}")
 
@@ -49,7 +61,7 @@ ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
 
 
 def is_letter(answer: str) -> bool:
-    """Whether an answer is one letter or digit, which `contains_answer` finds inside words and numbers."""
+    """Whether an answer is one letter or digit, of which `contains_answer` finds digits inside numbers."""
     return len(answer.strip()) == 1 and answer.isascii()
 
 
@@ -61,6 +73,11 @@ def joins_words(answer: str) -> bool:
 def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> float:
     """The score of the accepted answer that fits best; 0 without any."""
     return max((ANSWER_SCORES[name](prediction, answer) for answer in answers), default=0.0)
+
+
+def _ascii(text: str) -> str:
+    """The text with composed letters, and with ASCII characters in the place of what only looks otherwise."""
+    return normalize("NFC", text).translate(_ASCII)
 
 
 def _bare(text: str) -> str:
@@ -84,14 +101,14 @@ def _plain(text: str, answer: str) -> str:
     An answer that is nothing but articles and punctuation ("A", "?") is compared with its articles, or else as it
     stands: normalised it would be empty, which is part of everything.
     """
-    text, answer = (normalize("NFC", part) for part in (text, answer))
+    text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return _bare(text)
     return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
 
 
 def _tokens(text: str, answer: str) -> list[str]:
-    text, answer = (normalize("NFC", part) for part in (text, answer))
+    text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
     return english_tokens(text) if normalize_answer(answer) else _words(text, answer)

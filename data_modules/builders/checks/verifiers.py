@@ -1,7 +1,6 @@
 """Optional verifiers that label whether a pair's chosen answer is really better; the report counts how often not."""
 
 import math
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -12,6 +11,7 @@ from data_modules.builders.generators.requests import Decoding, Request, Request
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
+from lit_longpo.choices import choices
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
@@ -19,14 +19,6 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 Verdict = bool | None
 
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
-_ALONE = r"(?<![A-Za-z])([AB])(?![A-Za-z'])"
-_LETTER = re.compile(_ALONE)
-_NOT_BOTH = r"(?!\s*(?:(?:or|nor|and)\b|/))"
-_DENIED = re.compile(rf"(?i:\bnot|n't)\s+(?:(?i:answer|option|choice)\s+)?{_ALONE}{_NOT_BOTH}")
-# A sign or a word has to stand between: "Answer A" names one of the two.
-_VERDICT = re.compile(
-    rf"(?:(?i:answer|verdict|choice|winner|better|best)\W{{0,3}}(?:[:=]|\bis\b)\W{{0,6}}|\[\[\s*){_ALONE}{_NOT_BOTH}"
-)
 
 
 class Verifier(ABC):
@@ -129,18 +121,13 @@ class ModelJudge(Verifier):
 
 
 def parse_letter(text: str) -> str | None:
-    """The single A or B in a reply; of several the one named as the answer ("Answer: A. Option B is wrong").
-
-    `None` if there is none, or both: "A comparison shows that B is right". A letter that is denied ("not A") is none.
+    """The single A or B that a reply gives ("Answer: A. Option B is wrong"); `None` if it gives neither, or both.
 
     Args:
         text: of a judge; what it thinks before its reply does not count.
     """
-    reply = _DENIED.sub("", without_thoughts(text))
-    for letters in (set(_LETTER.findall(reply)), set(_VERDICT.findall(reply))):
-        if len(letters) == 1:
-            return str(letters.pop())
-    return None
+    letters = choices(without_thoughts(text)) & {"A", "B"}
+    return letters.pop() if len(letters) == 1 else None
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -72,5 +72,37 @@ def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
     assert best_score("f1", "It is A, not B.", ["A"]) == pytest.approx(2 * 0.2 * 1.0 / 1.2)
 
 
+@pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        ("Rubik\u2019s \u201ccube\u201d", 'Rubik\'s "cube"'),  # tool-eval-bench#133
+        ("1914\u20131918", "1914-1918"),
+        ("\u22125 \u2033", '-5 "'),
+        ("\uff12\uff10\uff12\uff10", "2020"),
+        ("\u6e05\u671d\uff12\uff10\u5e74", "\u6e05\u671d20\u5e74"),
+    ],
+)
+def test_typographic_marks_are_the_ascii_ones(name, said, gold):
+    """SQuAD's script keeps them: "Rubik\u2019s" was no answer where "Rubik's" is right, nor the other way round."""
+    assert best_score(name, said, [gold]) == best_score(name, gold, [said]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("The answer is B because a car moves.", "B"),  # lm-evaluation-harness#4188
+        ("I would pick (B), as I think", "B"),
+        ("The answer is not A. It is C.", "C"),
+        ("a", "A"),
+        ("A or B", "AB"),
+        ("Cars", ""),
+    ],
+)
+def test_sub_em_takes_one_letter_for_a_choice(said, right):
+    """An article was the choice A, and a letter of any word the choice C."""
+    assert [letter for letter in "ABCI" if best_score("sub_em", said, [letter])] == list(right)
+
+
 def test_without_answers_nothing_is_right():
     assert best_score("sub_em", "text", []) == 0.0

@@ -17,7 +17,7 @@ POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", 
 
 
 THOUGHT = [
-    ("A comparison of both shows that B is right", None),
+    ("A comparison of both shows that B is right", "B"),
     ("B, not A", "B"),
     ("The answer is not A", None),  # evalscope#1578: it was the verdict A
     ("It isn't option B", None),
