@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from string import Formatter
 from typing import Literal, get_args
 
@@ -38,10 +38,10 @@ class Prompt:
         ids: what the model reads, chat template included. Shape: (num_ids,)
         max_new_tokens: tokens to generate at most.
         stop_ids: each of them ends the answer.
-        min_new_tokens: tokens before which nothing ends the answer.
         num_tokens: tokens of the whole prompt, before truncation and chat template.
-        num_lost: tokens that truncation removed.
         uses_chat: the chat template was applied.
+        num_lost: tokens that truncation removed.
+        min_new_tokens: tokens before which nothing ends the answer.
         only_these_stops: whether the end tokens of the model's own generation settings do not end the answer.
         messages: roles and texts that a chat server is sent instead; none where first words of the answer are given.
     """
@@ -49,10 +49,11 @@ class Prompt:
     ids: tuple[int, ...]
     max_new_tokens: int
     stop_ids: tuple[int, ...]
-    min_new_tokens: int
+    _: KW_ONLY
     num_tokens: int
-    num_lost: int
     uses_chat: bool
+    num_lost: int = 0
+    min_new_tokens: int = 0
     only_these_stops: bool = False
     messages: tuple[Utterance, ...] = ()
 
@@ -96,12 +97,17 @@ def build_prompt(
     ids = prompt_format.encode_message(text) if uses_chat else prompt_format.encode_text(text)
     check_room(len(ids), rules.max_new_tokens, max_length, window)
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
-    stops = dict.fromkeys((*prompt_format.stop_ids, *newline))
-    lost = len(whole) - len(kept)
-    only_these = rules.stop_at_newline  # the official script then names all stops itself
-    shortest = int(rules.stop_at_newline)
-    counts = (len(whole), lost, uses_chat, only_these)
-    return Prompt(ids, rules.max_new_tokens, tuple(stops), shortest, *counts, (("user", text),))
+    return Prompt(
+        ids,
+        rules.max_new_tokens,
+        tuple(dict.fromkeys((*prompt_format.stop_ids, *newline))),
+        num_tokens=len(whole),
+        uses_chat=uses_chat,
+        num_lost=len(whole) - len(kept),
+        min_new_tokens=int(rules.stop_at_newline),
+        only_these_stops=rules.stop_at_newline,  # the official script then names all stops itself
+        messages=(("user", text),),
+    )
 
 
 def whole_prompt(
@@ -184,8 +190,8 @@ def made_prompt(
             f"expected a prompt of at most {room} tokens, got {len(ids)} {about}; drop that length from `lengths`, or "
             "raise `max_length` if the window allows"
         )
-    uses_chat, stops = prompt_format.uses_chat, prompt_format.stop_ids
-    return Prompt(ids, max_new_tokens, stops, 0, len(ids), 0, uses_chat, messages=messages)
+    stops, uses_chat = prompt_format.stop_ids, prompt_format.uses_chat
+    return Prompt(ids, max_new_tokens, stops, num_tokens=len(ids), uses_chat=uses_chat, messages=messages)
 
 
 def _room(max_length: int, window: int | None, around: int) -> int:

@@ -62,7 +62,8 @@ def ours(model: Any, prompt_format: PromptFormat, texts: Sequence[str], flags: A
     """As `evaluate` answers prompts without chat template."""
     tokenizer, ends = prompt_format.tokenizer, (*end_ids(model), prompt_format.tokenizer.eos_token_id)
     ids = [tuple(tokenizer(text)["input_ids"]) for text in texts]
-    prompts = [Prompt(one, flags.new_tokens, tuple(dict.fromkeys(ends)), 0, len(one), 0, False) for one in ids]
+    stops = tuple(dict.fromkeys(ends))
+    prompts = [Prompt(one, flags.new_tokens, stops, num_tokens=len(one), uses_chat=False) for one in ids]
     found = dict[int, list[int]]()
     for part in answer(model, prompts, Batching(flags.batch * max(map(len, ids)))):
         found |= part

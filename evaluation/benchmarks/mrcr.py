@@ -69,8 +69,14 @@ class MRCR(WholeRecordBenchmark):
         history = tuple(said[:-1] if system is None else said[1:-1])
         encoded = prompt_format.encode_prompt(said[-1][1], None, Surroundings(system, history))
         num_tokens = len(encoded.ids) - sum(encoded.format_mask)
-        uses_chat, stops = prompt_format.uses_chat, prompt_format.stop_ids
-        prompt = Prompt(encoded.ids, self.max_new_tokens, stops, 0, num_tokens, 0, uses_chat, messages=tuple(said))
+        prompt = Prompt(
+            encoded.ids,
+            self.max_new_tokens,
+            prompt_format.stop_ids,
+            num_tokens=num_tokens,
+            uses_chat=prompt_format.uses_chat,
+            messages=tuple(said),
+        )
         return uncut(prompt, max_length, window, example.length)
 
     def score(self, example: Example, prediction: str) -> float:

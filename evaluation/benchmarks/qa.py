@@ -206,8 +206,15 @@ class QA(Benchmark):
         read = decode(kept, prompt_format) if lost else context
         user = read if question is None else prompt_format.template.filled(read, question)[0]
         said = (*([] if system is None else [("system", system)]), *history, ("user", user), *followup)
-        asked = (self.max_new_tokens, prompt_format.stop_ids, 0, num_tokens, lost, prompt_format.uses_chat)
-        return Prompt(ids, *asked, messages=said)
+        return Prompt(
+            ids,
+            self.max_new_tokens,
+            prompt_format.stop_ids,
+            num_tokens=num_tokens,
+            uses_chat=prompt_format.uses_chat,
+            num_lost=lost,
+            messages=said,
+        )
 
     def _worded(self, example: Example) -> str | None:
         """The question as the policy's template is given it; `None` if the context is the whole message."""

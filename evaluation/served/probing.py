@@ -59,8 +59,15 @@ def _ask(connection: Connection, send: Send[Prompt], prompt: Prompt, endpoint: E
 def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequence[int] = ()) -> Prompt:
     ids = prompt_format.encode_text(_TEXT)
     ends = tuple(stops) or prompt_format.stop_ids
-    only_these = bool(stops)
-    return Prompt(ids, max_new_tokens, ends, 0, len(ids), 0, False, only_these, (("user", _TEXT),))
+    return Prompt(
+        ids,
+        max_new_tokens,
+        ends,
+        num_tokens=len(ids),
+        uses_chat=False,
+        only_these_stops=bool(stops),
+        messages=(("user", _TEXT),),
+    )
 
 
 def _check_tokenizer(

@@ -31,7 +31,8 @@ def greedy(
     Returns:
         Generated ids in the order of the prompts.
     """
-    asked = [Prompt(tuple(ids), max_new_tokens, (eos_token_id,), 0, len(ids), 0, False) for ids in prompts]
+    ends = (eos_token_id,)
+    asked = [Prompt(tuple(ids), max_new_tokens, ends, num_tokens=len(ids), uses_chat=False) for ids in prompts]
     results: dict[int, list[int]] = {}
     for found in answer(model, asked, Batching(max_batch_tokens)):
         results.update(found)

@@ -32,7 +32,8 @@ def alone(prompt, count, model=MODEL, stop_ids=(EOS,), min_new_tokens=0):
 
 
 def prompt(ids, max_new_tokens=4, stop_ids=(EOS,), min_new_tokens=0):
-    return Prompt(tuple(ids), max_new_tokens, tuple(stop_ids), min_new_tokens, len(ids), 0, False)
+    told = {"num_tokens": len(ids), "uses_chat": False, "min_new_tokens": min_new_tokens}
+    return Prompt(tuple(ids), max_new_tokens, tuple(stop_ids), **told)
 
 
 def collected(model, asked, batching, **options):

@@ -10,7 +10,7 @@ from evaluation.running.batching import Batching, plan_rounds, portion, shareabl
 
 
 def prompt(ids, max_new_tokens=4):
-    return Prompt(tuple(ids), max_new_tokens, (2,), 0, len(ids), 0, False)
+    return Prompt(tuple(ids), max_new_tokens, (2,), num_tokens=len(ids), uses_chat=False)
 
 
 prompts = st.lists(
