@@ -5,6 +5,7 @@ Python programs expect. What only a mistake in our own code can cause stays buil
 """
 
 import errno
+import importlib.util
 import os
 import re
 import sys
@@ -127,6 +128,21 @@ def _spaced(words: str) -> str:
 def error_text(error: BaseException) -> str:
     """A library's error message in one line; the error's class if it has no message."""
     return _spaced(str(error)) or type(error).__name__
+
+
+def require_package(name: str, wanted_by: str, advice: str) -> None:
+    """Refuse where an optional package is missing.
+
+    Args:
+        name: by which it is imported.
+        wanted_by: what needs it, for the error.
+        advice: what to type, or to do instead.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise MissingPackageError(f"expected the package `{name}` for {wanted_by}, found none; {advice}", name=name)
 
 
 def missing_package(error: BaseException | None) -> str | None:

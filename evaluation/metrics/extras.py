@@ -6,7 +6,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.errors import require_package
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -17,16 +17,10 @@ def require(module: str, purpose: str) -> ModuleType:
         purpose: what needs it, for the error.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        MissingPackageError: it is not installed.
     """
-    package = module.partition(".")[0]
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name not in (module, package):
-            raise
-        message = f"expected the package {package!r} for {purpose}, got none; type: pip install 'lit_longpo[eval]'"
-        raise MissingPackageError(message, name=package) from error
+    require_package(module.partition(".")[0], purpose, "type: pip install 'lit_longpo[eval]'")
+    return importlib.import_module(module)
 
 
 @cache

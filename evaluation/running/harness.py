@@ -4,14 +4,21 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from lit_longpo.engine import NumbersOnly, base_model, check_answers, end_ids, generation_mode, no_numbers
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError, error_text
+from lit_longpo.errors import (
+    InputError,
+    MissingFileError,
+    MissingPackageError,
+    UnreachableError,
+    UserError,
+    error_text,
+    require_package,
+)
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
 from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
@@ -22,10 +29,7 @@ _OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
 
 def require_harness(wanted_by: str) -> None:
     """Refuse where the optional package is missing."""
-    if find_spec("lm_eval") is None:
-        raise MissingPackageError(
-            f"expected the package 'lm_eval' for {wanted_by}, got none; type: pip install 'lit_longpo[lm-eval]'"
-        )
+    require_package("lm_eval", wanted_by, "type: pip install 'lit_longpo[lm-eval]'")
 
 
 def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:

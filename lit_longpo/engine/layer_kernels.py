@@ -14,7 +14,6 @@ Liger's kernel takes their place in the whole process, not in one model, and wri
 
 import copy
 import importlib
-import importlib.util
 import inspect
 import logging
 import os
@@ -33,7 +32,7 @@ from transformers import PreTrainedModel
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.backends.gradient_check import largest_error
 from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.errors import InputError, MissingPackageError, require_package
 from lit_longpo.log_once import log_once
 
 LayerKernels = Literal["compile", "liger"]
@@ -80,22 +79,15 @@ def use_layer_kernels(model: PreTrainedModel, kind: LayerKernels | None) -> None
 
 
 def _check_liger() -> None:
-    if importlib.util.find_spec("liger_kernel") is None:
-        raise MissingPackageError(
-            "expected the package `liger-kernel` for `policy.layer_kernels: liger`, found none; type: pip install "
-            f'"lit_longpo[liger]", or {_OFF}'
-        )
+    told = f'type: pip install "lit_longpo[liger]", or {_OFF}'
+    require_package("liger_kernel", "`policy.layer_kernels: liger`", told)
     if not torch.cuda.is_available():
         raise InputError(f"expected a GPU for `policy.layer_kernels: liger`, got none; {_OFF}")
 
 
 def _check_compiler() -> None:
     if torch.cuda.is_available():
-        if importlib.util.find_spec("triton") is None:
-            raise MissingPackageError(
-                "expected the package `triton`, through which torch compiles for GPUs, for `policy.layer_kernels: "
-                f"compile`, found none; {_OFF}"
-            )
+        require_package("triton", "`policy.layer_kernels: compile`, as torch compiles for GPUs through it", _OFF)
     elif not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
         raise MissingPackageError(
             "expected a C++ compiler, through which torch compiles for a CPU, for `policy.layer_kernels: compile`, "

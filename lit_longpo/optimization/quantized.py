@@ -5,7 +5,7 @@ embeddings keep states of 32 bits, and so does every tensor of fewer than 4,096 
 package's own classes (`class_path: bitsandbytes.optim.PagedAdamW8bit`) as for ours.
 """
 
-import importlib.util
+import importlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, cast
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.errors import require_package
 
 _PACKAGE = "bitsandbytes"
 _CLASSES = {  # by bits, and whether they are paged
@@ -58,20 +58,13 @@ class QuantizedAdamW(Optimizer):
         paged: bool = False,
     ) -> Optimizer:
         """One of the package's own classes: without the package there is nothing to derive from."""
-        _require_package()
+        told = f'type: pip install "lit_longpo[quantized]", or {_INSTEAD.removeprefix("type ")}'
+        require_package(_PACKAGE, "`optimization.optimizer: QuantizedAdamW`", told)
         import bitsandbytes
 
         kind = getattr(bitsandbytes.optim, _CLASSES[bits, paged])
         optimizer: Optimizer = kind(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         return optimizer
-
-
-def _require_package() -> None:
-    if importlib.util.find_spec(_PACKAGE) is None:
-        raise MissingPackageError(
-            "`optimization.optimizer: QuantizedAdamW` needs bitsandbytes, which is not installed; type: pip install "
-            f'"lit_longpo[quantized]", or {_INSTEAD.removeprefix("type ")}'
-        )
 
 
 def has_quantized_states(optimizer: Optimizer) -> bool:

@@ -30,7 +30,7 @@ from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.gguf_losses import refuse_losses
-from lit_longpo.policy.weights.quantization import report_quantization, require_bitsandbytes, unquantizable
+from lit_longpo.policy.weights.quantization import log_quantization, require_bitsandbytes, unquantizable
 from lit_longpo.policy.weights.reading import random_weights, undropped_weights, warn_of_slow_halves
 from lit_longpo.policy.weights.unread import freeze_unread
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_rows_trained, grow
@@ -150,28 +150,19 @@ class PolicyConfig:
     def load_plain(self) -> PreTrainedModel:
         """The model without any adapters: of those at `source` their base, in the version that they name."""
         # Reading a configuration out of a gguf file takes seconds: only where it is changed.
-        config = None if self.gguf_file and self.rope is None and self.weights != "random" else self.original_config()
+        as_it_lies = self.gguf_file and self.rope is None and self.weights != "random"
+        config = None if as_it_lies else self.original_config()
         check_heads(self.original_config)
         check_layer_kernels(self.layer_kernels)
         warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         options = self.files.options() | self._quantization_options(config)
-        if config is not None and self.rope is not None:
-            self.rope.apply(config)
         if config is not None:
-            refuse_idle_factor(config, self.files.where())
-        if config is not None and (self.rope is None or self.rope.theta is None):
-            refuse_idle_theta(config, self.files.where())
+            self._set_positions(config)
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
-        how = {"dtype": self.torch_dtype, "attn_implementation": attention}
-        if self.weights == "random":
-            model = random_weights(config, self.files.where(), **how)
-        else:
-            model = undropped_weights(self.files.where(), config, **(options | how))
-            if self.gguf_file is not None:
-                refuse_losses(model, self.files.where(), self.gguf_file, self.rope)
+        model = self._read(config, options, dtype=self.torch_dtype, attn_implementation=attention)
         if self.quantized is not None:
-            report_quantization(model)
+            log_quantization(model)
         if new := self.new_tokens():
             grow(model, sorted(self.files.tokenizer().get_vocab().values()), new)
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
@@ -181,6 +172,23 @@ class PolicyConfig:
         recomputed = recomputes_all(self.gradient_checkpointing)
         attention_kept = self.gradient_checkpointing == "keep_attention"
         tile_layers(model, self.tile_tokens, recomputed=recomputed, attention_kept=attention_kept)
+        return model
+
+    def _set_positions(self, config: PretrainedConfig) -> None:
+        """Change the rotary positions of a model that is about to be built; refuse such as it would leave out."""
+        if self.rope is not None:
+            self.rope.apply(config)
+        refuse_idle_factor(config, self.files.where())
+        if self.rope is None or self.rope.theta is None:
+            refuse_idle_theta(config, self.files.where())
+
+    def _read(self, config: PretrainedConfig | None, options: dict[str, Any], **how: Any) -> PreTrainedModel:
+        """The weights that lie at `source`, or random ones."""
+        if self.weights == "random":
+            return random_weights(config, self.files.where(), **how)
+        model = undropped_weights(self.files.where(), config, **(options | how))
+        if self.gguf_file is not None:
+            refuse_losses(model, self.files.where(), self.gguf_file, self.rope)
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:

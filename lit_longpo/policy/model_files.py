@@ -1,13 +1,12 @@
 """A model's own files, or those of adapters and their base: configuration, tokenizer, and what reading them takes."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from lit_longpo.errors import MissingFileError, MissingPackageError
+from lit_longpo.errors import MissingFileError, require_package
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.gguf_rules import by_gguf_rules
@@ -97,7 +96,7 @@ class ModelFiles:
         """
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.gguf_file is not None:
-            _require_gguf()
+            require_package("gguf", "`policy.gguf_file`", 'type: pip install "lit_longpo[gguf]"')
             options["gguf_file"] = self.gguf_file
         folder = self.adapters()
         if folder is not None and folder.revision is not None:
@@ -140,11 +139,8 @@ def _require_reader(where: str) -> None:
     if not path.is_file() or path.with_name("tokenizer.json").is_file():
         return
     package, more = ("tiktoken", "") if is_tiktokens(path) else ("sentencepiece", " protobuf")
-    if importlib.util.find_spec(package) is None:
-        raise MissingPackageError(
-            f"expected tokenizer.json at {where}, or the package `{package}` to read the tokenizer.model there, found "
-            f"none; type: pip install {package}{more}"
-        )
+    wanted_by = f"the tokenizer.model at {where}, which has no tokenizer.json beside it"
+    require_package(package, wanted_by, f"type: pip install {package}{more}")
 
 
 def _refuse_tekken_alone(where: str) -> None:
@@ -157,11 +153,6 @@ def _refuse_tekken_alone(where: str) -> None:
         "in Python: from transformers.integrations.mistral import convert_tekken_tokenizer; "
         f'convert_tekken_tokenizer("{where}/tekken.json").save_pretrained("{where}")'
     )
-
-
-def _require_gguf() -> None:
-    if importlib.util.find_spec("gguf") is None:
-        raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
 
 
 def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,6 +1,5 @@
 """Connections to OpenAI-compatible servers, with retries and several requests at a time."""
 
-import importlib.util
 import json
 import os
 import random
@@ -12,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from lit_longpo.errors import InputError, MissingPackageError, UnreachableError
+from lit_longpo.errors import InputError, UnreachableError, require_package
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.servers.passwords import without_passwords
 from lit_longpo.servers.replies import has_choice
@@ -111,8 +110,7 @@ class Connection:
     """
 
     def __init__(self, server: Server) -> None:
-        if importlib.util.find_spec("openai") is None:
-            raise MissingPackageError('a server needs the `build` extra; type: pip install "lit_longpo[build]"')
+        require_package("openai", "a server", 'type: pip install "lit_longpo[build]"')
         from openai import OpenAI
 
         self.server = server

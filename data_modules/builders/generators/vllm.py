@@ -1,6 +1,5 @@
 """Answers from vLLM in this process (needs a GPU and `pip install vllm`; not part of any extra's default)."""
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request, ended
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.errors import InputError, require_package
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
@@ -41,11 +40,8 @@ class VLLMGenerator(TextGenerator):
             ImportError: vLLM is not installed.
             ValueError: the policy changes positions, which vLLM has its own options for.
         """
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingPackageError(
-                "VLLMGenerator needs vLLM (Linux with a GPU); type: pip install vllm, or start `vllm serve` elsewhere "
-                "and use ServerGenerator"
-            )
+        told = "type: pip install vllm (Linux with a GPU), or start `vllm serve` elsewhere and use ServerGenerator"
+        require_package("vllm", "VLLMGenerator", told)
         if policy.rope is not None and "hf_overrides" not in self.options:
             raise InputError(
                 "expected vLLM to be told about `policy.rope`, got no `hf_overrides` in `generator.init_args.options`; "

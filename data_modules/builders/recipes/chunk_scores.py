@@ -1,13 +1,12 @@
 """Scores of how much a chunk has to do with a question."""
 
-import importlib.util
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_modules.qa_sets.matching import JOINED, STOPWORDS, normalise
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.errors import require_package
 
 
 class ChunkScorer(ABC):
@@ -63,8 +62,7 @@ def _load(model: str) -> Any:
     if not Path(model).is_dir():
         packages[model] = f"python -m spacy download {model}"
     for package, command in packages.items():
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(f"SpacyEntities needs {package}, which is not installed; type: {command}")
+        require_package(package, "SpacyEntities", f"type: {command}")
     import spacy
 
     return spacy.load(model)

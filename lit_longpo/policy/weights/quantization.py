@@ -4,7 +4,6 @@ A linear map's weights are quantised in blocks of 64, each with a scale, and mad
 be trained. Embeddings, head, norms and biases stay as they are.
 """
 
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.errors import InputError, require_package
 from lit_longpo.policy.weights.linear_maps import unadaptable
 
 _BLOCK = 64  # weights that share a scale
@@ -126,11 +125,8 @@ def require_bitsandbytes() -> None:
     Raises:
         MissingPackageError: it is not installed.
     """
-    if importlib.util.find_spec(_METHOD) is None:
-        raise MissingPackageError(
-            "`policy.quantization` needs bitsandbytes, which is not installed; type: pip install "
-            '"lit_longpo[quantized]", or --policy.quantization null'
-        )
+    told = 'type: pip install "lit_longpo[quantized]", or --policy.quantization null'
+    require_package(_METHOD, "`policy.quantization`", told)
 
 
 def is_quantized(model: PreTrainedModel) -> bool:
@@ -166,8 +162,8 @@ def _kept(model: PreTrainedModel) -> list[str]:
     return [*get_keys_to_not_convert(model), *sorted(unadaptable(model))]
 
 
-def report_quantization(model: PreTrainedModel) -> None:
-    """Say how much of a model that was to be quantised is.
+def log_quantization(model: PreTrainedModel) -> None:
+    """Log how much of a model that was to be quantised is.
 
     Raises:
         InputError: nothing is.

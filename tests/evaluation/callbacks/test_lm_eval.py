@@ -132,7 +132,7 @@ def test_two_that_would_overwrite_each_other_are_refused_before_training(tmp_pat
     "other", [{"tasks": ["a"]}, {"num_fewshot": 1}, {"limit": 2}, {"apply_chat_template": True}, {"label": "b"}]
 )
 def test_the_state_belongs_to_what_is_asked(monkeypatch, other):
-    monkeypatch.setattr("evaluation.running.harness.find_spec", lambda name: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     keys = {LMEvalCallback(**{"tasks": ["a", "b"], **given}).state_key for given in ({}, other)}
     assert len(keys) == 2
 
@@ -162,7 +162,7 @@ def test_an_unknown_task_or_folder_is_refused_before_training(tmp_path):
 
 
 def test_without_the_extra_the_error_names_the_command(monkeypatch):
-    monkeypatch.setattr("evaluation.running.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lit_longpo\[lm-eval\]'"):
         LMEvalCallback(["drinks"])
 

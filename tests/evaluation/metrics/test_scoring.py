@@ -32,7 +32,7 @@ def without_extras():
 def test_english_needs_no_extra_and_a_missing_one_is_named():
     lines = run_ranks(without_extras, num_ranks=1).splitlines()
     named = ("rouge", "jieba", "jieba", "rouge_score")
-    assert [f"'{name}'" in line for name, line in zip(named, lines, strict=True)] == [True] * 4
+    assert [f"`{name}`" in line for name, line in zip(named, lines, strict=True)] == [True] * 4
     assert all("pip install 'lit_longpo[eval]'" in line for line in lines)
 
 

@@ -163,7 +163,7 @@ def test_what_cannot_run_here_is_refused_before_a_model_is_loaded(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MissingPackageError, match=r'pip install "lit_longpo\[liger\]", or type --policy\.layer_kern'):
         check_layer_kernels("liger")
-    monkeypatch.setattr(layer_kernels.importlib.util, "find_spec", lambda name: name == "liger_kernel" or None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "liger_kernel" or None)
     with pytest.raises(InputError, match=r"expected a GPU for `policy\.layer_kernels: liger`, got none"):
         check_layer_kernels("liger")
     check_layer_kernels("compile")

@@ -277,7 +277,7 @@ def test_4_bit_weights_are_not_trained_beside_adapters(base):
 
 
 def test_a_missing_package_is_named_with_what_to_install(base, monkeypatch):
-    monkeypatch.setattr("lit_longpo.policy.weights.quantization.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r'type: pip install "lit_longpo\[quantized\]"'):
         policy(base).load()
 
