@@ -8,20 +8,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.errors import MissingFileError
+from lit_longpo.files.strict_json import RecordError
 from lit_longpo.ranges import MOST_TOKENS
 
 _HALF = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # of a character, which is none without the other half
 
 
-class OfficialFileError(InputError):
+class OfficialFileError(RecordError):
     """A benchmark's file is not what it must be."""
 
-    @classmethod
-    def at(cls, where: str, name: str, expected: str, got: object) -> "OfficialFileError":
-        """Error for one field; `where` is file and line."""
-        shown = f"{got!r:.100}"
-        return cls(f"{where}: {name}: expected {expected}, got {shown}; download the official file again")
+    advice = "download the official file again"
 
 
 @dataclass(frozen=True)

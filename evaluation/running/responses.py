@@ -200,9 +200,8 @@ def check_asked(folder: Path, benchmark: Benchmark) -> None:
         ValueError: the folder holds responses to another benchmark, or with other settings of it.
         BlockingIOError: another process is writing there.
     """
-    if (
-        getattr(rank_zero_only, "rank", 0) == 0 and (folder / ".lock").exists()
-    ):  # others would find the first process at it
+    # Only the first process, which the others would find at it.
+    if getattr(rank_zero_only, "rank", 0) == 0 and (folder / ".lock").exists():
         with _alone(folder):
             pass
     check_manifest_early(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))

@@ -140,6 +140,7 @@ def _attend(
     name = next(iter(extra), None)
     word, portable = _PORTABLE[name]
     kernel = _varlen_kernel(query, backend, name)
+    # All but a plain kernel without another behind it have to show here, once, that their gradients are right.
     heads = (query.shape[1], key.shape[1], query.shape[3], value.shape[3])
     asked = (query.device, query.dtype, heads, scaling, window, name, extra.get("softcap"))
     while kernel is not None and (name is not None or kernel.otherwise is not None):

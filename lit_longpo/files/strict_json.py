@@ -4,10 +4,10 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar, Self
 
 from lit_longpo.errors import InputError
 
-_ADVICE = "correct the file, nothing is skipped"
 _SHOWN = 120  # characters of a value or name
 # What sets of questions say about their answers, and the values with which it says nothing.
 _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
@@ -20,10 +20,16 @@ _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
 
 
 class RecordError(InputError):
-    """A stored record is not what it must be; the message names file, line, field, expected and got."""
+    """A stored record is not what it must be; the message names file, line, field, expected and got.
+
+    Attributes:
+        advice: what to do about it, with which the message ends.
+    """
+
+    advice: ClassVar[str] = "correct the file, nothing is skipped"
 
     @classmethod
-    def at(cls, where: str, name: str, expected: str, got: object) -> "RecordError":
+    def at(cls, where: str, name: str, expected: str, got: object) -> Self:
         """Error for one field.
 
         Args:
@@ -32,7 +38,7 @@ class RecordError(InputError):
             expected: in words.
             got: the offending value; shortened in the message.
         """
-        return cls(f"{where}: {shortened(name)}: expected {expected}, got {shortened(repr(got))}; {_ADVICE}")
+        return cls(f"{where}: {shortened(name)}: expected {expected}, got {shortened(repr(got))}; {cls.advice}")
 
 
 def shortened(text: str) -> str:
@@ -56,7 +62,7 @@ def instead(advice: str | None) -> Iterator[None]:
     except RecordError as error:
         if advice is None:
             raise
-        raise type(error)(f"{str(error).removesuffix(_ADVICE)}{advice}") from error
+        raise type(error)(f"{str(error).removesuffix(error.advice)}{advice}") from error
 
 
 def decode_json(raw: bytes | str, where: str) -> object:

@@ -21,12 +21,7 @@ from lit_longpo.checkpoints import (
     remember_best,
 )
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.engine import (
-    ScoringPlan,
-    base_model,
-    router_coefficient,
-    score,
-)
+from lit_longpo.engine import ScoringPlan, base_model, router_coefficient, score
 from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.optimization import Optimization, num_optimizer_steps, undecayed
 from lit_longpo.policy.loading import PolicyConfig
@@ -167,14 +162,7 @@ class PreferenceModule(LightningModule, ABC):
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
         precision = "32-true" if self._trainer is None else str(self._trainer.precision)
         fits = self._trainer is None or self._trainer.state.fn == TrainerFn.FITTING
-        self._sections.check(strategy, precision, fits=fits)
-        _ = self.settings  # as they are before training; a source that is not there is said here
-        if self._trainer is not None and fits:
-            self.check_names()
-            check_fit(self._trainer, self.policy, self.optimization)
-        self.prompt_format = self.policy.prompt_format()
-        if self.views.reference:
-            self.reference.check_tokenizer(self.prompt_format.tokenizer)
+        self.prompt_format = self._check_before_loading(strategy, precision, fits=fits)
         split_while_loading(strategy)
         if self.policy.weights == "random":
             keep_frozen(strategy)
@@ -182,7 +170,7 @@ class PreferenceModule(LightningModule, ABC):
         check_vocabulary(self.model, self.prompt_format.tokenizer)
         if fits:
             warn_of_untrained_end(self.model, self.prompt_format)
-        if self.views.reference:
+        if self.views.reference:  # which is the policy as it is now, before other weights are put in and split
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
             load_initial_weights(self.model, self.initial_weights, self.settings)
@@ -191,6 +179,18 @@ class PreferenceModule(LightningModule, ABC):
         log_size(self.model)
         if mesh is not None:
             shard(self.model, mesh)
+
+    def _check_before_loading(self, strategy: object, precision: str, *, fits: bool) -> PromptFormat:
+        """Refuse what can be refused before weights are read, which may take minutes; the policy's prompt format."""
+        self._sections.check(strategy, precision, fits=fits)
+        _ = self.settings  # as they are before training; a source that is not there is said here
+        if self._trainer is not None and fits:
+            self.check_names()
+            check_fit(self._trainer, self.policy, self.optimization)
+        prompt_format = self.policy.prompt_format()
+        if self.views.reference:
+            self.reference.check_tokenizer(prompt_format.tokenizer)
+        return prompt_format
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""

@@ -16,7 +16,7 @@ Nor is it known whether the authors stop the gradient of the short reward: `deta
 the penalty may be met by lowering the short reward.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,7 @@ from lit_longpo.ranges import check_weight
 
 Penalty = Literal["l1", "softplus", "squared"]
 
+_BOTH: tuple[Role, ...] = ("chosen", "rejected")
 _PENALTIES = {"l1": Tensor.abs, "softplus": lambda gap: softplus(gap.abs()), "squared": Tensor.square}
 
 
@@ -111,7 +112,7 @@ class SoLoPO(PreferenceModule):
         super().__init__(**module)
         self.algorithm = (base or ORPO()).bare_algorithm()
         self.align = align
-        self._roles: tuple[Role, ...] = ("chosen",) if align == "chosen" else ("chosen", "rejected")
+        self._roles: tuple[Role, ...] = ("chosen",) if align == "chosen" else _BOTH
         self.penalty: Penalty = penalty
         self.detach_short = detach_short
         self.alpha = self.algorithm.solopo_alpha if alpha is None else alpha
@@ -135,15 +136,12 @@ class SoLoPO(PreferenceModule):
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and metrics of the short pair and the alignment. Shape of each: (B,)."""
-        short = {role: Scored.of(View("short", role), policy, reference) for role in ("chosen", "rejected")}
+        short = {role: Scored.of(View("short", role), policy, reference) for role in _BOTH}
         long = {role: Scored.of(View("long", role), policy, reference) for role in self._roles}
-        # Shape of each: (B, R) for R aligned responses.
-        reward_short = torch.stack([self.algorithm.reward(short[role]) for role in self._roles], dim=1)
-        reward_long = torch.stack([self.algorithm.reward(long[role]) for role in self._roles], dim=1)
-        penalties = solo_ra_penalty(reward_short, reward_long, penalty=self.penalty)
-        base = self.algorithm.loss(short["chosen"], short["rejected"])
+        reward_short, reward_long = self._aligned_rewards(short), self._aligned_rewards(long)
+        base_loss = self.algorithm.loss(short["chosen"], short["rejected"])
         losses = solopo_loss(
-            base,
+            base_loss,
             reward_short,
             reward_long,
             alpha=self.alpha,
@@ -152,7 +150,11 @@ class SoLoPO(PreferenceModule):
         )
         return losses, {
             **pair_metrics(self.algorithm, short["chosen"], short["rejected"]),
-            "solo_ra": penalties.sum(dim=1).detach(),
+            "solo_ra": solo_ra_penalty(reward_short, reward_long, penalty=self.penalty).sum(dim=1).detach(),
             "logps/long_chosen": long["chosen"].log_probs.detach(),
             "rewards/long_chosen": reward_long[:, 0].detach(),
         }
+
+    def _aligned_rewards(self, scored: Mapping[Role, Scored]) -> Tensor:
+        """Rewards of the R responses that are aligned, in one context. Shape: (B, R)."""
+        return torch.stack([self.algorithm.reward(scored[role]) for role in self._roles], dim=1)

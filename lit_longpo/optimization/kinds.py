@@ -119,7 +119,7 @@ def accumulation_problem(optimizer: Optimizer, rows: int) -> str | None:
     )
 
 
-def check_gradients(optimizer: Optimizer) -> None:
+def check_first_step(optimizer: Optimizer) -> None:
     """Refuse an optimizer whose first step would fail, or would be another's.
 
     Raises:
@@ -147,7 +147,6 @@ def check_gradients(optimizer: Optimizer) -> None:
             f"{type(optimizer).__name__}, which has to be told of every validation and checkpoint, where its weights "
             f"are others; {INSTEAD}"
         )
-
     wanted = next((names for names in _BESIDE_STEPS if all(hasattr(optimizer, name) for name in names)), None)
     if wanted:
         raise InputError(

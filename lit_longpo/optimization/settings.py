@@ -15,7 +15,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.optimization.fused import FusedAdamW
 from lit_longpo.optimization.kinds import (
     accumulation_problem,
-    check_gradients,
+    check_first_step,
     check_vectors,
     closure_problem,
     graph_problem,
@@ -200,7 +200,7 @@ class Optimization:
 
     def _check_optimizer(self) -> None:
         defaults = self.defaults
-        check_gradients(self.probe())
+        check_first_step(self.probe())
         if isinstance(rate := defaults.get("lr"), float | int):  # there are optimizers that find their own
             check_range(f"{_WHERE}.lr", rate, _USUAL_RATE, above=0.0, at_most=10.0)
         decay = defaults.get("weight_decay", 0.0)
