@@ -23,7 +23,7 @@ from lit_longpo.progress_bar import progress_bar
 
 log = logging.getLogger(__name__)
 
-VERSION = 15  # of what is stored; another one tokenises anew
+VERSION = 16  # of what is stored; another one tokenises anew
 
 
 @dataclass

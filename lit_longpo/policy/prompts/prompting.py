@@ -88,7 +88,8 @@ class PromptFormat:
         It begins with the special tokens that the tokenizer puts before texts. The end that some append
         (`add_eos_token`) is left out, since the answer is to follow.
         """
-        return self.added_in_front + tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return _missing(self.added_in_front, ids) + ids
 
     def encode_message(self, text: str, answer_prefix: str = "") -> tuple[int, ...]:
         """Tokens of a user's message up to where the answer begins; control tokens in it are read as such.
@@ -97,7 +98,8 @@ class PromptFormat:
             text: what the user says.
             answer_prefix: first words of the answer, tokenised together with what stands before.
         """
-        return self._start + self._texts.encode(self._render(text).text + answer_prefix).ids
+        ids = self._texts.encode(self._render(text).text + answer_prefix).ids
+        return _missing(self._start, ids) + ids
 
     def is_rendered(self, text: str) -> bool:
         """Whether a text has been through a chat template already and is no plain message.
@@ -283,7 +285,8 @@ class PromptFormat:
         questions = [self._user_text(context, first or None), *(self._later_text(question) for question, _ in later)]
         answers = [self._frame.inside(answer) for _, answer in turns]
         if self._chat is None:
-            return self._start + self._joint_plain(questions, answers)
+            ids = self._joint_plain(questions, answers)
+            return _missing(self._start, ids) + ids
         messages, parts = list(around.history), dict[int, Sequence[Span]]()
         for number, ((text, spans), answer) in enumerate(zip(questions, answers, strict=True)):
             parts[len(messages)] = spans
@@ -326,9 +329,11 @@ class PromptFormat:
         for message in said if self._chat is not None else ():
             first, end = tokens.ending_by(message.start), tokens.starting_before(message.end)
             written[first:end] = [False] * max(0, end - first)
-        ids, start = tokens.ids, (True,) * len(self._start)
+        ids = tokens.ids
+        start = _missing(self._start, ids)
+        flags = (True,) * len(start)
         return EncodedPrompt(
-            self._start + ids[:head], ids[head:tail], ids[tail:], (*start, *written[:head]), tuple(written[tail:])
+            start + ids[:head], ids[head:tail], ids[tail:], (*flags, *written[:head]), tuple(written[tail:])
         )
 
     def _marks_in(self, text: str) -> str:
@@ -349,3 +354,8 @@ def _uses_chat(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> 
     if template.system is not None and not uses_chat:
         raise InputError("a system message needs a chat template; put the text into `user` instead")
     return uses_chat
+
+
+def _missing(front: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:
+    """What a tokenizer puts before a text; nothing before one that begins with it, as rendered prompts do."""
+    return () if ids[: len(front)] == front else front

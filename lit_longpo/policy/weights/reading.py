@@ -166,14 +166,17 @@ def _check_kind(config: PretrainedConfig, source: str) -> None:
     """
     native = type(config).__module__.startswith("transformers.")
     text = config.get_text_config(decoder=True)
-    if (
-        native
-        and "sliding_attention" in (getattr(text, "layer_types", None) or ())
-        and not getattr(text, "sliding_window", 0)
-    ):
+    window, layers = getattr(text, "sliding_window", None), getattr(text, "layer_types", None) or ()
+    if native and "sliding_attention" in layers and not window:
         raise InputError(
             f"expected a `sliding_window` for the `sliding_attention` among the `layer_types` of config.json at "
             f"{source}, got none (Qwen2 has none with `use_sliding_window: false`); correct that file"
+        )
+    slides = "sliding_attention" in layers if layers else hasattr(type(text), "sliding_window")
+    if native and slides and window is not None and window < 1:
+        raise InputError(
+            f"expected a `sliding_window` of at least 1 in config.json at {source}, got {window}, with which tokens "
+            "see nothing, or all, as each attention kernel has it; write null there if the model has no window"
         )
     if native and model_class(config) is None and _own_code(config) is None:
         raise InputError(

@@ -209,6 +209,19 @@ def test_without_a_template_a_rendered_prompt_is_known_where_its_marks_are_read_
     assert control.encode(text) == tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
+def test_a_rendered_prompt_begins_once():
+    """Its own beginning-of-text token is the one that the tokenizer would add (trl#1114, open-r1#462)."""
+    tokenizer = bpe_tokenizer("bytes", special=["[INST]", "[/INST]"], adds_bos=True)
+    form = PromptFormat(tokenizer, PromptTemplate(chat=False, markup="control"))
+    text = "<s>[INST]Where?[/INST]"
+    once = tuple(tokenizer(text, add_special_tokens=False).input_ids)
+    assert once.count(tokenizer.bos_token_id) == 1
+    assert form.encode_prompt(text, None).ids == form.encode_text(text) == form.encode_message(text) == once
+    assert form.encode_jointly(text, [("", "Rome")])[: len(once)] == once
+    bare = text.removeprefix("<s>")
+    assert form.encode_prompt(bare, None).ids == form.encode_text(bare) == form.encode_message(bare) == once
+
+
 @pytest.mark.parametrize(
     ("before", "opening"),
     [

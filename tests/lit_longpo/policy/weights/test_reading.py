@@ -228,6 +228,15 @@ def test_sliding_layers_without_a_window_are_refused(tmp_path):
     assert changed(tmp_path, model=model, use_sliding_window=True, **layers).load().config.sliding_window == 4
 
 
+@pytest.mark.parametrize("window", [0, -1])
+def test_a_window_that_shows_nothing_is_refused(tmp_path, window):
+    """Eager attention, sdpa and flash kernels read it in three ways (unsloth#8253); null is none for all."""
+    model = tiny_model("Mistral")
+    with pytest.raises(ValueError, match=f"expected a `sliding_window` of at least 1 .* got {window}, .* write null"):
+        changed(tmp_path, model=model, sliding_window=window).load()
+    assert changed(tmp_path, model=model, sliding_window=None).load().config.sliding_window is None
+
+
 def test_a_factor_without_a_type_of_scaling_is_refused(tmp_path):
     """transformers takes the type for the default one, which has no factor."""
     policy = changed(tmp_path, rope_scaling={"factor": 4.0}, rope_parameters=None)
