@@ -18,9 +18,10 @@ STOPWORDS = CONNECTORS | set(_FUNCTION_WORDS.split())
 # Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer: words are not set apart, or endings are written on to them.
 _JOINED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 JOINED = re.compile(_JOINED)
-_VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign before them is drawn; marks by category
+# How a sign before them is drawn (marks by category), and what is not drawn at all.
+_VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u00ad\u200b-\u200f\u2060\ufeff]")
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")  # 1,000
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?:['\u2019]\d{3})+|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)")
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
 # A minus stands before a number and behind no letter, digit or other dash; hyphens and other dashes stand elsewhere.
 _BEHIND_NO_WORD = rf"(?<![^\W{_JOINED[1:-1]}])(?<![)\]])"
@@ -35,12 +36,13 @@ def normalise(text: str) -> str:
 
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
     A number is one word, with its minus: 1,000 is 1000, 5.00 is 5, .5 is 0.5, and neither 2 nor 5 is in 2.5 or -5.
-    Python 3.10 is not 3.1, and 1.000 may be a thousand.
+    Python 3.10 is not 3.1, and 1.000 may be a thousand; 1'000, or 1 000 with a space that breaks no line, is 1000.
+    Signs are left out: 5 %, $5 and 5 are one.
     """
-    folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    grouped = _GROUPED.sub(lambda found: "".join(re.findall(r"\d", found[0])), text)
+    folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", grouped)).casefold()
     signed = "-".join(part.replace("-", " ") for part in _MINUS.split(folded))
-    whole = _GROUPED.sub(lambda found: found[0].replace(",", ""), _NO_ZERO.sub("0.", signed))
-    parts = _DECIMAL.split(whole)
+    parts = _DECIMAL.split(_NO_ZERO.sub("0.", signed))
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
     parts[1::2] = (_NO_CENTS.sub("", number) for number in parts[1::2])
     return " ".join("".join(parts).split())

@@ -148,8 +148,8 @@ class QA(Benchmark):
         )
         letters = sum(any(map(is_letter, item.answers)) for item in self.asked)
         inside = (
-            f"{letters} of {len(self.asked)} questions have answers of one letter or digit: sub_em takes a letter for "
-            "a choice, and finds a digit inside numbers; see em and f1"
+            f"{letters} of {len(self.asked)} questions have answers of one letter or digit: sub_em takes a letter "
+            "for a choice, and finds a digit inside numbers; see em and f1"
         )
         return (
             f"mean score, intervals and lengths: {self.metric}",

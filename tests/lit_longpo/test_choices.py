@@ -20,6 +20,15 @@ from lit_longpo.choices import as_choice, choices
         ("Verdict: A. Option B is close.", "A"),
         ("[[B]]", "B"),
         ("A, B", "AB"),
+        ("I prefer A over B", "AB"),
+        ("C++", ""),
+        ("\u7b54\u6848\u662fB", "B"),  # opencompass#2600
+        ("A\u4e0d\u5bf9\uff0c\u53ea\u6709\u9009\u9879B\u662f\u5bf9\u7684", "B"),
+        ("\u6545\u9009C", "C"),
+        ("\u9009A\u3002", "A"),
+        ("\uc815\ub2f5\uc740 B\uc785\ub2c8\ub2e4", "B"),
+        ("Answer: Let's think step by step. The sky is blue. B", "B"),  # opencompass#1933
+        ("I considered (A), but it is incorrect. Final answer: D.", "D"),  # OPD-V#2
         ("The answer is A or B", "AB"),
         ("Both A and B are correct", "AB"),
         ("not only A but also B", "AB"),
@@ -49,6 +58,8 @@ def test_a_choice_is_said_to_be_the_answer_or_named(said, given):
         ("A and not B", "A"),
         ("The answer is not A, B is right", "B"),
         ("not A or B", ""),
+        ("Conclusion: (B). Eliminated: (A), (C), (D).", "B"),  # lm-evaluation-harness#3879
+        ("\u4e0d\u662fA\uff0c\u662fB", "B"),
         ("Response A is not better than response B", "AB"),
     ],
 )

@@ -1,6 +1,7 @@
 """Optional verifiers that label whether a pair's chosen answer is really better; the report counts how often not."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -11,7 +12,7 @@ from data_modules.builders.generators.requests import Decoding, Request, Request
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
-from lit_longpo.choices import choices
+from lit_longpo.choices import decided, without_denied
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
@@ -19,6 +20,7 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 Verdict = bool | None
 
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
+_LETTER = re.compile(r"(?<![A-Za-z])[AB](?![A-Za-z'])")
 
 
 class Verifier(ABC):
@@ -121,13 +123,18 @@ class ModelJudge(Verifier):
 
 
 def parse_letter(text: str) -> str | None:
-    """The single A or B that a reply gives ("Answer: A. Option B is wrong"); `None` if it gives neither, or both.
+    """The single A or B in a reply; of several the one named as the answer ("Answer: A. Option B is wrong").
+
+    `None` if there is none, or both: "A says more than B". A letter that is denied ("not A") is none.
 
     Args:
         text: of a judge; what it thinks before its reply does not count.
     """
-    letters = choices(without_thoughts(text)) & {"A", "B"}
-    return letters.pop() if len(letters) == 1 else None
+    reply = without_denied(without_thoughts(text))
+    for letters in (set(_LETTER.findall(reply)), decided(reply) & {"A", "B"}):
+        if len(letters) == 1:
+            return str(letters.pop())
+    return None
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

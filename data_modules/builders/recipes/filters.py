@@ -11,23 +11,39 @@ from lit_longpo.policy.prompts.thoughts import unknown_marks
 from lit_longpo.ranges import MOST, check_numbers
 
 # How language models say that they will not or cannot answer, in normalised text: anywhere in it, or all of it.
-_NOT = r"(?:cannot|can not|can t|could not|couldn t)"
+_NOT = r"(?:cannot|can not|can t|could not|couldn t|won t|will not)"
+_ABLE = r"(?:unable|not (?:able|designed|equipped|programmed|trained))"
 _TEXT = r"(?:text|context|passage|document|article|excerpt|story|paragraph|information|material)s?"
 _TOLD = r"(?:mentioned|provided|given|specified|stated|included|discussed|available|described)"
-_HOW = r"(?:\w+ly )?"  # explicitly, directly
+_HOW = r"(?:\w+ly |(?:seem|appear)s? to )?"  # explicitly, directly
+_FACTS = r"(?:\w+ )?(?:information|context|details?|data)"
 _REFUSALS = (
-    rf"(?:sorry|apologi[sz]e) (?:but|i {_NOT})",
-    r"i (?:am|m) (?:unable|not able) to",
-    rf"i {_NOT} {_HOW}(?:answer|help|assist|provide|determine|comply|fulfill?|find (?:it|that|this|any|an answer))",
-    r"i (?:do not|don t) have (?:access|(?:enough |sufficient |the |any )?information)",
+    rf"(?:sorry|apologi[sz]e) (?:but|(?:i|we) {_NOT})",
+    rf"(?:i|we) (?:am |m |are |re )?{_ABLE} to",
+    rf"(?:i|we) (?:{_NOT}|(?:must )?(?:decline|refuse) to) {_HOW}"
+    r"(?:answer|help|assist|provide|determine|comply|fulfill?|find (?:it|that|this|any|(?:an|the) answer))",
+    rf"(?:i|we) (?:do not|don t) have (?:access|{_FACTS})",
     r"as an? (?:ai(?! \w+(?:er|ist|or)\b)|(?:large )?language model)",
     rf"{_TEXT} (?:(?:provided|given|above) )?(?:does not|doesn t|do not|don t|did not|didn t) "
     rf"{_HOW}(?:provide|mention|contain|specify|state|say|include|indicate|describe|discuss)",
-    rf"(?:is|are|was|were) not {_HOW}{_TOLD} in (?:the|this) (?:\w+ )?{_TEXT}",
-    r"no (?:specific )?information is (?:provided|given)|there is no (?:specific )?(?:information|mention)",
-    rf"(?:cannot|can not|can t) be {_HOW}(?:determined|answered) (?:from|based on|with|by) (?:the|this)",
+    rf"{_TEXT} (?:(?:provided|given|above) )?(?:provides?|contains?|gives?|includes?|has|have) no "
+    r"(?:\w+ )?(?:information|mention|answers?|details?)",
+    rf"(?:(?:is|are|was|were) not|(?:isn|aren|wasn|weren) t) {_HOW}{_TOLD} in (?:the|this) (?:\w+ )?{_TEXT}",
+    rf"no (?:specific )?information (?:(?:about|on) (?:\w+ ){{1,4}})?is {_TOLD}",
+    r"there is no (?:specific )?(?:information|mention|answer)",
+    rf"{_NOT} be {_HOW}(?:(?:determined|answered) (?:from|based on|with|by|in)|found in) (?:the|this) (?:\w+ )?{_TEXT}",
+    rf"(?:this|the|your) (?:question|request) {_NOT} be (?:answered|fulfilled|completed|processed)",
     r"(?:not possible|impossible) to (?:determine|answer)",
+    rf"(?:based on|from|according to) (?:the|this) (?:\w+ )?{_TEXT} it is (?:not possible|impossible) to",
     rf"please provide (?:me )?(?:with )?(?:the|more|a) (?:\w+ )?{_TEXT}",
+)
+_WHOLE_REFUSALS = (
+    r"(?:sorry )?i (?:do not|don t) know",
+    r"i (?:am|m) not (?:sure|certain)",
+    rf"(?:it is |it s |that is |this is )?not {_TOLD}",
+    rf"(?:there is )?(?:not enough|insufficient) {_FACTS}(?: to .*)?",
+    r"(?:unable to|cannot|can not|can t) (?:answer|determine)(?: .*)?",
+    r"no answer|unanswerable|n a",
 )
 _CHINESE_REFUSALS = (
     r"\u6211(?:\u65e0\u6cd5|\u4e0d\u80fd)(?:\u56de\u7b54|\u786e\u5b9a|\u63d0\u4f9b|\u5e2e\u52a9)",
@@ -36,8 +52,9 @@ _CHINESE_REFUSALS = (
 )
 _IS_REFUSED = re.compile(
     rf"(?<!\w)(?:{'|'.join(_REFUSALS)})(?!\w)|{'|'.join(_CHINESE_REFUSALS)}"
-    rf"|^(?:i (?:do not|don t) know|not {_TOLD}|no answer|unanswerable|n a)$"
+    rf"|^(?:{'|'.join(_WHOLE_REFUSALS)})$"
 )
+_LONGEST_WORD = 40
 _THOUGHTS_ALONE = "thoughts without an answer"
 _UNKNOWN_MARKS = "answers that begin with text in marks that are not known, such as <scratchpad> (kept whole)"
 
@@ -76,7 +93,8 @@ class Refusal(AnswerFilter):
 class Repetition(AnswerFilter):
     """Refuses answers that repeat themselves.
 
-    The share of repeated word n-grams counts; unlike that of repeated words it does not grow with length.
+    The share of repeated word n-grams counts; unlike that of repeated words it does not grow with length. A word of
+    more than 40 characters, which no language has, counts as its characters.
 
     Args:
         n: words of an n-gram.
@@ -91,7 +109,8 @@ class Repetition(AnswerFilter):
 
     def reason(self, answer: str, context: str) -> str | None:
         """Looked for in words; where scripts join them (`words_of`), in characters."""
-        grams = ngrams(words_of(normalise(answer)), self.n)
+        words = words_of(normalise(answer))
+        grams = ngrams([part for word in words for part in (word if len(word) > _LONGEST_WORD else [word])], self.n)
         return "repetition" if len(grams) > self.n and 1 - len(set(grams)) / len(grams) > self.max_share else None
 
 

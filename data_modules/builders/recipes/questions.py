@@ -12,9 +12,14 @@ from lit_longpo.ranges import MOST, check_numbers
 
 # What stands behind a number, full-width too. 3.14 and 12:30 are no items; of 1.2019 (no space in Chinese) 2019 is one.
 _AFTER = r"(?:[.:](?!\d{1,2}(?!\d))|[)\u3001\uff0e\uff09\uff1a])"
-_NUMBER = rf"(?:[(\uff08]?\d{{1,2}}|[Qq](?:uestion)?\s*\d{{0,2}})\s*{_AFTER}"
-_ITEM = re.compile(rf"^\s*(?:{_NUMBER}|[-*\u2022\u30fb])\s*(\S.*)$")
-_NUMBERED = re.compile(rf"[*_\s]*{_NUMBER}(?!\d)")
+# What Markdown writes around a number is none of it: "1\\.", "#1", "> 1." and keycaps.
+_NUMBER = (
+    rf"(?:[(\uff08]?(?:#?\d{{1,2}}|[Qq](?:uestion)?\s*\d{{0,2}})\s*\\?{_AFTER}"
+    r"|#?\d{1,2}\s*[-\u2013\u2014](?=\s)|#\d{1,2}(?=\s)|\d\ufe0f?\u20e3|[\u2460-\u2473])"
+)
+_LETTER = r"\(?(?:[a-h]|[ivx]{1,4})[).]"
+_ITEM = re.compile(rf"^[\s>]*(?:{_NUMBER}|{_LETTER}|[-*\u2022\u30fb])\s*(?:\[[ xX]?\]\s*)?(\S.*)$")
+_NUMBERED = re.compile(rf"[*_\s>]*{_NUMBER}(?!\d)")
 _ASKS = re.compile(r"[?\uff1f][*_\"'\u201d\s]*$")
 # Behind its last question mark: an answer, or words that the question can do without; in small letters it goes on.
 _BEHIND = re.compile(

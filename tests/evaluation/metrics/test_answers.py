@@ -78,6 +78,7 @@ def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
     [
         ("Rubik\u2019s \u201ccube\u201d", 'Rubik\'s "cube"'),  # tool-eval-bench#133
         ("1914\u20131918", "1914-1918"),
+        ("Os\u200blo", "Oslo"),  # raid#177
         ("\u22125 \u2033", '-5 "'),
         ("\uff12\uff10\uff12\uff10", "2020"),
         ("\u6e05\u671d\uff12\uff10\u5e74", "\u6e05\u671d20\u5e74"),

@@ -49,6 +49,20 @@ def test_filters_name_their_reason(answer, reason):
         "It is not possible to determine who sang.",
         "Please provide more information.",
         "Not mentioned.",
+        "It is not mentioned.",
+        "The author's name isn't mentioned in the text.",
+        "The passage provides no information about her age.",
+        "The context does not seem to contain the answer.",
+        "No information about this is given.",
+        "The answer cannot be found in the text.",
+        "We cannot answer this.",
+        "I must decline to answer.",
+        "I'm not designed to answer that.",  # promptfoo#10220
+        "This request cannot be fulfilled.",
+        "I don't have enough context to answer.",
+        "Not enough information to answer the question.",
+        "Unable to answer.",
+        "I'm not sure.",
         "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u56de\u7b54\u8fd9\u4e2a\u95ee\u9898\u3002",
         "\u6587\u4e2d\u6ca1\u6709\u63d0\u5230\u3002",
     ],
@@ -69,6 +83,11 @@ def test_answers_that_say_there_is_none(answer):
         "The river does not contain fish.",
         "\u4ed6\u8bf4\u4ed6\u4e0d\u77e5\u9053\u3002",
         "Not Ada.",
+        '"I cannot do that," the guard said.',  # promptfoo#9793
+        "Without the logs, I cannot tell you exactly why it failed, but here are likely causes.",
+        "The species cannot be found in the wild.",
+        "He was unable to answer the king.",
+        "Absolutely not.",
     ],
 )
 def test_answers_with_words_of_refusals(answer):
@@ -92,6 +111,13 @@ def test_answers_with_words_of_refusals(answer):
 def test_filters_read_what_is_said_behind_thoughts(opened, reply, reason):
     """LongPO and LOGO chose thoughts that were cut off; doubts in thoughts were refusals, quotations in them copies."""
     assert first_reason(default_filters(), reply, CONTEXT, bench(opened=opened)) == reason
+
+
+@pytest.mark.parametrize("answer", ["ab" * 300, "court " * 3000, f"It is Oslo. {'call ' * 100}So."])
+def test_a_loop_is_a_repetition_without_spaces_too(answer):
+    """vllm-mlx#65, claude-code#82803, hermes-agent#54894: one word of 600 letters was no n-gram."""
+    assert Repetition().reason(answer, "") == "repetition"
+    assert Repetition().reason("Donaudampfschifffahrtsgesellschaft, 9f86d081884c7d659a2feaa0c55ad015", "") is None
 
 
 def test_answers_in_unknown_marks_are_counted():

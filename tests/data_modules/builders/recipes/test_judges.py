@@ -82,11 +82,26 @@ def test_a_gold_answer_of_one_letter_is_a_choice(answer, gold):
         ("5\u4e07", "2020\u5e745\u4e07", True),
         ("5\u6708", "5\u67083\u65e5", True),
         ("\u7b2c1", "\u7b2c12", False),
+        ("1000", "1'000", True),  # konfuzio-sdk#338
+        ("1000", "1\u2019000", True),
+        ("1000", "1\u202f000", True),
+        ("1", "1'000", False),
+        ("C", "C++", False),
     ],
 )
 def test_a_number_is_one_word(gold, answer, is_right):
     """Right answers were rejected, and wrong ones chosen, where the gold answer is a number."""
     assert ContainsGold().score(answer, [gold]) == is_right
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u00ad", "\u2060"])
+def test_what_is_not_drawn_hides_no_answer(hidden):
+    """raid#177: a zero-width space in a word made it two."""
+    assert (
+        ContainsGold().score(f"In Os{hidden}lo.", ["Oslo"])
+        == ContainsGold().score("In Oslo.", [f"Os{hidden}lo"])
+        == 1.0
+    )
 
 
 def test_only_the_conclusion_counts_if_asked_for():

@@ -32,6 +32,14 @@ from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_q
             ["Singing", "Who sings?", "Dancing", "Name who dances."],
         ),
         ("(1) Who?\n\uff082\uff09\u8c01\uff1f", ["Who?", "\u8c01\uff1f"]),
+        ("1\\. Who?\n2- Why?\n#3 When?\n#4: Where?", ["Who?", "Why?", "When?", "Where?"]),
+        ("a) Who?\nb. Why?", ["Who?", "Why?"]),
+        ("i. Who?\nii. Why?", ["Who?", "Why?"]),
+        ("1. Which town?\na) Oslo\nb) Rome\n2. Why?", ["Which town?", "Why?"]),  # choices are none
+        ("> 1. Who?\n- [ ] Why?", ["Who?", "Why?"]),
+        ("1\ufe0f\u20e3 Who?\n\u2461 Why?", ["Who?", "Why?"]),
+        ("1-2 players are needed for what?", ["1-2 players are needed for what?"]),
+        ("  1. Who?\n    2. Why?", ["Who?", "Why?"]),  # distilabel#940
     ],
 )
 def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
