@@ -26,6 +26,8 @@ from lit_longpo.servers import (
     ENDED,
     Connection,
     Failure,
+    at_limit,
+    beyond_limit,
     keeps_thoughts_apart,
     num_read,
     num_written,
@@ -218,7 +220,8 @@ class ServedModel(Answerer):
             self._warn_once(_LOST)
         elif is_empty and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
-        return None if text is None else GivenAnswer(whole_characters(text), at_limit=choice.finish_reason == CUT_OFF)
+        is_cut = at_limit(reply, prompt.max_new_tokens)
+        return None if text is None else GivenAnswer(whole_characters(text), at_limit=is_cut)
 
     def _warn_once(self, what: str) -> None:
         """Warn once of each kind of empty answer; the report counts them as empty responses."""
@@ -233,6 +236,11 @@ class ServedModel(Answerer):
             raise UnreachableError(
                 f"expected {self.connection.server.shown} to read a whole prompt of {len(prompt.ids):,} tokens, got "
                 f"{read:,} tokens read; raise the server's window, or lower --max_length"
+            )
+        if (beyond := beyond_limit(reply, prompt.max_new_tokens)) is not None:
+            raise UnreachableError(
+                f"expected {self.connection.server.shown} to write {prompt.max_new_tokens:,} tokens at most, got an "
+                f"answer of {beyond:,}: it does not read `max_tokens`; ask another server"
             )
         is_cut = reply.choices[0].finish_reason == CUT_OFF
         if is_cut and written is not None and written < prompt.max_new_tokens:

@@ -5,6 +5,8 @@ from lit_longpo.servers.passwords import without_passwords
 from lit_longpo.servers.replies import (
     CUT_OFF,
     ENDED,
+    at_limit,
+    beyond_limit,
     broke_off,
     has_choice,
     keeps_thoughts_apart,
@@ -21,6 +23,8 @@ __all__ = [
     "Failure",
     "Send",
     "Server",
+    "at_limit",
+    "beyond_limit",
     "broke_off",
     "has_choice",
     "keeps_thoughts_apart",

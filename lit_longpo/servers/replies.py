@@ -1,10 +1,17 @@
 """Reads the replies of OpenAI-compatible servers: text, thoughts, token counts, and why an answer ended."""
 
+import re
 from typing import Any
 
 # `finish_reason`: the model has ended its answer, or its tokens were over. All other reasons (a filter, an error, an
 # abort) leave a part of an answer that looks like a whole one.
 ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
+_UNCOUNTED = 2  # tokens that end a turn, which some servers count beyond the limit
+# What ends a turn. A server that leaves it in its text has not stopped there; gpt-oss goes on behind its thoughts.
+_TURN_ENDS = re.compile(
+    r"<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|END_OF_TURN_TOKEN|return)\|>|<\|end\|>(?!<\|start\|>)"
+    "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|</s>$"
+)
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 
 
@@ -40,15 +47,15 @@ def keeps_thoughts_apart(choice: Any) -> bool:
 
 
 def reply_text(choice: Any) -> Any:
-    """The text of a chat reply, without thoughts that the server keeps apart; empty if there is none.
+    """The text of a chat reply up to the end of its turn, without thoughts that the server keeps apart; "" if none.
 
     Args:
         choice: a choice of the reply. Its content may be a list of parts (Mistral's, ai-dial-adapter-openai#395).
     """
     content = choice.message.content
     if isinstance(content, list):
-        return "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
-    return "" if content is None else content
+        content = "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
+    return _TURN_ENDS.split(content, maxsplit=1)[0] if isinstance(content, str) else "" if content is None else content
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
@@ -63,6 +70,25 @@ def num_read(reply: Any) -> int | None:
 def num_written(reply: Any) -> int | None:
     """Tokens of the answer as the server counts them; `None` if it does not count."""
     return _count(reply, "completion_tokens")
+
+
+def at_limit(reply: Any, most: int) -> bool:
+    """Whether the tokens of the answer were over; some servers say "stop" all the same (litellm#25825).
+
+    Args:
+        reply: of a server.
+        most: tokens that it was asked for.
+    """
+    return reply.choices[0].finish_reason == CUT_OFF or (num_written(reply) or 0) >= most
+
+
+def beyond_limit(reply: Any, most: int) -> int | None:
+    """Tokens of an answer that a server did not end where it was asked to (litellm#1629); `None` if it did.
+
+    Thoughts that it keeps apart need not be under the limit.
+    """
+    written = num_written(reply) or 0
+    return written if written > most + _UNCOUNTED and not keeps_thoughts_apart(reply.choices[0]) else None
 
 
 def _count(reply: Any, name: str) -> int | None:

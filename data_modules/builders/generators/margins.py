@@ -1,5 +1,6 @@
 """How much likelier a model finds the chosen answer than the rejected one, given the short context."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.engine import generation_mode
 from lit_longpo.engine.decoder import accepted_by
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 
@@ -20,7 +22,13 @@ def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: 
     with generation_mode(model):
         logits = model(input_ids=ids, **accepted_by(model, logits_to_keep=len(response) + 1)).logits
     logits = logits[0, -len(response) - 1 : -1]
-    return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
+    mean = -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
+    if not math.isfinite(mean):
+        raise InputError(
+            f"expected a model whose log-probabilities are numbers, got {mean} for an answer of {len(response)} "
+            "tokens; load it with `policy.dtype: float32`"
+        )
+    return mean
 
 
 def margins_of(model: Any, prompt_format: PromptFormat, turn: Turn) -> list[float]:

@@ -12,11 +12,12 @@ from data_modules.builders.generators.whole_prompts import WholePrompts
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import in_think_marks, is_thinking
 from lit_longpo.servers import (
-    CUT_OFF,
     ENDED,
     Connection,
     Failure,
     Server,
+    at_limit,
+    beyond_limit,
     broke_off,
     has_choice,
     keeps_thoughts_apart,
@@ -140,7 +141,7 @@ class ServerGenerator(TextGenerator):
         text = "\n".join(filter(None, (request.system, request.text)))
         missing = self._whole_prompts.missing(text, reply, partial(self._read, client, request, form))
         if not missing:
-            return self._behind_thoughts(client, request, form, reply)
+            return self._behind_thoughts(client, request, form, _ended(reply, request.decoding.max_new_tokens))
         return Failure(
             f"the server has read {missing} of the prompt; raise its window (ollama: OLLAMA_CONTEXT_LENGTH)",
             is_final=True,
@@ -154,7 +155,7 @@ class ServerGenerator(TextGenerator):
 
     def _behind_thoughts(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
         """The reply; if a stop text ended it in its thoughts, another one that no text has ended."""
-        if not request.decoding.stop or not has_choice(reply):
+        if not request.decoding.stop or isinstance(reply, Failure) or not has_choice(reply):
             return reply
         if not _ends_in_thoughts(reply.choices[0], opened=self._opens_thoughts):
             return reply
@@ -191,6 +192,17 @@ class ServerGenerator(TextGenerator):
         }
 
 
+def _ended(reply: Any, most: int) -> Any:
+    """The reply; a failure if its answer went on beyond the tokens that it was asked for."""
+    if not has_choice(reply) or (written := beyond_limit(reply, most)) is None:
+        return reply
+    return Failure(
+        f"the server has written {written:,} tokens, asked for {most:,} at most: it does not read `max_tokens`; raise "
+        "`max_new_tokens` above what it writes, or ask another server",
+        is_final=True,
+    )
+
+
 def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     """Whether an answer that is said to be at its end has not begun."""
     text = reply_text(choice)
@@ -206,7 +218,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     text = in_think_marks(whole_characters(reply_text(choice)))  # the marks that `fit` knows
-    cut_off = choice.finish_reason == CUT_OFF
+    cut_off = at_limit(reply, request.decoding.max_new_tokens)
     # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
     opened = opened and cut_off and not keeps_thoughts_apart(choice)
     answer, finished = ended(text, request.decoding.stop, cut_off=cut_off, opened=opened)

@@ -53,6 +53,11 @@ class Workbench:
         """What a generated text says behind its last thoughts; empty if it was cut off within them."""
         return without_thoughts(text, opened=self.opened)
 
+    def says_same(self, one: str, other: str) -> bool:
+        """Whether two generated texts say the same behind their thoughts, whatever their case and spacing."""
+        said, again = (self.said(text).casefold().split() for text in (one, other))
+        return said == again
+
     def rng(self, name: str) -> random.Random:
         """Random numbers of one step of this record."""
         return random.Random(f"{self.seed}/{self.item}/{name}")

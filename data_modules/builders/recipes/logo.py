@@ -138,11 +138,11 @@ class LOGORecipe(Recipe):
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
             usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench) is None]
-            different = [a for a in usable if a.text not in answers[:1]]
+            different = [a for a in usable if not any(bench.says_same(a.text, chosen) for chosen in answers[:1])]
             if not different:
                 role = "chosen" if number == 0 else "rejected"
                 raise DroppedError(f"no usable {role} answer" if not usable else "rejected is always equal to chosen")
-            new = [a for a in different if a.text not in answers]
+            new = [a for a in different if not any(bench.says_same(a.text, other) for other in answers)]
             bench.counts["rejected answers that another one is, too"] += not new
             best = (new or different)[0]
             if number == 0:

@@ -112,7 +112,7 @@ class LongPORecipe(Recipe):
         return turns
 
     def _keep(self, chosen: str, chunk: str, rejected: str, document: str, bench: Workbench) -> bool:
-        if chosen == rejected:
+        if bench.says_same(chosen, rejected):
             bench.counts["turns whose answers are the same"] += 1
             return False
         reasons = [

@@ -16,7 +16,7 @@ from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from evaluation.served.model import ServedModel
 from evaluation.served.settings import ServerSettings
-from lit_longpo.errors import message_for_user
+from lit_longpo.errors import UnreachableError, message_for_user
 from lit_longpo.policy import PolicyConfig
 
 COUNTS = {"hotpotqa": 2, "trec": 1, "samsum": 2}
@@ -161,7 +161,7 @@ def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, c
     [
         ({"reasoning": "The answer is Oslo."}, 6, 1),  # vllm#48645: without </think> all of it is taken for thoughts
         ({"reasoning": "The answer is Oslo.", "content": "\n\n"}, 6, 1),  # vllm#17357
-        ({}, 9, 1),  # vllm#45736, vllm#41902: gpt-oss's parser loses what it does not understand
+        ({}, 4, 1),  # vllm#45736, vllm#41902: gpt-oss's parser loses what it does not understand
         ({}, 1, 0),  # the end of the turn at once
     ],
 )
@@ -174,6 +174,13 @@ def test_answers_that_a_server_loses_are_said(message, written, said, longbench,
     assert {item.prediction.strip() for item in report.predictions} == {""}
     assert caplog.text.count("took all of them for thoughts, or lost them") == said
     assert "still thinking" not in caplog.text
+
+
+def test_a_server_that_does_not_read_the_limit_is_refused(longbench, server):
+    """litellm#1629: answers beyond a benchmark's limit were scored."""
+    server.fault = lambda number, body: {"usage": {"completion_tokens": 90}} if body["max_tokens"] == NUM_NEW else None
+    with pytest.raises(UnreachableError, match="an answer of 90: it does not read `max_tokens`"):
+        run(longbench, server, way="chat")
 
 
 @pytest.mark.parametrize("way", ["chat", "completions"])

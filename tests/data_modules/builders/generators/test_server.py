@@ -160,7 +160,8 @@ def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
 def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
     """What a filter or an abort left was taken for a whole answer (vllm#57082, curator#261)."""
     model = ascii_model(tmp_path / "model")
-    with serve(Served(model, fault=lambda number, body: {"choice": {"finish_reason": reason}})) as server:
+    fault = {"choice": {"finish_reason": reason}, "usage": {"completion_tokens": 1}}
+    with serve(Served(model, fault=lambda number, body: fault)) as server:
         generator = ServerGenerator("tiny", server.url, max_retries=0)
         generator.open(PolicyConfig())
         [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2))])
@@ -266,6 +267,50 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
     whole = message["content"] if isinstance(message["content"], str) else "Oslo"
     whole = whole.replace("[THINK]", "<think>").replace("[/THINK]", "</think>")
     assert (reply.text, len(server.asked)) == (whole, 1)
+
+
+def replies_of(tmp_path, content, reason="stop", **usage):
+    """What a generator makes of a server's one reply."""
+    model, choice = ascii_model(tmp_path / "model"), {"finish_reason": reason, "message": {"content": content}}
+    with serve(Served(model, fault=lambda *_: {"choice": choice, "usage": usage})) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig())
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=4))])
+        generator.close()
+    return reply
+
+
+@needs_client
+@pytest.mark.parametrize(("written", "finished"), [(3, True), (4, False), (5, False)])
+def test_an_answer_of_all_tokens_is_cut_off_whatever_the_server_says(written, finished, tmp_path):
+    """litellm#25825: it says "stop" for what ran into the limit."""
+    reply = replies_of(tmp_path, "Oslo is", completion_tokens=written)
+    assert (reply.text, reply.finished, reply.error) == ("Oslo is", finished, "")
+
+
+@needs_client
+def test_a_server_that_does_not_read_the_limit_gives_no_answers(tmp_path):
+    """litellm#1629."""
+    reply = replies_of(tmp_path, "Oslo is a long answer", completion_tokens=90)
+    assert (reply.text, "written 90 tokens, asked for 4" in reply.error) == ("", True)
+
+
+@needs_client
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("Oslo<|im_end|>", "Oslo"),
+        ("Oslo<end_of_turn>\n<start_of_turn>user\nAnd Rome?", "Oslo"),
+        ("The tag </s> strikes", "The tag </s> strikes"),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>Oslo<|return|>",
+            "<think>a</think>Oslo",
+        ),
+    ],
+)
+def test_what_ends_a_turn_is_no_part_of_the_answer(content, text, tmp_path):
+    """obsidian-copilot#2284: servers leave the marks in, and what was written behind them."""
+    assert replies_of(tmp_path, content).text == text
 
 
 @needs_client

@@ -230,6 +230,15 @@ def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):
     assert generator.margin(pair) > 0
 
 
+def test_a_margin_that_is_no_number_is_refused(generator, monkeypatch):
+    """gradients G.O.D#1344: NaN is below no limit, so it was taken for too easy, and by `LogProbGap` for worse."""
+    pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk",))
+    head = generator._model.get_output_embeddings()
+    monkeypatch.setattr(head, "forward", lambda hidden: type(head).forward(head, hidden) * float("nan"))
+    with pytest.raises(ValueError, match=r"log-probabilities are numbers, got nan .* `policy.dtype: float32`"):
+        generator.margin(pair)
+
+
 def test_the_margin_of_a_model_that_gives_all_logits_is_the_same(generator, monkeypatch):
     """xLSTM and models with code of their own know no `logits_to_keep`: the build ended in a traceback."""
     pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk", "Oslo Rome"))

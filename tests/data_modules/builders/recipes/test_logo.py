@@ -50,6 +50,8 @@ def test_logo_takes_another_attempt_when_rejected_equals_chosen():
     assert pair.rejected == ("other answer1", "other answer2")
     with pytest.raises(DroppedError, match="always equal"):
         drive(logo().steps(RECORD, bench()), lambda request: "same")
+    with pytest.raises(DroppedError, match="always equal"):  # camel-ai/owl#592
+        drive(logo().steps(RECORD, bench()), lambda request: f"<think>{request.id}</think>The  same")
     with pytest.raises(DroppedError, match="no usable chosen"):
         drive(logo().steps(RECORD, bench()), lambda request: "")
 

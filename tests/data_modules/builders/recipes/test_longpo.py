@@ -86,6 +86,17 @@ def test_longpo_refuses_documents_of_one_chunk():
         drive(longpo().steps(Document("d", "Only this."), bench()), by_role)
 
 
+def test_answers_that_differ_in_thoughts_case_or_spacing_alone_are_the_same():
+    """camel-ai/owl#592: what is to be preferred is in both."""
+
+    def answer(request):
+        return "It is he?</think>person  ONE" if request.id.split("/")[2] == "chosen" else "Who?</think>Person one\n"
+
+    with pytest.raises(DroppedError, match="fewer than 1 usable"):
+        drive(longpo(long_tokens=1000).steps(DOCUMENT, own := bench(opened=True)), answer)
+    assert own.counts["turns whose answers are the same"] == 3
+
+
 def test_cut_off_answers_are_counted():
     def answer(request):
         return Completion(request.id, by_role(request), finished=False)
