@@ -132,6 +132,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "ask": ask,
     "export": export,
 }
+_BY_MODEL = ("evaluate", "perplexity", "ask")  # here --model is short for --policy.source
 # What others call them.
 _FAMILIAR = {
     **dict.fromkeys(("train", "finetune", "sft", "dpo", "orpo", "run", "resume"), "fit"),
@@ -187,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = message_for_user(error)
         if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):
             raise
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {_as_typed(words[0], message)}")
 
 
 def _run(words: list[str]) -> None:
@@ -199,6 +200,13 @@ def _run(words: list[str]) -> None:
         sys.exit(2)
     else:
         command(words[1:])
+
+
+def _as_typed(command: str, message: str) -> str:
+    """The message with the option for models that the command has."""
+    if command not in _BY_MODEL:
+        return message
+    return message.replace("`policy.source`", "--model").replace("--policy.source", "--model")
 
 
 def _help(words: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
 """Plain texts as one sequence of tokens, and the windows that slide over it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
+
+log = logging.getLogger(__name__)
 
 Counted = Literal["all", "last"]
 _SUFFIXES = (".txt", ".md")  # of a folder the first that it has
@@ -74,8 +77,12 @@ def text_files(path: str) -> list[Path]:
         FileNotFoundError: there is none.
     """
     root = Path(path)
-    kinds = (sorted(root.rglob(f"*{suffix}")) for suffix in _SUFFIXES)
+    kinds = [sorted(root.rglob(f"*{suffix}")) for suffix in _SUFFIXES]
     files = [root] if root.is_file() else next(filter(None, kinds), [])
+    if all(kinds):
+        log.warning(
+            "%s: %d .txt files are read, %d .md files are not; to read one type --path FILE", root, *map(len, kinds)
+        )
     if not files:
         raise MissingFileError(
             f"expected a text file, or a folder of {' or '.join(_SUFFIXES)} files, at {str(root.absolute())!r}, found "

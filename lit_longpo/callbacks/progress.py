@@ -25,6 +25,14 @@ class TrainingProgressBar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         return {_SHORT.get(name, name): value for name, value in metrics.items() if name != "v_num"}
 
+    def _init_progress(self, trainer: Trainer) -> None:
+        """In notebooks as in files, without a live bar: there rich and IPython call each other without end.
+
+        https://github.com/Textualize/rich/issues/3390
+        """
+        self._console_kwargs.setdefault("force_jupyter", False)
+        super()._init_progress(trainer)
+
     def _get_train_description(self, current_epoch: int) -> str:
         last = self.trainer.max_epochs
         description = f"Epoch {current_epoch}" if last in (None, -1) else f"Epoch {current_epoch}/{last - 1}"

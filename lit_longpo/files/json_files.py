@@ -19,10 +19,10 @@ _SPACE = " \t\r\n"  # what JSON takes for nothing; Python strips more
 _SPACE_BYTES = _SPACE.encode()
 # How files begin that hold something else than a record a line, and what to do with them.
 _OTHER_FILES: tuple[tuple[bytes, str], ...] = (
-    (rb"\[", "this is a list, so give the file a name that ends in .json"),
-    (rb"\{\s*(\"[^\"]*\"\s*:\s*[\[{]?\s*)?$", "records go over several lines, so type: jq -c . {path} > lines.jsonl"),
-    (rb"\{.*\}\s*,\s*$", "take out the comma behind each line, or put [ and ] around all and name the file .json"),
-    (rb"\xff\xfe|\xfe\xff", "this is UTF-16, so type: iconv -f utf-16 -t utf-8 {path} > lines.jsonl"),
+    (rb"\[", "this is a list, so give the file a name that ends in {json}"),
+    (rb"\{\s*(\"[^\"]*\"\s*:\s*[\[{]?\s*)?$", "records go over several lines, so type: {read} | jq -c . > lines.jsonl"),
+    (rb"\{.*\}\s*,\s*$", "take out the comma behind each line, or put [ and ] around all and name the file {json}"),
+    (rb"\xff\xfe|\xfe\xff", "this is UTF-16, so type: {read} | iconv -f utf-16 -t utf-8 > lines.jsonl"),
     (rb"\x1f\x8b", "this is packed, so give the file a name that ends in .gz"),
     (rb"<", "this is a web page, so download the file itself"),
     (rb"version https://git-lfs", "this only says where the data lie, so type: git lfs pull"),
@@ -50,7 +50,9 @@ def _as_other_file(first_line: bytes, path: str | Path) -> str | None:
     """What to do with a file that is of another kind by its first line; nothing if it is none that we know."""
     begins = first_line.lstrip(_SPACE_BYTES)
     advices = [advice for start, advice in _OTHER_FILES if re.match(start, begins, re.DOTALL)]
-    return advices[0].format(path=shlex.quote(str(path))) if advices else None
+    packed = str(path).endswith(".gz")
+    read = f"{'gzip -dc' if packed else 'cat'} {shlex.quote(str(path))}"
+    return advices[0].format(read=read, json=".json.gz" if packed else ".json") if advices else None
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:

@@ -311,6 +311,15 @@ def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, tmp_path
     assert len(str(stopped.value).splitlines()) < 4
 
 
+@pytest.mark.parametrize("words", [["evaluate", "--config", "qa", "--benchmark.path", "no.jsonl"], ["ask"]])
+def test_a_model_behind_model_is_told_by_that_name(words, tmp_path):
+    (document := tmp_path / "text.txt").write_text("a")
+    asked = ["--document", str(document), "--question", "q"] if words == ["ask"] else []
+    with pytest.raises(SystemExit, match=r"no folder|found none") as stopped:
+        command.main([*words, *asked, "--model", "./nope"])
+    assert str(stopped.value).endswith("set --model")
+
+
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])
 def test_seeds_out_of_bounds_are_one_short_message(seed):
     with pytest.raises(SystemExit, match=f"expected `seed_everything` .* {seed} is not in bounds"):

@@ -30,10 +30,11 @@ def test_the_last_possible_start_is_left_out():
     assert Windows([10], stride=5, max_windows=2).starts(10, 41) == [0, 15]
 
 
-def test_texts_are_read_one_after_another(tmp_path):
+def test_texts_are_read_one_after_another(tmp_path, caplog):
     for name, text in {"b.txt": "cd", "a.txt": "\ufeffab", "c.md": "no"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_tokens(text_files(str(tmp_path)), lambda text: [ord(mark) for mark in text]) == [97, 98, 99, 100]
+    assert "2 .txt files are read, 1 .md files are not" in caplog.text
     (tmp_path / "notes").mkdir()
     (tmp_path / "c.md").rename(tmp_path / "notes" / "c.md")
     assert read_tokens(text_files(str(tmp_path / "notes")), lambda text: [ord(mark) for mark in text]) == [110, 111]

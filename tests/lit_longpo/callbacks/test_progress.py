@@ -1,6 +1,9 @@
+import sys
 from types import SimpleNamespace
 
 import pytest
+import rich
+from rich import console
 
 from lit_longpo.callbacks import TrainingProgressBar
 
@@ -17,3 +20,15 @@ def test_names_beside_the_bar_are_short():
     trainer = SimpleNamespace(loggers=[SimpleNamespace(version=3)], progress_bar_metrics=metrics)
     shown = TrainingProgressBar().get_metrics(trainer, None)
     assert shown == {"loss": 1.0, "margin": 0.2, "tokens/s": 3.0, "own": 4.0}
+
+
+def test_in_notebooks_the_streams_stay_as_they_are(monkeypatch):
+    """rich's stand-in for stderr and IPython's display flush each other without end (rich 3390)."""
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    bar, stream = TrainingProgressBar(), sys.stderr
+    bar._init_progress(None)
+    try:
+        assert sys.stderr is stream
+    finally:
+        bar.progress.stop()
+        rich.reconfigure()
