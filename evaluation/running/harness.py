@@ -21,7 +21,7 @@ from lit_longpo.errors import (
 )
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
-from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
+from lit_longpo.policy.prompts.thoughts import THOUGHT, in_think_marks, is_thinking, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
 
 _OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
@@ -101,7 +101,7 @@ def _counting_model(prompt_format: PromptFormat, *, in_chat: bool) -> Any:
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
             if skip_special_tokens and prompt_format.hides_marks:
                 return prompt_format.decode_reply(tokens, opened=in_chat)
-            return str(super().tok_decode(tokens, skip_special_tokens))
+            return in_think_marks(str(super().tok_decode(tokens, skip_special_tokens)))  # the harness knows no others
 
     return Counting
 

@@ -240,7 +240,7 @@ def _thoughts(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
     said = {
         "thoughts (<think>) are left out of answers before these are scored: {}": left_out,
         "still thinking when the tokens were over: {}; raise the answers' tokens, or switch thinking off": cut_off,
-        "scored with text in marks that are not known, such as <scratchpad>, at their beginning: {}": marked,
+        "scored with text in marks that are not known, such as <answer>, at their beginning: {}": marked,
     }
     counted = {
         text: ", ".join(f"{task} {num} of {whole}" for task, (num, whole) in counts.items())

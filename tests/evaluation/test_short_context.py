@@ -207,6 +207,17 @@ def test_thoughts_between_marks_that_vanish_are_left_out(tmp_path, until):
 
 
 @needs_harness
+def test_thoughts_in_other_known_marks_are_left_out(tmp_path):
+    """The harness knows one mark, `</think>`, and scored the whole text (openhuman#6184)."""
+    tokenizer = byte_tokenizer(chat_template=CHAT)
+    tokenizer.add_tokens(["<reasoning>", "</reasoning>"])
+    asked_in(tmp_path, tokenizer, "]<reasoning>a</reasoning>B")
+    COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    [item] = load_report(tmp_path / "out" / "short_context-step0.json").predictions
+    assert (item.prediction, item.score) == ("B", 1.0)
+
+
+@needs_harness
 @pytest.mark.parametrize("opens", [True, False])
 def test_thoughts_that_are_cut_off_are_no_answer(tmp_path, opens):
     """The harness scored them: a number in gsm8k's unfinished thoughts was the answer (flexible-extract)."""

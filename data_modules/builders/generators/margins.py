@@ -7,9 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from data_modules.records import PreferencePair, Turn
-from lit_longpo.engine import generation_mode
+from lit_longpo.engine import generation_mode, no_numbers
 from lit_longpo.engine.decoder import accepted_by
-from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 
@@ -23,11 +22,8 @@ def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: 
         logits = model(input_ids=ids, **accepted_by(model, logits_to_keep=len(response) + 1)).logits
     logits = logits[0, -len(response) - 1 : -1]
     mean = -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
-    if not math.isfinite(mean):
-        raise InputError(
-            f"expected a model whose log-probabilities are numbers, got {mean} for an answer of {len(response)} "
-            "tokens; load it with `policy.dtype: float32`"
-        )
+    if math.isnan(mean):
+        raise no_numbers(logits.dtype)
     return mean
 
 

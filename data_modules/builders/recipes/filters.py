@@ -56,7 +56,7 @@ _IS_REFUSED = re.compile(
 )
 _LONGEST_WORD = 40
 _THOUGHTS_ALONE = "thoughts without an answer"
-_UNKNOWN_MARKS = "answers that begin with text in marks that are not known, such as <scratchpad> (kept whole)"
+_UNKNOWN_MARKS = "answers that begin with text in marks that are not known, such as <answer> (kept whole)"
 
 
 class AnswerFilter(ABC):

@@ -21,15 +21,16 @@ _OTHERS = tuple(
         *((rf"(?i:\[{tag}\])", rf"(?i:\[/{tag}\])") for tag in _TAGS),
         ("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi's
         (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>(?:<\|START_(?:RESPONSE|TEXT)\|>)?"),  # Command A's
+        (r"(?=<\|START_(?:RESPONSE|TEXT)\|>)", r"<\|START_(?:RESPONSE|TEXT)\|>"),  # without thoughts
         (r"<\|channel>(?:thought\n)?", r"<channel\|>"),  # Gemma 4's
         (
             r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis<\|message\|>)?",
-            r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>",
+            r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
         ),
         (r"analysis(?=.*assistantfinal)", "assistantfinal"),
     )
 )
-_UNKNOWN = re.compile(r"\s*([<\[])([a-z]\w*)([>\]])(?=.*?\1/\2\3\s*\S)", re.DOTALL | re.IGNORECASE)
+_UNKNOWN = re.compile(r"\s*([<\[])([a-z]\w*)([>\]])(?=.*?\1/\2\3)", re.DOTALL | re.IGNORECASE)
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
@@ -80,7 +81,7 @@ def in_think_marks(text: str) -> str:
 
 
 def unknown_marks(text: str) -> str | None:
-    """The mark that a reply begins with, if its pair ends before more text and is not known; else `None`."""
+    """The mark that a reply begins with, if it is one of a pair that is not known; else `None`."""
     found = None if has_thoughts(text) else _UNKNOWN.match(text)
     return found and found[0].strip()
 

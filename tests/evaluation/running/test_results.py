@@ -145,7 +145,7 @@ def test_text_in_unknown_marks_is_scored_and_told(tmp_path):
     part = score_task(bench, *answered(bench, texts), 6)
     assert [item.prediction for item in part.predictions[:2]] == ["Greta", texts[1]]
     assert said(make_report(bench, {"hotpotqa": part}), "scored with text") == [
-        "scored with text in marks that are not known, such as <scratchpad>, at their beginning: hotpotqa 1 of 5"
+        "scored with text in marks that are not known, such as <answer>, at their beginning: hotpotqa 1 of 5"
     ]
 
 

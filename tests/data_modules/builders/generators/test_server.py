@@ -300,6 +300,7 @@ def test_a_server_that_does_not_read_the_limit_gives_no_answers(tmp_path):
     ("content", "text"),
     [
         ("Oslo<|im_end|>", "Oslo"),
+        ("<|START_RESPONSE|>Oslo<|END_RESPONSE|>", "Oslo"),
         ("Oslo<end_of_turn>\n<start_of_turn>user\nAnd Rome?", "Oslo"),
         ("The tag </s> strikes", "The tag </s> strikes"),
         (

@@ -235,7 +235,7 @@ def test_a_margin_that_is_no_number_is_refused(generator, monkeypatch):
     pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk",))
     head = generator._model.get_output_embeddings()
     monkeypatch.setattr(head, "forward", lambda hidden: type(head).forward(head, hidden) * float("nan"))
-    with pytest.raises(ValueError, match=r"log-probabilities are numbers, got nan .* `policy.dtype: float32`"):
+    with pytest.raises(ValueError, match="logits that are numbers, got NaN"):
         generator.margin(pair)
 
 

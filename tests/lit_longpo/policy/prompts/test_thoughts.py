@@ -26,6 +26,11 @@ _IN_OTHER_MARKS = [
     ),
     ("analysisRome?assistantfinalOslo", "<think>Rome?</think>Oslo"),
     ("<|channel|>final<|message|>Oslo", "Oslo"),
+    (
+        "<|channel|>analysis<|message|>Rome?<|end|><|channel|>final <|constrain|>json<|message|>Oslo",
+        "<think>Rome?</think>Oslo",
+    ),
+    ("<|START_RESPONSE|>Oslo", "Oslo"),  # mere-run#100
 ]
 
 
@@ -102,7 +107,7 @@ def test_a_reply_that_was_cut_off_in_other_marks_says_nothing(text):
     [
         ("<scratchpad>Rome?</scratchpad> Oslo", "<scratchpad>"),
         ("[PLAN]Rome?[/PLAN]Oslo", "[PLAN]"),
-        ("<answer>Oslo</answer>", None),
+        ("<answer>Oslo</answer>", "<answer>"),  # FlagEvalMM#105
         ("analysis of the city", None),
         ("The <thinking> tag</thinking> is one", None),
         ("<reasoning>Rome?</reasoning>Oslo", None),
