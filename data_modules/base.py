@@ -242,18 +242,13 @@ class PairDataModule(LightningDataModule, ABC):
         folder, report = self._store_folder(split, tokenising, root), SplitReport()
         name = split if self.source_name is None else f"{split} of {self.source_name}"
 
-        # A store on disk is written by one process, tokens in memory are made by all.
-        shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
-
         def examples() -> Iterator[EncodedPair]:
-            pairs, own = self.pairs(split), type(self).__name__
-            check_sequence(own, pairs)
-            report.selection = self._selections.get(split) or Selection(len(pairs))
-            taken: Iterator[PreferencePair] = with_progress(pairs, name, shown=shown)
-            if type(self).pairs.__module__.partition(".")[0] != "data_modules":  # a class of others
-                report.selection.filter(f"left out by {own}", pairs)
-                taken = checked_pairs(own, taken)
-            yield from tokenising.examples(taken, report)
+            pairs = self._counted_pairs(split, report)
+            # A store on disk is written by one process, tokens in memory are made by all.
+            shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
+            taken = with_progress(pairs, name, shown=shown)
+            checked = checked_pairs(type(self).__name__, taken) if self._is_of_others else taken
+            yield from tokenising.examples(checked, report)
             report.selection.unread = self.unread_columns
 
         if folder is None:
@@ -264,6 +259,20 @@ class PairDataModule(LightningDataModule, ABC):
         self.splits[split] = report
         tokenising.log_found(name, report, store.lengths)
         return store
+
+    def _counted_pairs(self, split: str, report: SplitReport) -> Sequence[PreferencePair]:
+        """The split's pairs; the report then says how many records were read, and what became of them."""
+        pairs = self.pairs(split)
+        check_sequence(type(self).__name__, pairs)
+        report.selection = self._selections.get(split) or Selection(len(pairs))
+        if self._is_of_others:
+            report.selection.filter(f"left out by {type(self).__name__}", pairs)
+        return pairs
+
+    @property
+    def _is_of_others(self) -> bool:
+        """Whether a class that is none of ours says what the pairs are."""
+        return type(self).pairs.__module__.partition(".")[0] != "data_modules"
 
     def _tokenising(self) -> Tokenising:
         return Tokenising(

@@ -1,16 +1,14 @@
 """LOGO's benchmark columns (Tang et al., arXiv 2410.18533, ICML 2025)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.infinitebench import InfiniteBench
 from evaluation.benchmarks.longbench import LongBench, language_tasks
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.metrics.lveval import METRICS
 from evaluation.papers.columns import Column, cells, with_mean
-from evaluation.papers.paper import DOWNLOAD, Paper, SizeName
+from evaluation.papers.paper import DOWNLOAD, INFINITEBENCH, Maker, Paper, SizeName
 
 _LEVELS = ("64k", "128k")
 _GROUPS = {
@@ -84,15 +82,14 @@ class LOGOPaper(Paper):
         self._places = longbench, infinitebench, lveval
         super().__init__(size, lengths)
 
-    def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:
+    def _makers(self) -> Mapping[str, Maker]:
         longbench, infinitebench, lveval = self._places
         book = partial(InfiniteBench, tasks=["longbook_qa_eng"])
         return {
-            "longbench": (longbench, partial(LongBench, tasks=_TASKS), f"or {DOWNLOAD}"),
-            "infinitebench": (infinitebench, book, "longbook_qa_eng.jsonl of hub xinrongzhang2022/InfiniteBench and "
-                              "src/prompt.py of OpenBMB/InfiniteBench"),
-            "lveval": (lveval, partial(LVEval, levels=_LEVELS), f"or {DOWNLOAD}"),
-        }  # fmt: skip
+            "longbench": Maker(longbench, partial(LongBench, tasks=_TASKS), f"or {DOWNLOAD}"),
+            "infinitebench": Maker(infinitebench, book, f"longbook_qa_eng.jsonl {INFINITEBENCH}"),
+            "lveval": Maker(lveval, partial(LVEval, levels=_LEVELS), f"or {DOWNLOAD}"),
+        }
 
 
 assert set(_TASKS) == {task for task, kind in language_tasks("en").items() if kind != "code"}

@@ -1,15 +1,14 @@
 """LongPO's benchmark columns (Chen et al., arXiv 2502.13922, ICLR 2025)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.infinitebench import InfiniteBench
 from evaluation.benchmarks.ruler.benchmark import RULER
 from evaluation.metrics.ruler import CATEGORIES
 from evaluation.papers.columns import Column, Reports, cells, with_mean
-from evaluation.papers.paper import Paper, SizeName
+from evaluation.papers.paper import INFINITEBENCH, RULER_SCRIPTS, Maker, Paper, SizeName
 from evaluation.reports.table import Section, means_section
 
 _BOOKS = {
@@ -73,15 +72,13 @@ class LongPOPaper(Paper):
         self._texts: dict[str, Any] = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa, "words": words}
         super().__init__(size, lengths)
 
-    def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:
+    def _makers(self) -> Mapping[str, Maker]:
         infinitebench, ruler = self._places
         books = partial(InfiniteBench, tasks=[cell.task for group in _BOOKS.values() for cell in group])
         return {
-            "infinitebench": (infinitebench, books, "longbook_{sum,qa,choice}_eng.jsonl of hub "
-                              "xinrongzhang2022/InfiniteBench and src/prompt.py of OpenBMB/InfiniteBench"),
-            "ruler": (ruler, partial(RULER, lengths=self.size.lengths, **self._texts),
-                      "scripts of https://github.com/NVIDIA/RULER at c3f5e3b"),
-        }  # fmt: skip
+            "infinitebench": Maker(infinitebench, books, f"longbook_{{sum,qa,choice}}_eng.jsonl {INFINITEBENCH}"),
+            "ruler": Maker(ruler, partial(RULER, lengths=self.size.lengths, **self._texts), RULER_SCRIPTS),
+        }
 
     def sections(self, reports: Reports) -> list[Section]:
         """The tables, and RULER by length."""

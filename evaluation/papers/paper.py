@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.ruler.averages import LENGTHS
@@ -14,6 +14,9 @@ from lit_longpo.errors import InputError
 
 SizeName = Literal["paper", "cpu"]
 DOWNLOAD = "download"
+# Where the files of benchmarks lie that are not downloaded here.
+INFINITEBENCH = "of hub xinrongzhang2022/InfiniteBench and src/prompt.py of OpenBMB/InfiniteBench"
+RULER_SCRIPTS = "scripts of https://github.com/NVIDIA/RULER at c3f5e3b"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,24 @@ class Size:
     lengths: tuple[int, ...]
     max_length: int | None
     limit: int | None
+
+
+class Maker(NamedTuple):
+    """How one of a paper's benchmarks is made.
+
+    Args:
+        place: folder of its official files, or "download"; `None` leaves the benchmark out.
+        make: the benchmark of that folder; of `None` where they are to be downloaded.
+        how: to come by the files, in words.
+    """
+
+    place: str | None
+    make: Callable[[Any], Benchmark]
+    how: str
+
+    def benchmark(self) -> Benchmark:
+        """The benchmark, which reads its files."""
+        return self.make(None if self.place == DOWNLOAD else self.place)
 
 
 SIZES: Mapping[SizeName, Size] = {"paper": Size(LENGTHS, None, None), "cpu": Size((2048,), 1536, 2)}
@@ -65,14 +86,14 @@ class Paper(ABC):
         self.benchmarks = self._benchmarks()
 
     @abstractmethod
-    def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:
-        """By name: where the official files are, what makes the benchmark of them, how to get them."""
+    def _makers(self) -> Mapping[str, Maker]:
+        """What makes its benchmarks, by name."""
 
     def _benchmarks(self) -> dict[str, Benchmark]:
         makers = self._makers()
-        named = {name: make(_folder(place)) for name, (place, make, _) in makers.items() if place is not None}
+        named = {name: maker.benchmark() for name, maker in makers.items() if maker.place is not None}
         if not named:
-            ways = "; ".join(f"--paper.{name} FOLDER ({how})" for name, (_, _, how) in makers.items())
+            ways = "; ".join(f"--paper.{name} FOLDER ({maker.how})" for name, maker in makers.items())
             raise InputError(f"expected files of at least one benchmark of {self.name}, got none; type {ways}")
         return named
 
@@ -80,9 +101,9 @@ class Paper(ABC):
     def left_out(self) -> tuple[str, ...]:
         """Benchmarks whose files nobody has named, and how to get them."""
         return tuple(
-            f"{name}: not asked; --paper.{name} FOLDER ({how})"
-            for name, (place, _, how) in self._makers().items()
-            if place is None
+            f"{name}: not asked; --paper.{name} FOLDER ({maker.how})"
+            for name, maker in self._makers().items()
+            if maker.place is None
         )
 
     def settings(self, benchmark: Benchmark, typed: RunSettings) -> RunSettings:
@@ -103,8 +124,3 @@ class Paper(ABC):
             reports: by the names of `benchmarks`.
         """
         return [columns_section(title, columns, reports, note) for title, (columns, note) in self.tables.items()]
-
-
-def _folder(place: str) -> str | None:
-    """Where a benchmark's own class looks; `None` there means to download."""
-    return None if place == DOWNLOAD else place

@@ -1,16 +1,15 @@
 """SoLoPO's benchmark columns (Sun et al., arXiv 2505.11166, ICLR 2026)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
 from evaluation.benchmarks.ruler.benchmark import RULER
 from evaluation.metrics.ruler import CATEGORIES
 from evaluation.papers.columns import Cell, Column, cells, with_mean
-from evaluation.papers.paper import DOWNLOAD, Paper, SizeName
+from evaluation.papers.paper import DOWNLOAD, RULER_SCRIPTS, Maker, Paper, SizeName
 
 _QA = ("narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique")
 _PARTS = {"<32K": "Short", "32-128K": "Medium", ">128K": "Long"}
@@ -73,12 +72,11 @@ class SoLoPOPaper(Paper):
         self._texts: dict[str, Any] = {"squad": squad, "hotpotqa": hotpotqa}
         super().__init__(size, lengths)
 
-    def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:
+    def _makers(self) -> Mapping[str, Maker]:
         longbench, longbench_v2, ruler = self._places
         questions = partial(RULER, tasks=CATEGORIES["QA"], lengths=self.size.lengths, **self._texts)
         return {
-            "longbench": (longbench, partial(LongBench, tasks=_QA), f"or {DOWNLOAD}"),
-            "longbench_v2": (longbench_v2, LongBenchV2, f"or {DOWNLOAD}"),
-            "ruler": (ruler, questions, "scripts of https://github.com/NVIDIA/RULER at c3f5e3b, with "
-                      "--paper.squad FILE and --paper.hotpotqa FILE"),
-        }  # fmt: skip
+            "longbench": Maker(longbench, partial(LongBench, tasks=_QA), f"or {DOWNLOAD}"),
+            "longbench_v2": Maker(longbench_v2, LongBenchV2, f"or {DOWNLOAD}"),
+            "ruler": Maker(ruler, questions, f"{RULER_SCRIPTS}, with --paper.squad FILE and --paper.hotpotqa FILE"),
+        }

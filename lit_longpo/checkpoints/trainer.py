@@ -219,12 +219,13 @@ class ResumableTrainer(Trainer):
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
         self._rows_before = rows_so_far(self)
-        fitting, goes_on = self.state.fn == TrainerFn.FITTING, bool(self._checkpoint_connector._ckpt_path)
+        fitting = self.state.fn == TrainerFn.FITTING
+        goes_on = fitting and bool(self._checkpoint_connector._ckpt_path)
         self._earlier_rows.put_back(anew=fitting and not goes_on, steps=self.global_step if fitting else None)
         if fitting and not keeps_nothing(self):
             self._room.check_early()
-        over = fitting and goes_on and is_over(self)
-        if fitting and goes_on:
+        over = goes_on and is_over(self)
+        if goes_on:
             warn_of_used_time(self)
         try:
             results = super()._run_stage()
