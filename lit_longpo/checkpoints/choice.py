@@ -14,7 +14,7 @@ from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, check_settings, newest_agreeing, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
 from lit_longpo.checkpoints.unpickling import refuse_code
-from lit_longpo.checkpoints.whole import Kind, Manifest, damage, fault, kind, whole_ones
+from lit_longpo.checkpoints.whole import Kind, Manifest, damage, fault, kind, splits_weights, whole_ones
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -186,6 +186,12 @@ def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: 
             f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
             "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
             "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"
+        )
+    if isinstance(strategy, DeepSpeedStrategy) and splits_weights(path) != strategy.zero_stage_3:
+        then, now = ("1 or 2", 3) if strategy.zero_stage_3 else (3, "1 or 2")
+        raise InputError(
+            f"{path} was saved under ZeRO stage {then}, and stage {now} keeps its states otherwise; go on with the "
+            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
         )
 
 

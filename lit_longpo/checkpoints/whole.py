@@ -264,6 +264,11 @@ def deepspeed_tag(folder: Path) -> str:
     return (folder / "latest").read_text(errors="replace").strip()
 
 
+def splits_weights(folder: Path) -> bool:
+    """Whether each rank has written its share of every weight into DeepSpeed's folder, as under ZeRO-3."""
+    return any((folder / deepspeed_tag(folder)).glob("zero_pp_rank_*_model_states.pt"))
+
+
 def _to_disk(file: Path) -> None:
     """Wait until the file survives a power failure."""
     with file.open("rb") as opened:

@@ -9,6 +9,8 @@ from support.resume_worker import POLICIES, RESUMED_AFTER, STEPS
 from support.zero3 import needs_deepspeed
 
 from lit_longpo.checkpoints import read_weights, restore_random_state
+from lit_longpo.checkpoints.choice import check_loadable
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 ZERO2 = pytest.param("zero2", marks=[needs_deepspeed, pytest.mark.slow])
 ZERO3 = pytest.param("zero3", marks=needs_deepspeed)
@@ -142,6 +144,21 @@ def test_other_processes_cannot_take_over_the_middle_of_an_epoch(resumed_run, tm
     checkpoint = resumed_run("ddp")[0] / "full/checkpoints/step=2.ckpt"
     with pytest.raises(AssertionError, match=r"data-parallel ranks \(2\).*got others \(1 ranks\).*end of an epoch"):
         run_ranks(resume_worker.go_on, "single", checkpoint, tmp_path, num_ranks=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "stage", "then", "now"),
+    [
+        pytest.param("zero3", 2, "3", "1 or 2", marks=needs_deepspeed),
+        pytest.param("zero2", 3, "1 or 2", "3", marks=[needs_deepspeed, pytest.mark.slow]),
+    ],
+)
+def test_zero_3_and_the_other_stages_do_not_take_over_from_each_other(before, stage, then, now, resumed_run):
+    """DeepSpeed ends in an assertion without a word; stages 1 and 2 read each other's, with the same losses."""
+    checkpoint = resumed_run(before)[0] / "full/checkpoints/step=2.ckpt"
+    with pytest.raises(ValueError, match=f"saved under ZeRO stage {then}, and stage {now} keeps .*export --checkpoint"):
+        check_loadable(checkpoint, AnyDeviceDeepSpeedStrategy(stage=stage), 2, fitting=True)
+    check_loadable(checkpoint, AnyDeviceDeepSpeedStrategy(stage=5 - stage), 2, fitting=True)
 
 
 def test_random_states_of_other_processes_are_not_restored_in_silence(caplog):
