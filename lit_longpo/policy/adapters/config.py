@@ -1,9 +1,12 @@
 """Reads peft's adapter_config.json, and refuses settings under which we would not load the adapters as trained."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 from lit_longpo.errors import InputError
 from lit_longpo.files.stored import check_fields, stored_object
@@ -28,6 +31,7 @@ OWN_LOSSES = ("kasa_config", "monteclora_config")  # whose training has terms of
 _ROUTER = "arrow_config"  # of adapters that choose among others for every token; those lie in other folders
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _REPEATED = "layer_replication"  # layers that stand in the model more often than in its configuration
+_FOLLOWED = Version("0.15")  # from which on peft follows `^` in the keys of patterns
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
 _COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
@@ -135,9 +139,17 @@ def _refuse_unclear_scale(config: Path, settings: dict[str, Any]) -> None:
     """
     scales = settings.get("alpha_pattern")
     keys = [key for key in scales if key.startswith("^")] if isinstance(scales, dict) else []
-    if keys and not settings.get("peft_version"):
+    if keys and version_of(settings) < _FOLLOWED:
         raise InputError(
             f"expected an `alpha_pattern` that means one thing in {config}, got the key {shortened(keys[0])}, which "
             "peft left out before 0.15 and follows since; write there which later version trained them "
             "(`peft_version`), or take the keys out if it was an earlier one"
         )
+
+
+def version_of(settings: Mapping[str, Any]) -> Version:
+    """The version of peft that wrote adapters; 0 for one that did not say (before 0.18)."""
+    try:
+        return Version(str(settings.get("peft_version")))
+    except InvalidVersion:
+        return Version("0")

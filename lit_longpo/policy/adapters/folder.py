@@ -244,6 +244,12 @@ class AdapterFolder:
                 f"4, whose experts and routers were other modules ({apart}); merge them there (`merge_and_unload`), "
                 "and set `policy.source` to the result"
             )
+        if lost and all(name.endswith(".base_layer.bias") for name in lost):
+            raise InputError(
+                f"expected the biases that `bias: {self.settings['bias']}` says were trained at {self.path}, got none "
+                f"by the names of {len(lost)}, which other versions of peft leave out or call otherwise; merge them "
+                "where they were trained (`merge_and_unload`), and set `policy.source` to the result"
+            )
         if lost or odd or other:
             raise InputError(
                 f"expected adapters of {base.name_or_path} at {self.path}, got {len(lost)} tensors too few, {len(odd)} "

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from torch import Tensor, nn
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy.adapters.config import version_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -99,12 +100,8 @@ def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where:
 
 
 def _sides(settings: Mapping[str, Any]) -> str | None:
-    try:
-        written_by = Version(str(settings.get("peft_version")))
-    except InvalidVersion:  # peft 0.17 did not say
-        written_by = Version("0")
     said = f"`peft_version: {settings.get('peft_version')}`"
-    return f"{said}, which took the sides of experts for each other" if written_by < _TURNED else None
+    return f"{said}, which took the sides of experts for each other" if version_of(settings) < _TURNED else None
 
 
 def _order(settings: Mapping[str, Any]) -> str | None:

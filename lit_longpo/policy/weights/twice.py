@@ -35,10 +35,12 @@ def refuse_twice(source: str) -> None:
 
 
 def files_read(folder: Path) -> list[Path]:
-    """The safetensors files of a folder that transformers reads, whatever others lie beside them."""
-    if (folder / SAFE_WEIGHTS_NAME).is_file():
-        return [folder / SAFE_WEIGHTS_NAME]
-    return [folder / shard for shard in sorted(_shards_of(folder / SAFE_WEIGHTS_INDEX_NAME))]
+    """The files of weights in a folder that transformers reads, whatever others lie beside them."""
+    for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
+        names = [whole] if (folder / whole).is_file() else sorted(_shards_of(folder / index))
+        if names:
+            return [folder / name for name in names]
+    return []
 
 
 def _shards_of(index: Path) -> set[str]:

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import load_state_dict
 from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
@@ -100,14 +100,13 @@ def refuse_integers(folder: Path | None) -> None:
         InputError: naming one of them.
     """
     for file in () if folder is None else files_read(folder):
-        with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
-            weights = [name for name in tensors.keys() if name.endswith("weight")]  # noqa: SIM118
-            kinds = {name: str(tensors.get_slice(name).get_dtype()) for name in weights}
-        if found := [name for name, kind in kinds.items() if kind.startswith(("I", "U"))]:
+        held = load_state_dict(str(file), map_location="meta")
+        weights = {name: tensor.dtype for name, tensor in held.items() if name.endswith("weight")}
+        if found := [name for name, dtype in weights.items() if not dtype.is_floating_point]:
             raise InputError(
-                f"expected weights of full precision in {file}, got integers ({kinds[found[0]]}) in {len(found)}, for "
-                f"example {found[0]}, and no `quantization_config` in config.json that says what they stand for; set "
-                "the source to the model before quantisation"
+                f"expected weights of full precision in {file}, got integers ({weights[found[0]]}) in {len(found)}, "
+                f"for example {found[0]}, and no `quantization_config` in config.json that says what they stand for; "
+                "set the source to the model before quantisation"
             )
 
 

@@ -73,7 +73,9 @@ def train_on_other_rows():
     disordered = Disordered(num_train=8, num_val=2, views=module.views, prompt_format=format_, **words)
     for data, rows in ((longer, 2), (disordered, 2)):
         said = refused(module, data)
-        what = f"expected the same training data in the same order, and {rows} rows an epoch, on each of the 2 processes"
+        what = (
+            f"expected the same training data in the same order, and {rows} rows an epoch, on each of the 2 processes"
+        )
         assert f"{what}, got others on some: copy the same files to every machine, and sort what `pairs` of a" in said
 
 
@@ -115,7 +117,9 @@ def validate_on_other_rows(strategy, fit):
 def be_refused(*arguments):
     """In one line, on both."""
     what = r"expected as many validation or test rows on each of the 2 processes, which share the model or its rows"
-    with pytest.raises(InputError, match=rf"^{what}, got 2 on the first and another.*, or set `trainer.limit_val_batches`"):
+    with pytest.raises(
+        InputError, match=rf"^{what}, got 2 on the first and another.*, or set `trainer.limit_val_batches`"
+    ):
         validate_on_other_rows(*arguments)
 
 

@@ -61,11 +61,13 @@ def test_layers_that_stand_in_the_model_more_than_once_are_refused(policy_folder
 
 
 def test_scales_that_versions_of_peft_read_otherwise_are_refused(policy_folder, tmp_path):
-    """peft 0.13 trained with the scale of all layers, 0.18 with the key's (peft#2419)."""
+    """peft 0.13 trained with the scale of all layers, 0.18 with the key's (peft#2419); most files do not say which."""
     adapters(policy_folder, tmp_path / "a", alpha_pattern={"^model.layers.0.self_attn.q_proj": 3})
     edited(tmp_path / "a").load()
-    with pytest.raises(ValueError, match=r"`alpha_pattern` that means one thing .*\^model.*`peft_version`"):
-        edited(tmp_path / "a", peft_version=None).load()
+    for before in (None, "0.14", "0.13.2"):
+        with pytest.raises(ValueError, match=r"`alpha_pattern` that means one thing .*\^model.*`peft_version`"):
+            edited(tmp_path / "a", peft_version=before).load()
+    edited(tmp_path / "a", peft_version="0.15.0").load()
     edited(tmp_path / "a", peft_version=None, alpha_pattern={"q_proj": 3}).load()
 
 

@@ -117,6 +117,20 @@ def test_more_than_low_rank_matrices_can_be_merged_and_read_only(kind, tmp_path)
         torch.testing.assert_close(score(model.eval(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_biases_that_other_versions_of_peft_have_not_stored_are_asked_for(named, tmp_path):
+    """peft 0.6 called them `q_proj.bias`, 0.10 to 0.18 leave them out; both read their own files without a word."""
+    tiny_model("Qwen2").save_pretrained(tmp_path / "base")
+    adapters(tmp_path / "base", tmp_path / "a", bias="lora_only")
+    path = tmp_path / "a/adapter_model.safetensors"
+    stored = load_file(path)
+    assert any(".base_layer.bias" in name for name in stored)
+    kept = {name.replace(".base_layer", ""): tensor for name, tensor in stored.items() if named or "bias" not in name}
+    save_file(kept, path)
+    with pytest.raises(UserError, match=r"biases that `bias: lora_only` says were trained .*`merge_and_unload`"):
+        ours(tmp_path / "a", adapters="merge").load()
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [97, 98]}])
 def test_what_a_resized_vocabulary_trains_beside_adapters_is_read_once(kind, tied, tmp_path):

@@ -157,7 +157,28 @@ def test_integers_without_a_word_on_their_scale_are_refused(dtype, tmp_path):
     """transformers takes them for the weights themselves: other logits, and no error."""
     policy = changed(tmp_path, lambda weights: weights.update({UP: (weights[UP] * 127).to(dtype)}))
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").get_parameter(UP).is_floating_point()
-    with pytest.raises(ValueError, match=rf"full precision in .*model\.safetensors, got integers \(.*\) in 1, .* {UP}"):
+    with pytest.raises(
+        ValueError, match=rf"full precision in .*model\.safetensors, got integers \({dtype}\) in 1, .* {UP}"
+    ):
+        policy.load()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_integers_in_torchs_own_files_are_refused_too(shards, tmp_path):
+    policy = changed(tmp_path)
+    file = tmp_path / "model/model.safetensors"
+    weights = load_file(file)
+    weights[UP] = (weights[UP] * 127).to(torch.int8)
+    file.unlink()
+    names = ["pytorch_model.bin"] if shards == 1 else ["pytorch_model-1.bin", "pytorch_model-2.bin"]
+    index = {name: names[number % shards] for number, name in enumerate(weights)}
+    for shard in names:
+        torch.save({name: weights[name] for name in weights if index[name] == shard}, file.with_name(shard))
+    if shards > 1:
+        file.with_name("pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    with pytest.raises(
+        ValueError, match=rf"full precision in .*{index[UP]}, got integers \(torch.int8\) in 1, .* {UP}"
+    ):
         policy.load()
 
 
