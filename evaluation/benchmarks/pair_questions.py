@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from evaluation.benchmarks.questions import Passage, Question, answer_place, joined_passages
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 Which = Literal["long", "short"]
 
@@ -71,7 +72,8 @@ def _of_pair(pair: Pair, context: Which) -> Question:
         raise InputError(
             f"expected a {context} context in the record {pair.id!r}, got none; set `context` to the other"
         )
-    answers = tuple(pair.answers) or (pair.chosen,)
+    preferred = without_thoughts(pair.chosen)  # as answers to be compared with it are
+    answers = tuple(pair.answers) or (preferred,) * bool(preferred)
     depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else answer_place(answers, text)
     return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair), _about(pair))
 

@@ -1,5 +1,6 @@
 """Judges: scores between 0 and 1 of an answer against the gold ones."""
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +69,10 @@ def _is_given(answer: str, text: str, given: set[str]) -> bool:
 def conclusion(prediction: str, after: str | None) -> str:
     """What follows the last `after`, or everything if it does not occur; thoughts (`<think>`) are no part of it."""
     prediction = without_thoughts(prediction)
-    return prediction.rpartition(after)[2] if after and after in prediction else prediction
+    # Whatever its case and emphasis: "**Answer**: Oslo" is "Answer: Oslo".
+    pattern = r"[*_`\s]*".join(map(re.escape, "".join(after.split()))) if after else ""
+    ends = [found.end() for found in re.finditer(pattern, prediction, re.IGNORECASE)] if pattern else []
+    return prediction[ends[-1] :] if ends else prediction
 
 
 def _f1(prediction: Counter[str], answer: Counter[str]) -> float:

@@ -26,6 +26,15 @@ def test_a_preferred_answer_stands_for_a_gold_one_and_is_marked():
     assert questions_of([pair], "long") == [Question("p", "Who?", ("Ann",), "Bob. Ann.", 5 / 9, is_gold=False)]
 
 
+def test_a_preferred_answer_is_compared_without_its_thoughts():
+    """Those of the model are left out: no answer could equal one with thoughts, and F1 counted their words."""
+    for chosen in ("<think>Bob?</think>Ann", "Bob?</think>\n\nAnn", "[THINK]Bob?[/THINK]Ann"):
+        pair = PreferencePair("p", "Who?", "Ann.", "Bob. Ann.", chosen, ("Bob",))
+        assert questions_of([pair], "long")[0].answers == ("Ann",)
+    pair = PreferencePair("p", "Who?", "Ann.", "Bob. Ann.", "<think>Bob", ("Bob",))
+    assert questions_of([pair], "long")[0].answers == ()
+
+
 def test_what_is_said_around_the_context_comes_along():
     said = (Message("user", "Hi."), Message("assistant", "Hello."))
     pair = PreferencePair("p", "", "", "Ann. Who?", "Ann", ("Bob",), system="Be brief.", history=said)

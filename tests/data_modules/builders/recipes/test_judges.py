@@ -108,6 +108,9 @@ def test_only_the_conclusion_counts_if_asked_for():
     text = "Paris or London? Answer: London"
     assert ContainsGold("Answer:").score(text, ["Paris"]) == 0.0
     assert ContainsGold("Answer:").score("Paris", ["Paris"]) == 1.0
+    for written in ("**Answer**: London", "ANSWER : London", "**Answer:** London", "answer: Rome\nAnswer: London"):
+        verdicts = [ContainsGold("Answer:").score(f"Paris, or? {written}", [city]) for city in ("Paris", "London")]
+        assert verdicts == [0.0, 1.0]
 
 
 def test_token_f1():
