@@ -14,7 +14,8 @@ _SAYS = rf"(?:is|was|would|could|must|does|seems|looks)(?:{_NOT})?"
 _NO_NOUN = rf"(?:{_SAYS}|can(?:{_NOT}| be)|because|since|as|for|and|n?or|not|but)\b"
 _ALONE = rf"(?:[B-HJ-Z]|A(?!\s+(?!{_NO_NOUN})[a-z])|(?<=[^.!?:\s] )A|I(?!\s+(?!is\b|because\b)[a-z])){_END}"
 _CHOICE = rf"{_ALONE}|[a-z](?=[).:\]*\"\u201d]|\s*$)"
-_ONLY = r"(?!\W{0,3}\s*(?:(?i:n?or|and)\b|/)\W{0,3}\s*[A-Z]\b)"  # "A or B" decides for neither
+# "A or B" and "(A, C)" decide for neither.
+_ONLY = r"(?!\W{0,3}\s*(?:(?i:n?or|and)\b|/)\W{0,3}\s*[A-Z]\b|\s*,\s*[A-Z]\s*(?:[),.\]\n]|$|(?:and|or)\b))"
 _NAMES = r"(?i:answer|choice|option|verdict|winner|better|best)"
 # The answer is, (the) option; is not right, is wrong.
 _CHINESE = r"(?:\u7b54\u6848|\u6b63\u89e3)(?:\u662f|\u4e3a)?|(?:\u6545|\u5e94|\u53ea\u6709)?\u9009(?:\u62e9|\u9879)?"

@@ -30,6 +30,9 @@ from lit_longpo.choices import as_choice, choices
         ("Answer: Let's think step by step. The sky is blue. B", "B"),  # opencompass#1933
         ("I considered (A), but it is incorrect. Final answer: D.", "D"),  # OPD-V#2
         ("The answer is A or B", "AB"),
+        ("ANSWER: (A, C)", "AC"),  # evalscope#1560
+        ("The answer is B, I think", "B"),
+        ("Answer: B, C is close", "B"),
         ("Both A and B are correct", "AB"),
         ("not only A but also B", "AB"),
     ],
