@@ -15,8 +15,8 @@ from lit_longpo.export.run import TrainedRun, plain_section, read_run
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG
-from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
+from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.trained_prompt import CARD, TEMPLATE_KEY, template_in_card
 
 _CONFIG, _MODEL = "config.yaml", "model"
@@ -124,15 +124,9 @@ def _of_folder(source: str, path: Path, gguf_file: str | None = None) -> Origin:
     if template is not None and (path / ADAPTER_CONFIG).is_file():  # whole models say it in config.json
         settings |= _beneath_in_card(path / CARD)
     told_by = None if template is None else str(path / CARD)
-    adapters = _adapters_of(source, gguf_file)
+    adapters = ModelFiles(source, gguf_file).adapters()
     base = None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
     return Origin(source, settings, None, told_by, base)
-
-
-def _adapters_of(source: str, gguf_file: str | None) -> AdapterFolder | None:
-    location = locate(source, gguf_file)
-    folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
-    return None if folder is None else AdapterFolder.at(folder)
 
 
 def _started_from(run: TrainedRun) -> Origin | None:

@@ -143,6 +143,7 @@ class Memory:
 
     Args:
         states: what does not depend on the row.
+        reference: a frozen model beside the policy.
         moments: peak of each moment of a step, everything included.
         kept: activations that wait for backward.
         host: bytes in host memory.

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+_LEAST_BYTES = 2**20  # smaller tensors stay where they are
+
 
 class Courier(Protocol):
     """Who carries tensors between device and host."""
@@ -37,19 +39,14 @@ class Courier(Protocol):
 
 
 class CudaCourier:
-    """Copies from and to pinned memory on a stream of its own.
+    """Copies from and to pinned memory on a stream of its own."""
 
-    Args:
-        least_bytes: smaller tensors stay where they are.
-    """
-
-    def __init__(self, least_bytes: int = 2**20) -> None:
-        self.least_bytes = least_bytes
+    def __init__(self) -> None:
         self._stream = cache(torch.cuda.Stream)  # made where it is first needed: one for each device
 
     def takes(self, tensor: Tensor) -> bool:
         """A large one on a GPU, but no weight."""
-        return tensor.is_cuda and not isinstance(tensor, nn.Parameter) and tensor.nbytes >= self.least_bytes
+        return tensor.is_cuda and not isinstance(tensor, nn.Parameter) and tensor.nbytes >= _LEAST_BYTES
 
     def send(self, tensor: Tensor) -> Tensor:
         """The device's memory is free again when the copy is done."""
