@@ -45,6 +45,13 @@ def choices(said: str) -> set[str]:
     return chosen if len(chosen) == 1 else set(map(str.upper, _NAMED.findall(left)))
 
 
+def gives(said: str, letter: str) -> bool:
+    """Whether an answer gives a choice; one in small letters other than "a" and "i" (a variable) is any word of it."""
+    if letter.islower() and letter not in "ai" and re.search(rf"{_BEGIN}{letter}{_END}", said):
+        return True
+    return letter.upper() in choices(said)
+
+
 def decided(said: str) -> set[str]:
     """Capitals of the choices that a text says are the answer."""
     return set(map(str.upper, _CHOSEN.findall(said)))
@@ -56,7 +63,7 @@ def without_denied(said: str) -> str:
 
 
 def as_choice(answer: str) -> str | None:
-    """The capital of an accepted answer that is one letter, whatever marks are around it ("A", "(b)"); else `None`."""
+    """The letter of an accepted answer that is one, whatever marks are around it ("A", "(b)"); else `None`."""
     letter = re.sub(r"[\W_]", "", answer)
     is_letter = len(letter) == 1 and letter.isascii() and letter.isalpha() and not re.search(r"[+#]", answer)
-    return letter.upper() if is_letter else None
+    return letter if is_letter else None

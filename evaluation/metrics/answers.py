@@ -18,7 +18,7 @@ from typing import Literal
 from unicodedata import category, normalize
 
 from evaluation.metrics.text import PUNCTUATION, english_tokens, normalize_answer, normalize_chinese, token_f1
-from lit_longpo.choices import as_choice, choices
+from lit_longpo.choices import as_choice, gives
 
 AnswerScore = Literal["sub_em", "f1", "em"]
 
@@ -40,7 +40,7 @@ def contains_answer(prediction: str, answer: str) -> float:
     in nearly every text.
     """
     if letter := as_choice(answer):
-        return float(letter in choices(prediction))
+        return float(gives(prediction, letter))
     whole = " " * _is_article(answer)
     return float(f"{whole}{_plain(answer, answer)}{whole}" in f"{whole}{_plain(prediction, answer)}{whole}")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_longpo.choices import as_choice, choices
+from lit_longpo.choices import as_choice, choices, gives
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,17 @@ def test_what_is_denied_is_not_given(said, given):
 
 def test_an_accepted_answer_of_one_letter_is_a_choice():
     assert [as_choice(answer) for answer in ("A", "(b)", "**C.**", "5", "", "AB", "\u0410")] == [
-        *("A", "B", "C"),
+        *("A", "b", "C"),
         *(None,) * 4,
     ]
+
+
+def test_a_small_letter_is_a_word_too():
+    """The variable x names no choice, but is the answer."""
+    assert gives("x is the unknown", "x")
+    assert gives("It is B.", "b")
+    assert not gives("an axe", "x")
+    assert not gives("a car", "a")
 
 
 @given(st.text())

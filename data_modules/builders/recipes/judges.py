@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_modules.qa_sets.matching import holds, normalise, words_of
-from lit_longpo.choices import as_choice, choices
+from lit_longpo.choices import as_choice, gives
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 
@@ -38,8 +38,8 @@ class ContainsGold(Judge):
     def score(self, prediction: str, answers: Sequence[str]) -> float:
         """1.0 or 0.0."""
         said = conclusion(prediction, self.after)
-        text, given = normalise(said), choices(said)
-        return float(any(_is_given(answer, text, given) for answer in answers))
+        text = normalise(said)
+        return float(any(_is_given(answer, said, text) for answer in answers))
 
 
 @dataclass
@@ -60,10 +60,10 @@ class TokenF1(Judge):
         return max((_f1(words, Counter(words_of(normalise(answer)))) for answer in answers), default=0.0)
 
 
-def _is_given(answer: str, text: str, given: set[str]) -> bool:
-    """Whether a gold answer is in a normalised text, or among the given choices if it is one letter."""
+def _is_given(answer: str, said: str, text: str) -> bool:
+    """Whether a gold answer is in a normalised text, or a choice that is given if it is one letter."""
     letter = as_choice(answer)
-    return letter in given if letter else holds(text, normalise(answer))
+    return gives(said, letter) if letter else holds(text, normalise(answer))
 
 
 def conclusion(prediction: str, after: str | None) -> str:

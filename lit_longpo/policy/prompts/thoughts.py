@@ -17,8 +17,8 @@ _TAGS = ("think", "thinking", "thoughts", "thought", "reasoning", "seed:think")
 _OTHERS = tuple(
     (re.compile(rf"\s*{begins}", re.DOTALL), re.compile(ends))
     for begins, ends in (
-        *((rf"(?i:<{tag}>)", rf"(?i:</{tag}>|</think>)") for tag in _TAGS),
-        *((rf"(?i:\[{tag}\])", rf"(?i:\[/{tag}\])") for tag in _TAGS),
+        *((rf"(?i:<{tag}>)", rf"(?i:</{tag}>|</think>)|(?=<answer>)") for tag in _TAGS),
+        *((rf"\[{tag}\]", rf"\[/{tag}\]") for tag in ("THINK", "THINKING")),  # "[Reasoning] ..." is a heading
         ("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi's
         (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>(?:<\|START_(?:RESPONSE|TEXT)\|>)?"),  # Command A's
         (r"(?=<\|START_(?:RESPONSE|TEXT)\|>)", r"<\|START_(?:RESPONSE|TEXT)\|>"),  # without thoughts

@@ -30,6 +30,7 @@ _IN_OTHER_MARKS = [
         "<|channel|>analysis<|message|>Rome?<|end|><|channel|>final <|constrain|>json<|message|>Oslo",
         "<think>Rome?</think>Oslo",
     ),
+    ("<reasoning>Rome?<answer>Oslo", "<think>Rome?</think><answer>Oslo"),
     ("<|START_RESPONSE|>Oslo", "Oslo"),  # mere-run#100
 ]
 
@@ -92,7 +93,8 @@ def test_a_prompt_that_ends_in_opened_thoughts_is_known():
 @pytest.mark.parametrize(("text", "in_think"), _IN_OTHER_MARKS)
 def test_known_marks_that_wrap_the_beginning_of_a_reply_are_thoughts(text, in_think):
     """They were a part of the answer (openhuman#6184, Primer#109, vllm#38855)."""
-    assert (without_thoughts(text), has_thoughts(text), is_thinking(text)) == ("Oslo", True, False)
+    assert (without_thoughts(text).removeprefix("<answer>"), has_thoughts(text)) == ("Oslo", True)
+    assert not is_thinking(text)
     assert [in_think_marks(each) for each in (text, in_think)] == [in_think, in_think]
 
 
@@ -112,6 +114,7 @@ def test_a_reply_that_was_cut_off_in_other_marks_says_nothing(text):
         ("The <thinking> tag</thinking> is one", None),
         ("<reasoning>Rome?</reasoning>Oslo", None),
         ("[1] Oslo", None),
+        ("[Reasoning] It is said. [Answer] Oslo", None),  # headings
     ],
 )
 def test_other_marks_are_left_and_can_be_told(text, mark):
