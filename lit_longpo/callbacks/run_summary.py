@@ -93,7 +93,8 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
         model = folder / "model"
         yield f"  {_COMMAND} export --checkpoint {typed_path(checkpoint)} --output {typed_path(model)}"
     if model is not None:
-        yield f"  {_COMMAND} evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl"
+        asked = f"evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl"
+        yield f"  {_COMMAND} {asked} --output {typed_path(folder / 'qa')}"  # a folder is of one model: runs of a sweep
 
 
 def _activation() -> str | None:

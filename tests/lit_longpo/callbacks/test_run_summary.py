@@ -87,6 +87,7 @@ def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_pat
     [evaluate] = commands(said)
     assert evaluate[:4] == ["evaluate", "--config", "eval/qa", "--model"]
     assert evaluate[4] == named(said, "model")
+    assert evaluate[-2:] == ["--output", "runs/lightning_logs/version_0/qa"]  # another run's answers are not there
 
 
 class Picture(Callback):
