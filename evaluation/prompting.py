@@ -135,67 +135,30 @@ def whole_prompt(
     return uncut(build_prompt(text, prompt_format, rules, sys.maxsize), max_length, window, len(text), advice=advice)
 
 
-def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int, *, advice: str = "") -> Prompt:
+def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int = 0, *, advice: str = "") -> Prompt:
     """The prompt, unless it had to be cut.
 
     Args:
         prompt: whole.
         max_length: tokens at most, before the chat template.
         window: positions the model can read; `None` checks nothing.
-        num_chars: of its texts, from which the advice is worked out.
+        num_chars: of its texts, from which `max_chars` is worked out.
         advice: how to leave such prompts out; empty means with `max_chars`.
 
     Raises:
         ValueError: it is longer, or prompt and answer do not fit the window.
     """
     around = prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens
-    room = _room(max_length, window, around)
+    room = max_length if window is None else min(max_length, window - around)
     if prompt.num_tokens <= room:
         return prompt
-    shorter = advice or f"leave such out with --benchmark.max_chars {int(0.9 * num_chars * room / prompt.num_tokens)}"
-    answer = f"{prompt.max_new_tokens:,} tokens of an answer"
+    if not advice:
+        most = int(0.9 * num_chars * room / prompt.num_tokens)
+        advice = f"leave such out with --benchmark.max_chars {most}" if room > 1 else "lower --benchmark.max_new_tokens"
     raise InputError(
-        f"expected a prompt of at most {max(room, 0):,} tokens before {answer}, got {prompt.num_tokens:,}, and it must "
-        f"not be cut; {shorter if room > 1 else 'lower --benchmark.max_new_tokens'}, or raise `max_length` if the "
-        "window allows"
+        f"expected a prompt of at most {max(room, 0):,} tokens before {prompt.max_new_tokens:,} tokens of an answer, "
+        f"got {prompt.num_tokens:,}, and it must not be cut; {advice}, or raise `max_length` if the window allows"
     )
-
-
-def made_prompt(
-    ids: tuple[int, ...],
-    max_new_tokens: int,
-    prompt_format: PromptFormat,
-    max_length: int,
-    window: int | None,
-    about: str,
-    messages: tuple[Utterance, ...] = (),
-) -> Prompt:
-    """A prompt that was made for one of `lengths`, which must not be cut.
-
-    Args:
-        ids: what the model reads, chat template included, all of which counts. Shape: (num_ids,)
-        max_new_tokens: tokens of an answer at most.
-        prompt_format: tokenizer and chat template.
-        max_length: tokens at most.
-        window: positions the model can read; `None` checks nothing.
-        about: which length, and that it must not be cut, for the error.
-        messages: what a chat server is sent instead.
-
-    Raises:
-        ValueError: it is longer, or prompt and answer do not fit the window.
-    """
-    room = _room(max_length, window, max_new_tokens)
-    if len(ids) > room:
-        raise InputError(
-            f"expected a prompt of at most {room} tokens, got {len(ids)} {about}; drop that length from `lengths`, or "
-            "raise `max_length` if the window allows"
-        )
-    stops, uses_chat = prompt_format.stop_ids, prompt_format.uses_chat
-    return Prompt(ids, max_new_tokens, stops, num_tokens=len(ids), uses_chat=uses_chat, messages=messages)
-
-
-def _room(max_length: int, window: int | None, around: int) -> int:
-    return max_length if window is None else min(max_length, window - around)
 
 
 def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> list[int]:

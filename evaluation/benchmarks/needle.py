@@ -14,7 +14,7 @@ from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
 from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
-from evaluation.prompting import Prompt, made_prompt
+from evaluation.prompting import Prompt, uncut
 from evaluation.reports.grouping import official_parts, official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -151,9 +151,15 @@ class NeedleBenchmark(Benchmark):
         """
         context = self.context(example, lambda text: len(prompt_format.encode(text)))
         ids = prompt_format.encode_prompt(context, example.question).ids
-        about = f"for a context of {example.length}: a needle must not be cut"
-        said = (("user", prompt_format.template.filled(context, example.question)[0]),)
-        return made_prompt(ids, self._limit(example.task), prompt_format, max_length, window, about, said)
+        prompt = Prompt(
+            ids,
+            self._limit(example.task),
+            prompt_format.stop_ids,
+            num_tokens=len(ids),
+            uses_chat=prompt_format.uses_chat,
+            messages=(("user", prompt_format.template.filled(context, example.question)[0]),),
+        )
+        return uncut(prompt, max_length, window, advice=f"drop the length {example.length} from `lengths`")
 
     def context(self, example: Example, num_tokens: CountTokens) -> str:
         """Hay and facts of an example, as long as a tokenizer counts.

@@ -24,7 +24,7 @@ from evaluation.benchmarks.ruler.words import read_words
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.ruler import CATEGORIES, TASKS
-from evaluation.prompting import Prompt, made_prompt
+from evaluation.prompting import Prompt, uncut
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -173,8 +173,9 @@ class RULER(Benchmark):
             ValueError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
         """
         ids, limit = self._fitting.ids(example, prompt_format), self._generators[example.task].template.max_new_tokens
-        about = f"at the length {example.length} of {example.task}, of which nothing may be cut"
-        return made_prompt(ids, limit, prompt_format, max_length, window, about)
+        stops, uses_chat = prompt_format.stop_ids, prompt_format.uses_chat
+        prompt = Prompt(ids, limit, stops, num_tokens=len(ids), uses_chat=uses_chat)
+        return uncut(prompt, max_length, window, advice=f"drop the length {example.length} from `lengths`")
 
     def score(self, example: Example, prediction: str) -> float:
         """The share of the expected strings, or of questions whether any was found."""

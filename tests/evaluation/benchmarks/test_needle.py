@@ -180,7 +180,7 @@ def test_prompts_follow_the_policys_template_and_are_never_cut():
     assert prompt.num_lost == 0
     assert prompt.num_tokens == len(prompt.ids)
     assert prompt.stop_ids == (2, 1)  # end of turn, end of sequence
-    with pytest.raises(ValueError, match="must not be cut; drop that length"):
+    with pytest.raises(ValueError, match="must not be cut; drop the length"):
         grid.prompt(example, FORMATS["chat"], 200)
     with pytest.raises(ValueError, match=f"at most {len(prompt.ids) - 1} tokens"):
         grid.prompt(example, FORMATS["chat"], 1000, window=len(prompt.ids) + 15)
