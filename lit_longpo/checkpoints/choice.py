@@ -9,7 +9,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
-from lit_longpo.checkpoints.reading import holds_weights_alone
+from lit_longpo.checkpoints.reading import holds_weights_alone, refuse_bare
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, check_settings, newest_agreeing, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
@@ -96,6 +96,7 @@ class CheckpointChoice:
         check_whole(path, settings, self.damage)
         if not self._trusted:
             refuse_code(path, "--weights_only false")
+        refuse_bare(path)
         check_loadable(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
 
     def _check_chosen(self, name: str) -> None:

@@ -33,6 +33,7 @@ def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
     form = kind(path)
     if not trusted:
         refuse_code(path, f"python -m lit_longpo export --checkpoint {path} --output FOLDER --trust_checkpoint")
+    refuse_bare(path)
     readers = {"file": _from_file, "torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
     weights = readers[form](path, trusted)
     return {name.removeprefix(_ATTRIBUTE): tensor for name, tensor in weights.items()}
@@ -62,6 +63,16 @@ def _contents(path: Path) -> dict[str, Any]:
     except Exception:  # foreign or broken in any way: whoever loads it says so
         return {}
     return contents if isinstance(contents, dict) else {}
+
+
+def refuse_bare(path: Path) -> None:
+    """Refuse a file of weights and nothing else, as `torch.save` of them and DeepSpeed's `zero_to_fp32` leave one."""
+    contents = _contents(path)
+    if kind(path) == "file" and contents and "state_dict" not in contents:
+        raise InputError(
+            f"expected a checkpoint of a training at {path}, got a file without `state_dict`, of weights alone; name "
+            "the checkpoint that it was made from (zero_to_fp32 is not needed), or export that and set `policy.source`"
+        )
 
 
 def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStra
 from lightning.pytorch.trainer.states import TrainerFn
 from support.stored_checkpoints import Nothing, cut, flip, save_file, save_folder, trainer
 
-from lit_longpo.checkpoints import newest_whole
+from lit_longpo.checkpoints import newest_whole, read_weights
 from lit_longpo.checkpoints.choice import CheckpointChoice, check_loadable
 from lit_longpo.checkpoints.resumption import ResumingConnector
 from lit_longpo.checkpoints.whole import partial_name
@@ -40,6 +40,16 @@ def test_a_trainer_refuses_changed_bits_and_names_another(command, tmp_path):
     flip(save_file(tmp_path / "step=6.ckpt"))
     with pytest.raises(ValueError, match=rf"step=4.ckpt, but it is damaged .*; type: --ckpt_path {good}"):
         getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=broken)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_weights_alone_are_no_checkpoint(command, tmp_path):
+    """Of `torch.save`, or of zero_to_fp32: Lightning looks for its version in them, and ends in a KeyError."""
+    torch.save({"model.weight": torch.ones(3)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin, got a file without `state_dict`, of weights alone"):
+        getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"of weights alone; name the checkpoint that it was made from"):
+        read_weights(tmp_path / "pytorch_model.bin")
 
 
 def test_last_passes_over_changed_bits(tmp_path, caplog):
