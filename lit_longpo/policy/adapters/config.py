@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,13 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
             "pip install -U peft, or take out what changes nothing"
         )
     if unread:  # most often a number beside a switch that is off
-        log.warning("%s: peft %s does not know %s and leaves it out", config, __version__, got)
+        _warn_of_unread(config, f"peft {__version__} does not know {got} and leaves it out")
+
+
+@cache
+def _warn_of_unread(config: Path, what: str) -> None:
+    """Warn once: settings are read wherever a folder is asked for."""
+    log.warning("%s: %s", config, what)
 
 
 def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _MODEL_CONFIG = "config.json"
 _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+# Weights trained whole that other programs store beside adapters, and peft does not read: LongLoRA, LLaVA, ms-swift.
+_WHOLE = ("trainable_params.bin", "non_lora_trainables.bin", "vit.safetensors")
 _PREFIX = "base_model.model."
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,8 @@ class AdapterFolder:
         """The adapters in a folder; `None` if it holds a model.
 
         Raises:
-            InputError: it holds both, adapters of another kind than LoRA, adapters without weights, several adapters
-                below it, or a damaged adapter_config.json.
+            InputError: it holds both, adapters of another kind than LoRA, adapters without weights or beside others,
+                several adapters below it, or a damaged adapter_config.json.
         """
         if not (path / ADAPTER_CONFIG).is_file():
             _refuse_several(path)
@@ -76,6 +78,12 @@ class AdapterFolder:
         settings = read_adapter_config(path)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
+        if whole := next((name for name in _WHOLE if (path / name).is_file()), None):
+            raise InputError(
+                f"expected all that was trained in the adapters at {path}, got weights beside them ({whole}), which "
+                "peft does not read; merge both into their base with what trained them, and set `policy.source` to the "
+                "result"
+            )
         return cls(path, settings)
 
     @property

@@ -117,6 +117,16 @@ def test_more_than_low_rank_matrices_can_be_merged_and_read_only(kind, tmp_path)
         torch.testing.assert_close(score(model.eval(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["trainable_params.bin", "non_lora_trainables.bin"])
+def test_weights_that_were_trained_beside_adapters_are_not_left_out(name, policy_folder, tmp_path):
+    """LongLoRA stores embeddings and norms there; peft reads the folder without a word."""
+    adapters(policy_folder, tmp_path / "a")
+    torch.save({"base_model.model.model.norm.weight": torch.ones(3)}, tmp_path / "a" / name)
+    torch.save({}, tmp_path / "a/training_args.bin")
+    with pytest.raises(UserError, match=rf"got weights beside them \({name}\), which peft does not read; merge both"):
+        ours(tmp_path / "a").load()
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_biases_that_other_versions_of_peft_have_not_stored_are_asked_for(named, tmp_path):
     """peft 0.6 called them `q_proj.bias`, 0.10 to 0.18 leave them out; both read their own files without a word."""
