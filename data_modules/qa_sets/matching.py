@@ -19,7 +19,7 @@ STOPWORDS = CONNECTORS | set(_FUNCTION_WORDS.split())
 _JOINED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 JOINED = re.compile(_JOINED)
 # How a sign before them is drawn (marks by category), and what is not drawn at all.
-_VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u00ad\u200b-\u200f\u2060\ufeff]")
+_VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u00ad\u200b\u200d-\u200f\u2060\ufeff]")
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?:['\u2019]\d{3})+|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)")
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts

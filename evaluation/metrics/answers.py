@@ -28,7 +28,7 @@ _JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao,
 _APOSTROPHES, _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc", "\u201c\u201d\u201e\u201f\u2033"
 _DASHES, _PLAIN = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212", digits + ascii_letters
 _WIDE = "".join(chr(0xFEE0 + ord(character)) for character in _PLAIN)
-_UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_UNSEEN = "\u00ad\u200b\u200d\u200e\u200f\u2060\ufeff"
 _ASCII = str.maketrans(_APOSTROPHES + _QUOTES + _DASHES + _WIDE, "'" * 6 + '"' * 5 + "-" * 7 + _PLAIN, _UNSEEN)
 _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
