@@ -107,10 +107,5 @@ class LOGO(PreferenceModule):
             nll_weight=self.nll_weight,
             margin=policy.margins,
         )
-        mean = (rejected / rejected_tokens).mean(dim=1)
-        return losses, {
-            **preference_metrics(self.beta * chosen / chosen_tokens, self.beta * mean),
-            "logps/chosen": chosen.detach(),
-            "logps/rejected": rejected.mean(dim=1).detach(),
-            "nll": (-chosen / chosen_tokens).detach(),
-        }
+        rewards = self.beta * chosen / chosen_tokens, self.beta * (rejected / rejected_tokens).mean(dim=1)
+        return losses, preference_metrics(*rewards, chosen, rejected.mean(dim=1), -chosen / chosen_tokens)

@@ -129,16 +129,14 @@ class LongPO(PreferenceModule):
             pref_weight=self.pref_weight,
             margin=policy.margins,
         )
-        return losses, {
-            **preference_metrics(
-                self.beta * (chosen.log_probs - reference_chosen.log_probs),
-                self.beta * (rejected.log_probs - reference_rejected.log_probs),
-            ),
-            "logps/chosen": chosen.log_probs.detach(),
-            "logps/rejected": rejected.log_probs.detach(),
-            "nll": answer_nll.detach(),
-            **({"sequence_nll": nll.detach()} if self.nll == "sequence" else {}),
-        }
+        metrics = preference_metrics(
+            self.beta * (chosen.log_probs - reference_chosen.log_probs),
+            self.beta * (rejected.log_probs - reference_rejected.log_probs),
+            chosen.log_probs,
+            rejected.log_probs,
+            answer_nll,
+        )
+        return losses, metrics | ({"sequence_nll": nll.detach()} if self.nll == "sequence" else {})
 
     def _nll(self, policy: Scores, answer_nll: Tensor) -> Tensor:
         """The NLL term of Eq. 14. Shape: (B,)."""

@@ -133,6 +133,5 @@ class PairwiseModule(PreferenceModule):
 
 def pair_metrics(algorithm: PairwiseAlgorithm, chosen: Scored, rejected: Scored) -> Metrics:
     """The metrics that every pairwise objective logs. Shape of each: (B,)."""
-    rewards = preference_metrics(algorithm.reward(chosen), algorithm.reward(rejected))
-    log_probs = {"logps/chosen": chosen.log_probs.detach(), "logps/rejected": rejected.log_probs.detach()}
-    return {**rewards, **log_probs, "nll": (-chosen.log_probs / chosen.tokens).detach()}
+    rewards = algorithm.reward(chosen), algorithm.reward(rejected)
+    return preference_metrics(*rewards, chosen.log_probs, rejected.log_probs, -chosen.log_probs / chosen.tokens)
