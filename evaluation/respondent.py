@@ -16,8 +16,8 @@ from evaluation.running.answerers import Answerer
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.strategies import check_devices, check_processes, own_launcher, shard
 from lit_longpo.strategies.lifeline import Lifeline
 

@@ -17,8 +17,8 @@ from lit_longpo.checkpoints.reading import fill_policy, read_weights
 from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
+from lit_longpo.policy.window import readable_positions
 
 log = logging.getLogger(__name__)
 

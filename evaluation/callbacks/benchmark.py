@@ -26,7 +26,7 @@ from evaluation.running.store import Store
 from lit_longpo.engine import base_model
 from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing, results_folder
 

@@ -14,7 +14,7 @@ from lit_longpo.batch import Group, Response
 from lit_longpo.engine import base_model, no_numbers, pack, plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 
 _BINS = 32
 

@@ -19,7 +19,7 @@ from lit_longpo.engine import base_model, end_ids, greedy_settings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.strategies import is_sharded
 
 

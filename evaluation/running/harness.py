@@ -22,7 +22,7 @@ from lit_longpo.errors import (
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
 from lit_longpo.policy.prompts.thoughts import THOUGHT, in_think_marks, is_thinking, opens_thoughts
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 
 _OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
 

@@ -20,7 +20,7 @@ from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation.settings import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.servers import (
     CUT_OFF,
     ENDED,

@@ -16,7 +16,7 @@ from lit_longpo.engine.sharing import sharing_message, sharing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.rope import check_window, window_problem
+from lit_longpo.policy.window import check_window, window_problem
 from lit_longpo.strategies import any_rank, is_sharded
 
 log = logging.getLogger(__name__)

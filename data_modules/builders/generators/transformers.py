@@ -15,7 +15,7 @@ from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, check_answers, continue_rows, end_ids, generation_mode, until_stop_ids
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 from lit_longpo.strategies import check_torch_device
 

@@ -11,8 +11,8 @@ from lit_longpo.errors import InputError, require_package
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
-from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights import cached_commit
+from lit_longpo.policy.window import readable_positions
 from lit_longpo.servers import CUT_OFF, ENDED, broke_off
 
 

@@ -9,7 +9,7 @@ from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.longest.search import Candidate
 from lit_longpo.planning.plan_options import PlanOptions
 from lit_longpo.planning.planner import chosen_mode
-from lit_longpo.policy.rope import window_problem
+from lit_longpo.policy.window import window_problem
 
 _OPTIONS = {f"--{part.name}" for part in fields(PlanOptions)}
 

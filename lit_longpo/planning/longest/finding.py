@@ -14,7 +14,7 @@ from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.longest.commands import Reader, check_command, commands
 from lit_longpo.planning.longest.search import STEP, Candidate, Search, best_with_each
-from lit_longpo.policy.rope import window_problem
+from lit_longpo.policy.window import window_problem
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from transformers import PretrainedConfig
 
 from lit_longpo.planning.configuration import Configuration
-from lit_longpo.policy.rope import window_problem
+from lit_longpo.policy.window import window_problem
 
 
 def window(config: PretrainedConfig, run: Configuration) -> str | None:

@@ -52,6 +52,19 @@ class PromptTemplate:
             raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")
         self.day()
 
+    def uses_chat(self, *, has_chat_template: bool) -> bool:
+        """Whether prompts are chat messages.
+
+        Raises:
+            InputError: they are to be, or to have a system message, and the tokenizer has no chat template.
+        """
+        uses_chat = has_chat_template if self.chat is None else self.chat
+        if uses_chat and not has_chat_template:
+            raise InputError("`chat: true` needs a chat template, the tokenizer has none; set `chat: false`")
+        if self.system is not None and not uses_chat:
+            raise InputError("a system message needs a chat template; put the text into `user` instead")
+        return uses_chat
+
     def around(self, question: str) -> tuple[str, str]:
         """The user's text before and after the context."""
         before, after = self.user.split("{context}")

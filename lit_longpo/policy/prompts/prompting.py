@@ -45,7 +45,7 @@ class PromptFormat:
                 f"{type(tokenizer).__name__}; set `eos_token` in the tokenizer's folder"
             )
         self.tokenizer, self.template = tokenizer, template
-        self.uses_chat = _uses_chat(tokenizer, template)
+        self.uses_chat = template.uses_chat(has_chat_template=getattr(tokenizer, "chat_template", None) is not None)
         self._texts = TextEncoder(tokenizer)
         self._chat: ChatTemplate | None = None
         if self.uses_chat:
@@ -339,21 +339,6 @@ class PromptFormat:
     def _marks_in(self, text: str) -> str:
         """The text, if a token that opens turns is in it: no answer begins with one."""
         return text if any(name in text for name in self._from_data.in_answers.tokens) else ""
-
-
-def _uses_chat(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> bool:
-    """Whether prompts are chat messages.
-
-    Raises:
-        InputError: they are to be, or to have a system message, and the tokenizer has no chat template.
-    """
-    has_chat = getattr(tokenizer, "chat_template", None) is not None
-    uses_chat = has_chat if template.chat is None else template.chat
-    if uses_chat and not has_chat:
-        raise InputError("`chat: true` needs a chat template, the tokenizer has none; set `chat: false`")
-    if template.system is not None and not uses_chat:
-        raise InputError("a system message needs a chat template; put the text into `user` instead")
-    return uses_chat
 
 
 def _missing(front: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:

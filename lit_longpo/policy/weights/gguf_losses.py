@@ -17,8 +17,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.rotary import rotary_embedding
 from lit_longpo.errors import InputError, first_names
-from lit_longpo.policy.rope import RoPE, global_parameters
+from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.weights.gguf_header import GgufHeader
+from lit_longpo.policy.window import global_parameters
 
 _FACTORS = "rope_freqs.weight"
 # A number of a file, and what configurations call it; absent on both sides is the same.

@@ -1,4 +1,3 @@
-import copy
 import math
 
 import pytest
@@ -8,12 +7,6 @@ from support.groups import random_groups
 from support.tiny_models import tiny_config
 from transformers import (
     AutoConfig,
-    Gemma3TextConfig,
-    GPT2Config,
-    GptOssConfig,
-    LlamaConfig,
-    PretrainedConfig,
-    Qwen2Config,
 )
 
 from lit_longpo.engine import check_model, pack, score
@@ -21,7 +14,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference.reference import reference_mode
-from lit_longpo.policy.rope import check_window, original_rope, readable_positions, trained_length, window_problem
+from lit_longpo.policy.rope import original_rope
+from lit_longpo.policy.window import trained_length
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -152,127 +146,8 @@ def test_errors_say_what_to_type():
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
 
 
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0}
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [2.0, 4.0]}
 PHIMOE = {**LONGROPE, "rope_theta": 1e4, "short_mscale": 1.2, "long_mscale": 1.2}
-GEMMA3 = {
-    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-}
-
-
-@pytest.mark.parametrize(
-    ("config", "window"),
-    [  # as the models' cards say; `rope_scaling` is what their files hold
-        (Qwen2Config(max_position_embeddings=32768), 32768),
-        (
-            Qwen2Config(
-                max_position_embeddings=32768,
-                rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
-            ),
-            131072,
-        ),
-        (
-            Qwen2Config(  # as Qwen3's
-                max_position_embeddings=40960,
-                rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
-            ),
-            131072,
-        ),
-        (LlamaConfig(max_position_embeddings=4096, rope_scaling={"type": "linear", "factor": 4.0}), 16384),
-        (LlamaConfig(max_position_embeddings=4096, rope_scaling={"type": "dynamic", "factor": 2.0}), 8192),
-        (
-            LlamaConfig(
-                max_position_embeddings=131072, rope_scaling={**LLAMA3, "original_max_position_embeddings": 8192}
-            ),
-            131072,
-        ),
-        (
-            LlamaConfig(
-                head_dim=4,
-                max_position_embeddings=4096,
-                rope_scaling={**LONGROPE, "factor": 32.0, "original_max_position_embeddings": 4096},
-            ),
-            131072,
-        ),
-        (  # as Phi-3's
-            LlamaConfig(
-                head_dim=4,
-                max_position_embeddings=131072,
-                rope_scaling={**LONGROPE, "original_max_position_embeddings": 4096},
-            ),
-            131072,
-        ),
-        (GptOssConfig(), 131072),
-        (Gemma3TextConfig(rope_parameters=GEMMA3), 131072),
-        (PretrainedConfig(), None),
-    ],
-)
-def test_the_window_holds_the_factor_of_a_scaling(config, window):
-    assert readable_positions(config) == window
-
-
-def test_what_the_refusal_says_can_be_typed():
-    with pytest.raises(InputError) as refused:
-        check_window(1300, tiny_config("Llama"))  # made for 512
-    read = (RoPE(max_length=1300), "--policy.rope.max_length 1300 ")
-    stretched = (RoPE(type="yarn", factor=3.0), "--policy.rope.type yarn --policy.rope.factor 3 ")
-    for rope, typed in (read, stretched):
-        config = tiny_config("Llama")
-        rope.apply(config)
-        check_window(1300, config)
-        assert typed in str(refused.value)
-    check_window(1300, GPT2Config(n_positions=512))  # which has no `policy.rope` to say it with
-
-
-@pytest.mark.parametrize(
-    ("rope", "window"),
-    [
-        (RoPE(type="yarn", factor=4.0), 2048),
-        (RoPE(type="linear", factor=4.0), 2048),
-        (RoPE(type="linear", factor=4.0, max_length=2048), 2048),
-        (RoPE(type="dynamic", factor=4.0), 2048),
-        (RoPE(theta=1e6, max_length=1024), 1024),
-    ],
-)
-def test_changed_positions_change_the_window_once(rope, window, tmp_path):
-    config = tiny_config("Llama", max_position_embeddings=512)
-    rope.apply(config)
-    assert readable_positions(config) == window
-    config.save_pretrained(tmp_path)
-    assert readable_positions(AutoConfig.from_pretrained(tmp_path)) == window
-
-
-def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention():
-    """Qwen2.5-1M and Qwen3-2507: transformers keeps the setting in the configuration and computes without it."""
-    chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
-    config = Qwen2Config(max_position_embeddings=1010000, dual_chunk_attention_config=chunks)
-    assert readable_positions(config) == trained_length(config) == 262144
-    with pytest.raises(InputError, match=r"at most 262,144 positions.* --policy\.rope\.factor 2 "):
-        check_window(500000, config)
-    for rope in (RoPE(type="yarn", factor=2.0), RoPE(max_length=500000)):
-        stretched = copy.deepcopy(config)
-        rope.apply(stretched)
-        check_window(500000, stretched)
-        assert not stretched.dual_chunk_attention_config
-
-
-def test_what_is_typed_for_positions_beyond_the_window_is_enough():
-    config = LlamaConfig(max_position_embeddings=256)
-    said = window_problem(373, config)
-    assert said is not None
-    assert "--data.max_length 256" in said
-    kind, factor = (said.split(f"--policy.rope.{name} ")[1].split()[0] for name in ("type", "factor"))
-    RoPE(type=kind, factor=float(factor)).apply(config)
-    assert window_problem(373, config) is None
-    assert "rope" not in window_problem(373, GPT2Config(n_positions=256))
-
-
-def test_positions_that_were_synthesised_are_not_cut_with_the_context():
-    """Cutting contexts, which was advised, leaves LOGO's `target_length` where it is."""
-    said = window_problem(373, LlamaConfig(max_position_embeddings=256), synthesised=True)
-    assert "type --data.positions.target_length 256 " in said
-    assert "max_length" not in said
 
 
 def test_a_factor_brings_its_own_temperature_of_attention():
@@ -325,8 +200,3 @@ WITHOUT = transformers.CohereCompassTextConfig(
 def test_positions_that_a_models_code_would_not_follow_are_refused(config, settings, message):
     with pytest.raises(InputError, match=message):
         RoPE(**settings).apply(config)
-
-
-def test_a_model_whose_global_layers_have_no_positions_has_a_window():
-    assert readable_positions(WITHOUT) == 4096
-    assert "--data.max_length 4096" in str(window_problem(5000, WITHOUT))
