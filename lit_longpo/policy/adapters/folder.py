@@ -16,23 +16,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
+from lit_longpo.policy.adapters.fit import PREFIX, check_fit
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR
-from lit_longpo.policy.adapters.weights import (
-    adapter_state,
-    is_second_name,
-    refuse_other_experts,
-    set_weights,
-    warn_of_zeros,
-)
+from lit_longpo.policy.adapters.weights import refuse_other_experts, set_weights, warn_of_zeros
 from lit_longpo.policy.sources import check_hub_name, read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
-from lit_longpo.strategies.sharding import whole_shape
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,7 +35,6 @@ _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Weights trained whole that other programs store beside adapters, and peft does not read: LongLoRA, LLaVA, ms-swift.
 _WHOLE = ("trainable_params.bin", "non_lora_trainables.bin", "vit.safetensors")
-_PREFIX = "base_model.model."
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +170,7 @@ class AdapterFolder:
         """
         self.check(wanted)
         weights = self._weights()
-        modules = {name.partition(".lora_")[0].removeprefix(_PREFIX) for name in weights}
+        modules = {name.partition(".lora_")[0].removeprefix(PREFIX) for name in weights}
         if wanted and (asked := _targets(model, wanted.target_modules)) != modules:
             odd = sorted(asked ^ modules)
             raise self._contradiction(
@@ -208,7 +200,7 @@ class AdapterFolder:
     def _strangers(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
         """Tensors that are no low-rank matrices of the model's layers."""
         head = next((name for name, module in model.named_modules() if module is model.get_output_embeddings()), "")
-        on_head = f"{_PREFIX}{head}.lora_"
+        on_head = f"{PREFIX}{head}.lora_"
         return sorted(name for name in weights if ".lora_" not in name or name.startswith(on_head))
 
     def _wrapped(
@@ -224,46 +216,12 @@ class AdapterFolder:
             config.base_model_name_or_path = model.name_or_path
             wrapped = with_adapters(model, config, f"the adapters of {self.path}")
         refuse_other_experts(wrapped, self.settings, str(self.path))
-        self._check_fit(wrapped, weights)
+        check_fit(wrapped, weights, self.path, bias=str(self.settings.get("bias", "none")))
         set_weights(wrapped, weights)
         mark_as_start(wrapped)
         warn_of_zeros(weights, str(self.path))
         log.info("adapters of %s on %s", self.path, model.name_or_path)
         return wrapped
-
-    def _check_fit(self, wrapped: "PeftModel", weights: dict[str, Tensor]) -> None:
-        expected = {name: whole_shape(tensor) for name, tensor in adapter_state(wrapped).items()}
-        base = base_model(wrapped)
-        of_base = {_PREFIX + name: whole_shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
-        lost = sorted(expected.keys() - weights.keys())
-        shapes = {**of_base, **expected}
-        known = shapes.keys()
-        odd = sorted(name for name in weights.keys() - known if not is_second_name(name, weights, known))
-        other = sorted(name for name, tensor in weights.items() if shapes.get(name, tensor.shape) != tensor.shape)
-        if other and not lost and not odd and (rows := _resized_rows(base, weights, other)):
-            raise InputError(
-                f"expected adapters of {base.name_or_path} at {self.path}, got some whose base had {rows} rows of "
-                f"embeddings, as training has resized them; resize the base's (`resize_token_embeddings({rows})`), "
-                f"save it, and name that folder as `base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
-            )
-        if apart := next((name for name in odd if re.search(r"\.experts\.\d+\.|\.block_sparse_moe\.", name)), None):
-            raise InputError(
-                f"expected adapters by today's names of {base.name_or_path} at {self.path}, got those of transformers "
-                f"4, whose experts and routers were other modules ({apart}); merge them there (`merge_and_unload`), "
-                "and set `policy.source` to the result"
-            )
-        if lost and all(name.endswith(".base_layer.bias") for name in lost):
-            raise InputError(
-                f"expected the biases that `bias: {self.settings['bias']}` says were trained at {self.path}, got none "
-                f"by the names of {len(lost)}, which other versions of peft leave out or call otherwise; merge them "
-                "where they were trained (`merge_and_unload`), and set `policy.source` to the result"
-            )
-        if lost or odd or other:
-            raise InputError(
-                f"expected adapters of {base.name_or_path} at {self.path}, got {len(lost)} tensors too few, {len(odd)} "
-                f"unknown and {len(other)} of another shape, for example {(lost + odd + other)[0]!r}; "
-                f"set `base_model_name_or_path` in {self.path / ADAPTER_CONFIG} to the model they were trained on"
-            )
 
     def _contradiction(self, wanted: str, there: str) -> InputError:
         return InputError(
@@ -299,15 +257,6 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     if isinstance(wanted, str):
         return {name for name in names if re.fullmatch(wanted, name)}
     return {name for name in names if any(name == part or name.endswith(f".{part}") for part in wanted)}
-
-
-def _resized_rows(base: PreTrainedModel, weights: dict[str, Tensor], other: list[str]) -> int | None:
-    """How many tokens the adapters' base had, if that is all that tensors of another shape tell."""
-    ends = (base.get_input_embeddings(), base.get_output_embeddings())
-    width = {whole_shape(cast(Tensor, end.weight))[1] for end in ends if end is not None}
-    shapes = {tuple(weights[name].shape) for name in other if name.endswith((".weight", ".base_layer.weight"))}
-    rows = {shape[0] for shape in shapes if len(shape) == 2 and shape[1] in width}
-    return rows.pop() if len(rows) == 1 and len(shapes) == 1 else None
 
 
 def _refuse_several(path: Path) -> None:
