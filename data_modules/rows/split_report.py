@@ -108,7 +108,7 @@ class SplitReport:
         """What the chat template makes of the records."""
         if self.rendered:
             yield (
-                f"{self.rendered} prompts already hold what the chat template writes around messages; it is read as "
+                f"{self.rendered} prompts already hold what a chat template writes around messages; it is read as "
                 "text, inside the template if that is used; store them as messages, or set `policy.template.chat: "
                 "false` and `policy.template.markup: control`"
             )

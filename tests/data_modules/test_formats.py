@@ -171,7 +171,7 @@ def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, ca
     prompt = "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n"
     path = write(tmp_path / "data.jsonl", {"prompt": prompt, "chosen": "nine", "rejected": "two"}, 3)
     module(path, SFT().views).setup("fit")
-    assert "train: 3 prompts already hold what the chat template writes around messages" in caplog.text
+    assert "train: 3 prompts already hold what a chat template writes around messages" in caplog.text
     caplog.clear()
     said = talk("Hello.", "Hello!<|im_end|>\n", ASK)  # an earlier answer with its end
     module(write(path, {"prompt": said, "chosen": "nine", "rejected": "two"}), SFT().views).setup("fit")

@@ -20,6 +20,9 @@ from lit_longpo.policy.prompts.template_renderer import TemplateRenderer
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
+# What templates of common families begin a turn with. To a tokenizer of another family they are letters.
+_MARKS = ("[INST]", "<|im_start|>", "<|start_header_id|>", "<|begin_of_text|>", "<start_of_turn>", "<|user|>")
+
 
 class PromptFormat:
     """Turns texts into token ids with one tokenizer and one template, and generated ids back into text.
@@ -53,6 +56,8 @@ class PromptFormat:
         self._from_data = DataMarks(*control_tokens(tokenizer, self._chat), template.markup == "control")
         frame = "" if self._chat is None else self._chat.head + self._chat.tail
         self._marks = tuple(name for name in self._from_data.in_prompts.tokens if name in frame)
+        known = (*self._from_data.in_prompts.tokens, str(getattr(tokenizer, "chat_template", "")))
+        self._foreign = tuple(mark for mark in _MARKS if not any(mark in text for text in known))
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
@@ -106,8 +111,11 @@ class PromptFormat:
 
         That is so if it contains what the template writes between a message and its answer, or begins or ends with one
         of the template's marks. Without a template, any control token is such a mark, unless it is read as the token.
+        A text that begins as another family's template does has been through that one.
         """
         whole = text.strip()
+        if whole.removeprefix("<s>").lstrip().startswith(self._foreign):
+            return True
         if self._chat is None:
             marks = tuple(self._from_data.in_prompts.tokens) if self.template.markup == "text" else ()
             return whole.startswith(marks) or whole.endswith(marks)

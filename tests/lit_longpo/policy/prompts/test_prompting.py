@@ -209,6 +209,20 @@ def test_without_a_template_a_rendered_prompt_is_known_where_its_marks_are_read_
     assert control.encode(text) == tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
+@pytest.mark.parametrize(("chat", "markup"), [(True, "text"), (False, "text"), (False, "control")])
+@pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
+def test_a_prompt_of_another_familys_template_is_known(name, chat, markup):
+    """Its marks are letters to this tokenizer, which were trained inside this template in silence (trl#1115)."""
+    form = PromptFormat(chat_bpe_tokenizer(name), PromptTemplate(chat=chat, markup=markup))
+    others = {
+        "chatml": "<|im_start|>user\nWhere?",
+        "mistral": "<s>[INST] Where? [/INST]",
+        "gemma": "<start_of_turn>user",
+    }
+    assert all(form.is_rendered(text) for other, text in others.items() if other != name)
+    assert not form.is_rendered("Which family writes [INST], and which <|im_start|>?")
+
+
 def test_a_rendered_prompt_begins_once():
     """Its own beginning-of-text token is the one that the tokenizer would add (trl#1114, open-r1#462)."""
     tokenizer = bpe_tokenizer("bytes", special=["[INST]", "[/INST]"], adds_bos=True)
