@@ -127,20 +127,6 @@ def test_weights_that_were_trained_beside_adapters_are_not_left_out(name, policy
         ours(tmp_path / "a").load()
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_biases_that_other_versions_of_peft_have_not_stored_are_asked_for(named, tmp_path):
-    """peft 0.6 called them `q_proj.bias`, 0.10 to 0.18 leave them out; both read their own files without a word."""
-    tiny_model("Qwen2").save_pretrained(tmp_path / "base")
-    adapters(tmp_path / "base", tmp_path / "a", bias="lora_only")
-    path = tmp_path / "a/adapter_model.safetensors"
-    stored = load_file(path)
-    assert any(".base_layer.bias" in name for name in stored)
-    kept = {name.replace(".base_layer", ""): tensor for name, tensor in stored.items() if named or "bias" not in name}
-    save_file(kept, path)
-    with pytest.raises(UserError, match=r"biases that `bias: lora_only` says were trained .*`merge_and_unload`"):
-        ours(tmp_path / "a", adapters="merge").load()
-
-
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [97, 98]}])
 def test_what_a_resized_vocabulary_trains_beside_adapters_is_read_once(kind, tied, tmp_path):
@@ -180,14 +166,6 @@ def test_embeddings_saved_beside_adapters_are_not_dropped(policy_folder, tmp_pat
         ours(tmp_path / "a").load()
     model = ours(tmp_path / "a", adapters="merge").load()
     torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
-    weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(98, 32)
-    save_file(weights, tmp_path / "a/adapter_model.safetensors")
-    with pytest.raises(ValueError, match=r"whose base had 98 rows of embeddings.*`resize_token_embeddings\(98\)`"):
-        ours(tmp_path / "a", adapters="merge").load()  # axolotl#2277
-    weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(98, 16)
-    save_file(weights, tmp_path / "a/adapter_model.safetensors")
-    with pytest.raises(ValueError, match=r"1 of another shape, for example 'base_model\.model\.model\.embed_tokens"):
-        ours(tmp_path / "a", adapters="merge").load()
 
 
 EXPERTS = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
@@ -325,28 +303,6 @@ def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, 
     model = ours(tmp_path / "a").load()
     torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_a_base_that_does_not_fit_is_refused(policy_folder, tmp_path):
-    adapters(policy_folder, tmp_path / "a")
-    tiny_model("Llama", num_hidden_layers=3).save_pretrained(tmp_path / "deeper")
-    tiny_model("Llama", num_hidden_layers=1).save_pretrained(tmp_path / "shallower")
-    tiny_model("Llama", hidden_size=64).save_pretrained(tmp_path / "wider")
-    for name, message in {"deeper": "4 tensors too few", "shallower": "4 unknown", "wider": "of another shape"}.items():
-        with pytest.raises(ValueError, match=f"{message}.*set `base_model_name_or_path`"):
-            edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / name)).load()
-
-
-@pytest.mark.parametrize("name", ["mlp.experts.0.gate_proj", "block_sparse_moe.gate"])
-def test_adapters_of_experts_that_lay_apart_are_told_where_to_merge(name, tmp_path):
-    """peft 0.18 with transformers 4.57 wrote such names for Qwen3-MoE and Mixtral; "set the base" did not help."""
-    tiny_model("Qwen3Moe").save_pretrained(tmp_path / "base")
-    adapters(tmp_path / "base", tmp_path / "a")
-    file = tmp_path / "a/adapter_model.safetensors"
-    more = {f"base_model.model.model.layers.0.{name}.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
-    save_file({**load_file(file), **more}, file)
-    with pytest.raises(UserError, match=rf"those of transformers 4, .*{name}.*merge them there"):
-        ours(tmp_path / "a").load()
 
 
 def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
