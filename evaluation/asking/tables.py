@@ -46,7 +46,7 @@ def _rows(answers: Sequence[str], number: int, columns: Sequence[ModelReplies]) 
     yield "tokens of the answer", [_length(reply) for reply in replies]
     yield "tokens of the prompt", [_prompt(c.asked.prompts[number], c.asked.window) for c in columns]
     for index, text in enumerate(answers):
-        label = Text(f"log-probability of\n{printable(text)[:_SHOWN]!r}")
+        label = Text(f"log-probability of\n'{printable(text)[:_SHOWN]}'")
         yield label, [f"{reply.log_probs[index]:.2f} ({reply.num_scored[index]} tokens)" for reply in replies]  # type: ignore[misc]
     if len(answers) > 1:
         yield "margin of the first", [f"{reply.margin:+.2f}" for reply in replies]

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingPackageError
 
 # Which of its arguments is a run's name.
 _NAMES = {
@@ -95,6 +96,10 @@ def _place_wandb(settings: Namespace, root: Path) -> None:
 def _place_mlflow(settings: Namespace, root: Path) -> None:
     """A database, as MLflow 3 wants one: it refuses the plain files that Lightning's logger would have it write."""
     if settings.get("tracking_uri") is None and settings.get("save_dir") == "./mlruns":
+        if find_spec("mlflow") is not None and find_spec("sqlalchemy") is None:  # mlflow-skinny is without it
+            raise MissingPackageError(
+                "expected the package `sqlalchemy`, which MLflow's database takes, found none; type: pip install mlflow"
+            )
         root.mkdir(parents=True, exist_ok=True)  # which SQLite does not make
         settings["tracking_uri"] = f"sqlite:///{root}/mlflow.db"
         settings["artifact_location"] = settings.get("artifact_location") or (root / "mlartifacts").absolute().as_uri()

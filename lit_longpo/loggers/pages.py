@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -180,7 +181,7 @@ class MLFlowPages(RunPages):
         """MLflow's pages: a server's, or of a store; without the password that either may have in its address."""
         address = str(self.logger.experiment.tracking_uri)
         is_server = address.startswith(("http://", "https://"))
-        return f"{'open' if is_server else 'mlflow ui --backend-store-uri'} {without_passwords(address)}"
+        return f"{'open' if is_server else 'mlflow ui --backend-store-uri'} {quote(without_passwords(address))}"
 
 
 class FolderPages(RunPages):

@@ -7,7 +7,7 @@ from evaluation.asking.sides import Prepared, Reply, Side
 from evaluation.asking.tables import ModelReplies, as_json, printable, tables
 from lit_longpo.policy import PolicyConfig
 
-ASKED = DocumentQuestions("text", ("What [b]?", "Who?"), (("tea", "milk"), ("Ada",)))
+ASKED = DocumentQuestions("text", ("What [b]?", "Who?"), (("tea", "milk"), ("C:\\Ada",)))
 
 
 def column(role, *replies, lost=0):
@@ -39,6 +39,7 @@ def test_models_stand_side_by_side_and_what_they_write_is_text():
     assert ["margin of the first", "-1.25", "+3.75"] in rows
     assert sum(row[0] == "margin of the first" for row in rows) == 1  # one answer has none
     assert ["log-probability of", "-2.50 (1 tokens)", "-0.25 (1 tokens)"] in rows
+    assert any(row[0] == "'C:\\Ada'" for row in rows)  # as it was typed
     assert "What [b]?" in shown
     assert "[red]trained" in shown
 

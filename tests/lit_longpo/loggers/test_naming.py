@@ -3,8 +3,8 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.loggers import Logger
 from support.command_line import parse
 
-from lit_longpo.errors import InputError
-from lit_longpo.loggers import name_loggers
+from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.loggers import name_loggers, naming
 
 
 def trainer(kind=None, **settings):
@@ -54,6 +54,14 @@ def test_mlflow_gets_a_database_there(tmp_path):
     told = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri="http://host")
     name_loggers(told, None)
     assert told.logger.init_args == Namespace(save_dir="./mlruns", tracking_uri="http://host")
+
+
+def test_mlflow_without_what_its_database_takes_is_one_line(tmp_path, monkeypatch):
+    """mlflow-skinny has no SQLAlchemy: it ended in pages of traceback about the scheme sqlite."""
+    monkeypatch.setattr(naming, "find_spec", lambda name: None if name == "sqlalchemy" else object())
+    section = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri=None)
+    with pytest.raises(MissingPackageError, match=r"pip install mlflow$"):
+        name_loggers(section, None)
 
 
 def test_what_comet_takes_beyond_its_arguments_is_read_again_from_config_yaml(tmp_path):

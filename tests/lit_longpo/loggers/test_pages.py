@@ -138,6 +138,7 @@ def test_mlflow_runs_that_go_on_keep_what_they_began_with(config, caplog):
             "mlflow ui --backend-store-uri postgresql+psycopg2://me@db:5432/m",
         ),
         ("sqlite:////tmp/a@b:c/m.db", "mlflow ui --backend-store-uri sqlite:////tmp/a@b:c/m.db"),
+        ("sqlite:///my runs/m.db", "mlflow ui --backend-store-uri 'sqlite:///my runs/m.db'"),
     ],
 )
 def test_where_to_look_has_no_password(address, shown, tmp_path):
