@@ -114,6 +114,7 @@ class Resumption:
         """Stretch the learning-rate schedule so that it ends where this run's training ends."""
         schedule = next((config.scheduler for config in trainer.lr_scheduler_configs), None)
         planned = steps_of(schedule)
+        self._check_epoch(trainer)
         if self.random_states is None or planned is None or not optimization.depends_on_length:
             return
         steps = num_optimizer_steps(trainer, self.taken)
@@ -123,6 +124,16 @@ class Resumption:
             log.warning(
                 "the learning rate now follows its schedule over %s steps, until here over %s",
                 *(steps, self.schedule_steps),
+            )
+
+    def _check_epoch(self, trainer: Trainer) -> None:
+        """Refuse an epoch that would be over before the row that the checkpoint was saved behind."""
+        limited, rows = trainer.limit_train_batches != 1.0, trainer.num_training_batches
+        if self.random_states is not None and limited and rows <= self.taken.rows:
+            raise InputError(
+                "expected `trainer.limit_train_batches` to leave more than the "
+                f"{self.taken.rows} rows of this epoch that the checkpoint was trained on, got {rows}; restore it, or "
+                "resume from the end of an epoch"
             )
 
     def validate_if_due(self, trainer: Trainer) -> None:

@@ -201,6 +201,15 @@ def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog)
     assert "going on with changed settings: `data.share_prompts` auto, now null" in caplog.text
 
 
+def test_an_epoch_is_not_made_shorter_than_what_was_trained_of_it(tmp_path):
+    """A row more was trained, and then records were "lost or doubled"."""
+    fit(tmp_path, "--data.init_args.num_train", "32", steps=3)  # of four rows
+    again = ("--data.init_args.num_train", "32", "--ckpt_path", tmp_path / "checkpoints/last.ckpt")
+    for limit in (2, 3):
+        said = refusal(tmp_path, *again, "--trainer.limit_train_batches", limit, steps=6)
+        assert f"leave more than the 3 rows of this epoch that the checkpoint was trained on, got {limit};" in said
+
+
 def test_weights_only_start_anew_with_other_settings(again):
     folder, checkpoint = again
     before = read_weights(checkpoint)
