@@ -1,40 +1,58 @@
 """Which choices, letters as of an exam, an answer gives: the one that it says is the answer, or else all it names.
 
-A choice is named by a capital, or by a letter in front of a mark ("b)"); an article that begins a sentence ("A car")
-and "I think" name none. What an answer denies ("not A", "B and C are wrong", "neither A nor B") it does not give.
+Read in three steps. What an answer denies ("not A", "B and C are wrong", "neither A nor B") is left out. The one that
+it says is right ("the answer is C", "So C.") or begins with ("C. A dog") counts, if that is one. Else every letter
+counts that stands alone.
 """
 
 import re
+from unicodedata import normalize
 
-_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # letters and digits but for those of scripts that join words
-_BEGIN, _END = rf"(?<!{_WORD})(?<!['\u2019])", rf"(?!{_WORD}|['\u2019+#])"  # C++ and C# are no choice
-_VERB = r"(?:is|are|was|were|seems?|looks?|would|could|can|must|does|do)"
+_PART = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # of a word; Chinese, Japanese and Korean ones touch letters
+# A letter alone: none of "an", "I'm", "it's", "T-shirt", "C++", "R&D", "9 a.m.", "Ph.D."
+_BEGIN = rf"(?<!{_PART})(?<![A-Za-z]['\u2019])(?<![A-Za-z]\.)(?<!&)"
+_END = rf"(?!{_PART}|['\u2019-]{_PART}|[+#&]|\.[A-Za-z]\.)"
 _NOT = r"(?:n['\u2019]t|\s*not)\b"
-_SAYS = rf"(?:is|was|would|could|must|does|seems|looks)(?:{_NOT})?"
-_NO_NOUN = rf"(?:{_SAYS}|can(?:{_NOT}| be)|because|since|as|for|and|n?or|not|but)\b"
-_ALONE = rf"(?:[B-HJ-Z]|A(?!\s+(?!{_NO_NOUN})[a-z])|(?<=[^.!?:\s] )A|I(?!\s+(?!is\b|because\b)[a-z])){_END}"
-_CHOICE = rf"{_ALONE}|[a-z](?=[).:\]*\"\u201d]|\s*$)"
-# "A or B" and "(A, C)" decide for neither.
-_ONLY = r"(?!\W{0,3}\s*(?:(?i:n?or|and)\b|/)\W{0,3}\s*[A-Z]\b|\s*,\s*[A-Z]\s*(?:[),.\]\n]|$|(?:and|or)\b))"
-_NAMES = r"(?i:answer|choice|option|verdict|winner|better|best)"
-# The answer is, (the) option; is not right, is wrong.
-_CHINESE = r"(?:\u7b54\u6848|\u6b63\u89e3)(?:\u662f|\u4e3a)?|(?:\u6545|\u5e94|\u53ea\u6709)?\u9009(?:\u62e9|\u9879)?"
-_CHOSEN = re.compile(
-    rf"(?:\b{_NAMES}\b\W{{0,3}}(?:[:=\uff1a]|\b(?i:is)\b)\W{{0,6}}|boxed\{{|\[\[\s*|(?:{_CHINESE})\W{{0,3}})"
-    rf"({_CHOICE}|[b-hj-z]{_END}){_ONLY}"
+# "A is" and "A because" name a choice, "A car" and "I think" none; behind a word ("Type A blood") an article is small.
+_GOES_ON = (
+    rf"(?:(?:is|was|would|could|does|seems)(?:{_NOT})?|can(?:{_NOT}| be)|because|since|as|for|and|n?or|not|but)\b"
 )
-_NAMED = re.compile(rf"{_BEGIN}({_CHOICE})")
-_LETTER = rf"(?:(?i:the\s+)?(?i:answer|option|choice)s?\s+)?[(\[*\"\u201c]{{0,3}}{_ALONE}[)\]*\"\u201d]{{0,3}}"
-_LETTERS = rf"{_LETTER}(?:(?:\s*,\s*{_LETTER})*\s*(?:/|\b(?i:and|n?or)\b)\s*{_LETTER})?"
+_ARTICLE = rf"(?<![^.!?:\s] )A\s+(?!{_GOES_ON})[a-z]"
+_CAPITAL = rf"(?!{_ARTICLE}|I\s+(?!is\b|because\b)[a-z])[A-Z]{_END}"
+_LETTER = rf"(?:{_CAPITAL}|[a-z](?=[).:\]*\"\u201d]|\s*$){_END})"  # "b)"
+_NAMED = re.compile(rf"{_BEGIN}({_LETTER})")
+
+_ONE = rf"(?:(?i:the\s+)?(?i:answer|option|choice)s?\s+)?[(\[*\"'\u201c]{{0,3}}{_CAPITAL}[)\]*\"'\u201d]{{0,3}}"
+_SOME = rf"{_ONE}(?:(?:\s*,\s*{_ONE}){{0,9}}\s*,?\s*(?:/|\b(?i:and|n?or)\b)\s*{_ONE})?"  # "option A", "(A), B, and C"
+_LISTED = rf"(?:\s*,\s*{_ONE}(?=\s*(?:[,.)\]]|$))){{0,9}}"  # "A, C." but not "A, C is close"
+
+_IS = r"(?:is|are|was|were|seems?|looks?|would|could|can|must|does|do)"
 _WRONG = r"(?i:wrong|incorrect|false|ruled out|eliminated|excluded)\b"
-_RIGHT = r"(?:(?:be\s+)?(?:the\s+|an?\s+)?(?:right|correct|true|valid|supported|best|answer|hold|fit)\b|[.,;!]|$)"
-_NOT_IN_CHINESE = r"\u9879?\s*(?:\u662f)?(?:\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u9519\u8bef|\u9519)"
+_RIGHT = r"(?:(?:be\s+)?(?:the\s+|an?\s+)?(?:right|correct|true|supported|best|answer)\b|[.,;!]|$)"
 _DENIED = re.compile(
-    r"(?:\b(?i:not|neither|rul(?:es?|ing) out|eliminat\w+|exclud\w+)|n['\u2019]t)\s+(?:(?:be|choose|pick|select)\s+)?"
-    rf"{_LETTERS}|(?:\u4e0d\u662f|\u4e0d\u9009)\s*{_LETTER}"
-    rf"|\b{_WRONG}(?:\s+\w+)?\s*:\s*{_LETTER}(?:\s*,\s*{_LETTER})*"
-    rf"|{_BEGIN}{_LETTERS}[\s:(\u2013-]*"
-    rf"(?:{_VERB}(?:{_NOT}(?=\s*{_RIGHT})|\s+(?:be\s+)?(?:\w+ly\s+|also\s+)?{_WRONG})|{_WRONG}(?!\s*:)|{_NOT_IN_CHINESE})"
+    "|".join(
+        (
+            rf"\b(?i:not|cannot|neither|none of)\s+(?:(?:be|choose|pick|select)\s+)?{_SOME}",  # "neither A nor B"
+            rf"n['\u2019]t\s+(?:(?:be|choose|pick|select)\s+)?{_SOME}",  # "it isn't A"
+            rf"\b(?i:rul(?:es?|ing) out|eliminat\w+|exclud\w+):?\s+{_SOME}{_LISTED}",  # "Eliminated: (A), (C)."
+            rf"{_BEGIN}{_SOME}\s*{_IS}\s+(?:be\s+)?(?:\w+ly\s+|also\s+)?{_WRONG}",  # "A and B are clearly wrong"
+            rf"{_BEGIN}{_SOME}\s*{_IS}{_NOT}(?=\s*{_RIGHT})",  # "A isn't right", "A is not."
+            rf"(?:\u4e0d\u662f|\u4e0d\u9009)\s*{_ONE}",  # is not A, don't choose A
+            rf"{_BEGIN}{_CAPITAL}(?:[\u3001\u548c\u4e0e]{_CAPITAL})*\u9879?[\u662f\u90fd]?"
+            r"(?:\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u9519)",  # A and B are wrong
+        )
+    )
+)
+_SAID = re.compile(
+    rf"(?:(?<!each )\b(?i:answer|choice|option|verdict|winner|better|best)\b\W{{0,3}}(?:[:=]|\b(?i:is)\b)\W{{0,6}}"
+    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\["
+    r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
+    rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"
+)
+_IS_RIGHT = re.compile(rf"{_BEGIN}({_CAPITAL})\W{{0,3}}\bis\s+(?:the\s+)?(?:right|correct|best|answer)\b")
+# Before a mark that stands behind no other letter, as it does in a list of all choices.
+_FIRST = re.compile(
+    rf"\W*({_LETTER})\W{{0,3}}?([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)", re.DOTALL
 )
 
 
@@ -42,7 +60,7 @@ def choices(said: str) -> set[str]:
     """Capitals of the choices that an answer gives; empty if it names none, or none that it does not deny."""
     left = without_denied(said)
     chosen = decided(left)
-    return chosen if len(chosen) == 1 else set(map(str.upper, _NAMED.findall(left)))
+    return chosen if len(chosen) == 1 else _named(left)
 
 
 def gives(said: str, letter: str) -> bool:
@@ -53,13 +71,16 @@ def gives(said: str, letter: str) -> bool:
 
 
 def decided(said: str) -> set[str]:
-    """Capitals of the choices that a text says are the answer."""
-    return set(map(str.upper, _CHOSEN.findall(said)))
+    """Capitals of the choices that a text says are the answer, or of the one that it begins with."""
+    chosen = [*_SAID.findall(said), *_IS_RIGHT.findall(said)]
+    if not chosen and (first := _FIRST.match(said)):
+        chosen = [first[1]]
+    return _named("\n".join(chosen))
 
 
 def without_denied(said: str) -> str:
-    """A text without the choices that it denies."""
-    return _DENIED.sub(" ", said)
+    """A text without the choices that it denies, in ASCII letters."""
+    return _DENIED.sub(" ", normalize("NFKC", said))
 
 
 def as_choice(answer: str) -> str | None:
@@ -67,3 +88,7 @@ def as_choice(answer: str) -> str | None:
     letter = re.sub(r"[\W_]", "", answer)
     is_letter = len(letter) == 1 and letter.isascii() and letter.isalpha() and not re.search(r"[+#]", answer)
     return letter if is_letter else None
+
+
+def _named(said: str) -> set[str]:
+    return set(map(str.upper, _NAMED.findall(said)))

@@ -35,6 +35,14 @@ from lit_longpo.choices import as_choice, choices, gives
         ("Answer: B, C is close", "B"),
         ("Both A and B are correct", "AB"),
         ("not only A but also B", "AB"),
+        ("(B) False", "B"),  # the choice's own text
+        ("(B)\u9519\u8bef", "B"),
+        ("(A) Incorrect. (B) Correct", "AB"),
+        ("B is the correct answer. A is named in passing.", "B"),
+        ("A is not mentioned, C is. So C.", "C"),
+        ("Let's look at each option:\nA) no\nB) yes\n\nThe answer is B.", "B"),
+        ("\u7b54\u6848\uff1a\uff08\uff21\uff09", "A"),
+        ("I'd say 'B'", "B"),
     ],
 )
 def test_a_choice_is_said_to_be_the_answer_or_named(said, given):
@@ -51,7 +59,11 @@ def test_a_choice_is_said_to_be_the_answer_or_named(said, given):
         ("A isn't right. B", "B"),
         ("B is right, A is not", "B"),
         ("A is clearly incorrect, hence C", "C"),
-        ("(A) Incorrect. (B) Correct", "B"),
+        ("Options A, B, and C are wrong; D fits", "D"),
+        ("The answer isn't 'A' but 'B'", "B"),
+        ("None of A, B or C; it's D", "D"),
+        ("It cannot be B or C. A", "A"),
+        ("A\u548cB\u90fd\u4e0d\u5bf9, \u9009D", "D"),
         ("Options A, B and D are wrong; C fits", "C"),
         ("Neither A nor B. It is C", "C"),
         ("We eliminate A and B, leaving C.", "C"),
@@ -83,6 +95,31 @@ def test_a_small_letter_is_a_word_too():
     assert gives("It is B.", "b")
     assert not gives("an axe", "x")
     assert not gives("a car", "a")
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("C. A Tale of Two Cities", "C"),
+        ("**C**\n\nA is too broad.", "C"),
+        ("B because option A is too broad", "B"),
+        ("C - A computer", "C"),
+        ("A) 3\nB) 4", "AB"),  # a list of all choices
+        ("A: 3, B: 4", "AB"),
+    ],
+)
+def test_what_an_answer_begins_with_comes_before_letters_of_its_text(said, given):
+    assert choices(said) == set(given)
+
+
+@pytest.mark.parametrize("said", ["9 a.m.", "Ph.D.", "T-shirt", "R&D", "Washington, D.C., is", "DON'T", "e.g. a car"])
+def test_letters_of_words_are_no_choices(said):
+    assert choices(said) == set()
+
+
+def test_a_long_list_is_read_at_once():
+    """A loop of a base model took hours: two alternatives matched the same A, in each of the list's letters."""
+    assert choices("A, " * 30_000) == {"A"}
 
 
 @given(st.text())

@@ -19,7 +19,7 @@ POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", 
 THOUGHT = [
     ("I prefer A over B", None),
     ("A says more than B", None),
-    ("A comparison of both shows that B is right", None),
+    ("A comparison of both shows that B is right", "B"),
     ("B, not A", "B"),
     ("The answer is not A", None),  # evalscope#1578: it was the verdict A
     ("It isn't option B", None),
