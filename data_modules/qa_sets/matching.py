@@ -64,12 +64,14 @@ def words_of(plain: str) -> list[str]:
 def holds(text: str, answer: str) -> bool:
     """Whether normalised text holds a normalised answer: as whole words, or characters where words are `JOINED`.
 
+    A number or a name in Latin letters between characters is a word.
+
     Args:
         text: where it is looked for.
         answer: an empty one is nowhere.
     """
     if not JOINED.search(answer):
-        return bool(answer) and has_words(text, answer)
+        return bool(answer) and has_words(" ".join(words_of(text)), answer)
     if answer[0].isdecimal() or answer[-1].isdecimal():
         return _whole_number(answer).search(text) is not None
     return answer.replace(" ", "") in text.replace(" ", "")

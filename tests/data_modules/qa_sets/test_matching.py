@@ -56,3 +56,11 @@ def test_a_number_is_not_held_by_its_negative():
     for text, answer in (("-5 degrees", "5 degrees"), ("\u6c14\u6e29-5\u5ea6", "5\u5ea6")):
         assert not holds(normalise(text), normalise(answer))
         assert holds(normalise(text), normalise(text))
+
+
+def test_numbers_and_latin_words_are_found_between_characters():
+    """Chinese and Japanese write no space before 12 or Oslo."""
+    for text, answer in (("\u7b2c12\u7ae0", "12"), ("1,000\u5186", "1000"), ("\u7b54\u6848\u662fOslo\u3002", "Oslo")):
+        assert holds(normalise(text), normalise(answer))
+    for text, answer in (("\u7b2c112\u7ae0", "12"), ("\u6c14\u6e29-5\u5ea6", "5"), ("3.5\u5ea6", "5"), ("north", "no")):
+        assert not holds(normalise(text), normalise(answer))

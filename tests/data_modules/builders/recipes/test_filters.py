@@ -64,6 +64,8 @@ def test_filters_name_their_reason(answer, reason):
         "Unable to answer.",
         "I'm not sure.",
         "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u56de\u7b54\u8fd9\u4e2a\u95ee\u9898\u3002",
+        "\u6211\u4e0d\u77e5\u9053\u3002",
+        "\u65e0\u6cd5\u56de\u7b54",
         "\u6587\u4e2d\u6ca1\u6709\u63d0\u5230\u3002",
     ],
 )
