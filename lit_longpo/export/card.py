@@ -9,7 +9,7 @@ from typing import Any
 from lit_longpo.markdown import code, escape, table
 from lit_longpo.policy.prompts.trained_prompt import TEMPLATE_KEY
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _ODD = re.compile(r"[^\w.-]")  # in a YAML list
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
@@ -66,10 +66,10 @@ def _last_metrics(record: Mapping[str, Any]) -> list[str]:
 
 
 def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> str:
-    name = _base_name(policy)
+    source = str(policy["source"])
     lines = ["library_name: peft" if adapters else "library_name: transformers", "pipeline_tag: text-generation"]
-    if _HUB_NAME.fullmatch(name):
-        lines.append(f"base_model: {name}")
+    if _HUB_NAME.fullmatch(source) and not Path(source).exists():
+        lines.append(f"base_model: {source}")
     if template := policy.get("template"):
         lines.append(f"{TEMPLATE_KEY}: {json.dumps(template, ensure_ascii=False, default=str)}")
     tag = json.dumps(objective.lower()) if _ODD.search(objective) else objective.lower()

@@ -77,6 +77,8 @@ class RoPE:
         kind = str(parameters.get("rope_type", "default"))
         self._check_use(kind, trained)
         _leave_attention_to(parameters, self.factor)
+        if getattr(text, "head_dim", 0) is None:  # Mixtral's; transformers' formulas of scaled positions multiply it
+            text.head_dim = text.hidden_size // text.num_attention_heads
         changes = {"rope_theta": self.theta, "factor": self.factor}
         parameters.update({name: value for name, value in changes.items() if value is not None})
         if kind == "yarn":

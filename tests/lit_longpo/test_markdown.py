@@ -84,3 +84,21 @@ def test_the_card_of_a_model(text):
     assert rows[plain(text)] == "1"
     assert rows["base model"] == plain(f"owner/{text}")
     card.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("source", "gguf_file", "named"),
+    [
+        ("Qwen/Qwen3-8B", None, "Qwen/Qwen3-8B"),
+        ("owner/quantised", "q4.gguf", "owner/quantised"),
+        ("out/model", None, None),  # a folder, not the hub's
+        ("./model", None, None),
+        ("/models/mine", "q4.gguf", None),
+    ],
+)
+def test_the_card_names_no_folder_as_a_model_of_the_hub(source, gguf_file, named, tmp_path, monkeypatch):
+    """A base in two folders' depth was given out as the hub's model of that name (huggingface/hub-docs 1113)."""
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    card = model_card({"policy": {"source": source, "gguf_file": gguf_file}}, {}, adapters=False)
+    assert yaml.safe_load(card.split("---")[1]).get("base_model") == named

@@ -5,9 +5,7 @@ import torch
 import transformers
 from support.groups import random_groups
 from support.tiny_models import tiny_config
-from transformers import (
-    AutoConfig,
-)
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_longpo.engine import check_model, pack, score
 from lit_longpo.errors import InputError
@@ -65,6 +63,22 @@ def test_overrides_reach_the_model_and_survive_export(policy_folder, tmp_path, r
     model.save_pretrained(tmp_path)
     stored = AutoConfig.from_pretrained(tmp_path).rope_parameters
     assert {name: stored[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["yarn", "dynamic"])
+def test_a_width_of_heads_that_is_left_out_is_no_obstacle(kind, tmp_path):
+    """transformers' formulas multiplied Mixtral's `head_dim: null`: `plan` ended in a traceback."""
+    torch.manual_seed(0)
+    plain = AutoModelForCausalLM.from_config(tiny_config("Mixtral"))
+    plain.save_pretrained(tmp_path)
+    assert plain.config.head_dim is None
+    model = policy(tmp_path, rope=RoPE(type=kind, factor=8.0)).load_base()
+    by_hand = {"rope_type": kind, "factor": 8.0, "rope_theta": plain.config.rope_parameters["rope_theta"]}
+    by_hand |= {"original_max_position_embeddings": 512} if kind == "yarn" else {}
+    stated = AutoConfig.from_pretrained(tmp_path, head_dim=8, rope_parameters=by_hand)
+    wanted = AutoModelForCausalLM.from_pretrained(tmp_path, config=stated)
+    assert model.config.head_dim == 8  # transformers alone reads what is exported
+    assert torch.equal(model.model.rotary_emb.inv_freq, wanted.model.rotary_emb.inv_freq)
 
 
 def test_max_length_is_the_new_window(policy_folder):
