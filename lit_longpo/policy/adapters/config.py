@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 from lit_longpo.errors import InputError
 from lit_longpo.files.stored import check_fields, stored_object
 from lit_longpo.files.strict_json import RecordError, instead, shortened
+from lit_longpo.log_once import log_once
 
 ADAPTER_CONFIG = "adapter_config.json"
 LORA_KINDS = ("use_rslora", "use_dora")  # by the name that peft's settings and ours give them
@@ -114,13 +114,7 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
             "pip install -U peft, or take out what changes nothing"
         )
     if unread:  # most often a number beside a switch that is off
-        _warn_of_unread(config, f"peft {__version__} does not know {got} and leaves it out")
-
-
-@cache
-def _warn_of_unread(config: Path, what: str) -> None:
-    """Warn once: settings are read wherever a folder is asked for."""
-    log.warning("%s: %s", config, what)
+        log_once(log.warning, "%s: peft %s does not know %s and leaves it out", config, __version__, got)
 
 
 def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:

@@ -6,12 +6,12 @@ put runs of spaces last (indented code and lists get other tokens), and some cla
 
 import logging
 import re
-from functools import cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import MissingFileError
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.prompts.stored_rules import TEXTS
 from lit_longpo.policy.stored_files import stored_file
 
@@ -45,17 +45,12 @@ def check_sentencepiece_rules(tokenizer: PreTrainedTokenizerBase, where: str, re
             )
     ids = [tokenizer.encode(text, add_special_tokens=False) for text in (TEXTS[0], f" {TEXTS[0]}")]
     if ids[0] == pieces.encode(TEXTS[0]) and ids[1] != pieces.encode(f" {TEXTS[0]}"):
-        _warn_of_leading_spaces(where)
-
-
-@cache
-def _warn_of_leading_spaces(where: str) -> None:
-    """Warn once: a text's own first space takes the place of the one that the vocabulary puts before every text."""
-    log.warning(
-        "%s has tokenizer.model alone: where a text, or what comes behind a control token, begins with a space, "
-        "transformers makes other tokens than SentencePiece; copy tokenizer.json from the model's repository",
-        where,
-    )
+        log_once(  # a text's own first space takes the place of the one that the vocabulary puts before every text
+            log.warning,
+            "%s has tokenizer.model alone: where a text, or what comes behind a control token, begins with a space, "
+            "transformers makes other tokens than SentencePiece; copy tokenizer.json from the model's repository",
+            where,
+        )
 
 
 def is_tiktokens(path: Path) -> bool:
