@@ -214,6 +214,18 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             self._loss_scales = None
         return output
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load, then split again the small weights that DeepSpeed gathers behind a load, as in a run that begins.
+
+        A layer would find them in its first forward pass and no more when it is recomputed, where torch refuses to
+        gather what forward did not (`gradient_checkpointing: keep_attention`).
+        """
+        state = super().load_checkpoint(checkpoint_path, weights_only)
+        optimizer = self.deepspeed_engine.optimizer
+        if self.zero_stage_3 and hasattr(optimizer, "checkpoint_event_prologue"):
+            optimizer.checkpoint_event_prologue()
+        return state
+
     def gradient_norm(self) -> float | None:
         """Norm of all gradients of the last step, before clipping; infinite if one was not a number."""
         norm = self.deepspeed_engine.get_global_grad_norm()

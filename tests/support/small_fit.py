@@ -26,6 +26,7 @@ STRATEGIES = {
     "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": releasing_zero3,
+    "zero3 as it is": partial(AnyDeviceDeepSpeedStrategy, stage=3),  # keeps small weights whole
 }
 
 

@@ -274,6 +274,19 @@ def test_tiles_whose_input_needs_no_gradient_train_their_adapters(policy_folder,
 
 
 @pytest.mark.slow
+def test_layers_whose_attention_is_kept_are_recomputed_after_a_resume(policy_folder, tmp_path):
+    """DeepSpeed gathers small weights behind a load: forward had them, and torch refused to gather them again."""
+    policy = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2), gradient_checkpointing="keep_attention")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run_ranks(small_fit.fit, policy, whole, 4, "zero3 as it is")
+    run_ranks(small_fit.fit, policy, resumed, 4, "zero3 as it is", whole / "step=2.ckpt")
+    expected, found = (load_file(folder / "model/adapter_model.safetensors") for folder in (whole, resumed))
+    assert expected.keys() == found.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["zero1", "zero2"])
 def test_adapters_over_4_bit_weights_come_back_without_those_weights_scales(strategy, policy_folder, tmp_path):
     policy = PolicyConfig(source=str(policy_folder), quantization="4bit", dtype="float32", lora=LoRA(r=2, alpha=4))
