@@ -67,8 +67,8 @@ def _contents(path: Path) -> dict[str, Any]:
 
 def refuse_bare(path: Path) -> None:
     """Refuse a file of weights and nothing else, as `torch.save` of them and DeepSpeed's `zero_to_fp32` leave one."""
-    contents = _contents(path)
-    if kind(path) == "file" and contents and "state_dict" not in contents:
+    contents = _contents(path) if kind(path) == "file" else {}
+    if contents and "state_dict" not in contents:
         raise InputError(
             f"expected a checkpoint of a training at {path}, got a file without `state_dict`, of weights alone; name "
             "the checkpoint that it was made from (zero_to_fp32 is not needed), or export that and set `policy.source`"
