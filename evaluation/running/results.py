@@ -236,7 +236,7 @@ def _thoughts(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
     """What official scripts, which score all that is generated, do not leave out."""
     left_out = {task: (part.num_thought, len(part.predictions)) for task, part in scores.items() if part.num_thought}
     cut_off = {task: (part.num_cut_off, part.num_thought) for task, part in scores.items() if part.num_cut_off}
-    marked = {task: (part.num_marked, len(part.predictions)) for task, part in scores.items() if part.num_marked}
+    marked = {task: (num, len(part.predictions)) for task, part in scores.items() if (num := part.num_marked)}
     said = {
         "thoughts (<think>) are left out of answers before these are scored: {}": left_out,
         "still thinking when the tokens were over: {}; raise the answers' tokens, or switch thinking off": cut_off,
