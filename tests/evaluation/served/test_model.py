@@ -176,6 +176,16 @@ def test_answers_that_a_server_loses_are_said(message, written, said, longbench,
     assert "still thinking" not in caplog.text
 
 
+def test_thoughts_that_are_not_under_the_limit_do_not_cut_an_answer_off(longbench, server):
+    """The report said that the limit had ended it."""
+    thought = {"role": "assistant", "content": "Oslo", "reasoning_content": "Let us see"}
+    whole = {"choice": {"message": thought, "finish_reason": "stop"}, "usage": {"completion_tokens": 90}}
+    server.fault = lambda number, body: whole if body["max_tokens"] == NUM_NEW else None
+    report = run(longbench, server, way="chat")
+    assert {item.prediction for item in report.predictions} == {"Oslo"}
+    assert not [note for note in report.notes if "limit of tokens" in note]
+
+
 def test_a_server_that_does_not_read_the_limit_is_refused(longbench, server):
     """litellm#1629: answers beyond a benchmark's limit were scored."""
     server.fault = lambda number, body: {"usage": {"completion_tokens": 90}} if body["max_tokens"] == NUM_NEW else None

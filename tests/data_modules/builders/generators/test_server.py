@@ -269,9 +269,10 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
     assert (reply.text, len(server.asked)) == (whole, 1)
 
 
-def replies_of(tmp_path, content, reason="stop", **usage):
+def replies_of(tmp_path, content, thoughts=None, **usage):
     """What a generator makes of a server's one reply."""
-    model, choice = ascii_model(tmp_path / "model"), {"finish_reason": reason, "message": {"content": content}}
+    message = {"content": content, "reasoning_content": thoughts}
+    model, choice = ascii_model(tmp_path / "model"), {"finish_reason": "stop", "message": message}
     with serve(Served(model, fault=lambda *_: {"choice": choice, "usage": usage})) as server:
         generator = ServerGenerator("tiny", server.url, max_retries=0)
         generator.open(PolicyConfig())
@@ -286,6 +287,14 @@ def test_an_answer_of_all_tokens_is_cut_off_whatever_the_server_says(written, fi
     """litellm#25825: it says "stop" for what ran into the limit."""
     reply = replies_of(tmp_path, "Oslo is", completion_tokens=written)
     assert (reply.text, reply.finished, reply.error) == ("Oslo is", finished, "")
+
+
+@needs_client
+@pytest.mark.parametrize(("written", "finished"), [(4, False), (90, True)])
+def test_an_answer_behind_thoughts_that_are_not_under_the_limit_has_ended(written, finished, tmp_path):
+    """Its tokens are counted with those of the thoughts, and a whole answer was one that is cut off."""
+    reply = replies_of(tmp_path, "Oslo", thoughts="Rome? No.", completion_tokens=written)
+    assert (reply.text, reply.finished, reply.error) == ("Oslo", finished, "")
 
 
 @needs_client
