@@ -3,7 +3,7 @@
 import inspect
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -61,26 +61,33 @@ class SuggestingParser(ArgumentParser):
             fragments_found() as files,
             command_line(words, files, self),
         ):
-            try:
-                values: Namespace = super().parse_args(words, *more, **options)
-            except UnicodeDecodeError as error:  # of a file that is no text
-                self.error(f"Unexpected config: {error}")
-            except InputError as error:  # of one that no library should read
-                self.error(str(error))
-            if (lost_section := next(lost_sections(self, values), None)) is not None:
-                section, value = lost_section
-                self.error(f"expected settings of `{section}`, got {_got(value)}; {give_settings(section)}")
-            if (strange_switch := next(strange_switches(self, values), None)) is not None:
-                switch, value = strange_switch
-                self.error(f"expected `{switch}` to be true or false, got {_got(value)}")
-            if (null := next(null_values(self, values), None)) is not None:
-                self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
-            if typed and (lost := not_consented(values, words, commands_of(self))):
-                self.error(lost)
+            values = self._parsed(words, *more, **options)
+            problem = next(self._problems(values), None)
+            if problem is None and typed:
+                problem = not_consented(values, words, commands_of(self))
+            if problem:
+                self.error(problem)
             command = next((name for name in commands_of(self) if name in values), "")
             for message in undone(values[command] if command else values, words, files) if outermost else ():
                 log.warning(message)
             return values
+
+    def _parsed(self, words: Sequence[str], *more: Any, **options: Any) -> Namespace:
+        try:
+            return super().parse_args(words, *more, **options)
+        except UnicodeDecodeError as error:  # of a file that is no text
+            self.error(f"Unexpected config: {error}")
+        except InputError as error:  # of one that no library should read
+            self.error(str(error))
+
+    def _problems(self, values: Namespace) -> Iterator[str]:
+        """Values that jsonargparse lets pass and nobody can use."""
+        for section, value in lost_sections(self, values):
+            yield f"expected settings of `{section}`, got {_got(value)}; {give_settings(section)}"
+        for switch, value in strange_switches(self, values):
+            yield f"expected `{switch}` to be true or false, got {_got(value)}"
+        for name in null_values(self, values):
+            yield f"expected a value of `{name}`, got null; give it one, or take that line out"
 
     def add_class_arguments(self, theclass: Any, *more: Any, **options: Any) -> Any:  # type: ignore[override]
         """Of jsonargparse; a logger's folder need not be typed: an empty one is the run's (`loggers.name_loggers`)."""

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -76,18 +76,18 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
         return strays
     known = sorted({*known_options(parser), *class_names(parser), *_init_args(message)})
     options = known_options(parser) | known_options(command)
-    meant = [f"did you mean {name}? Mind the indentation" for name in _meant(message, parser, command)]
-    return "; ".join(
-        [_in_one_line(message, parser), *(meant or _all_hints(list(dict.fromkeys(unknown)), known, options))]
-    )
+    if (option := _meant(message, parser, command)) is not None:
+        hints = [f"did you mean {option}? Mind the indentation"]
+    else:
+        hints = _all_hints(list(dict.fromkeys(unknown)), known, options)
+    return "; ".join([_expected(message, parser), *hints])
 
 
-def _meant(message: str, parser: ArgumentParser, command: ArgumentParser) -> Iterator[str]:
+def _meant(message: str, parser: ArgumentParser, command: ArgumentParser) -> str | None:
     """The option of the command that a key would be if it stood in another section of its file, if there is one."""
     of_command, place = _OF_COMMAND.fullmatch(message), _place(message, parser)
     name = of_command[1] if of_command else place[0] if place else ""
-    if name and (option := meant_place(name, known_options(command))) is not None:
-        yield option
+    return meant_place(name, known_options(command)) if name else None
 
 
 def _place(message: str, parser: ArgumentParser) -> tuple[str, Path] | None:
@@ -100,7 +100,8 @@ def _place(message: str, parser: ArgumentParser) -> tuple[str, Path] | None:
 
 def _all_hints(words: Sequence[str], known: list[str], options: set[str]) -> list[str]:
     """Of every unknown word; which one is said where there are several."""
-    return [hint if len(words) == 1 else f"--{word}: {hint}" for word in words for hint in _hints(word, known, options)]
+    hints = {word: hint for word in words if (hint := _hint(word, known, options)) is not None}
+    return [hint if len(words) == 1 else f"--{word}: {hint}" for word, hint in hints.items()]
 
 
 def _strays(command: ArgumentParser) -> str | None:
@@ -118,7 +119,7 @@ def _strays(command: ArgumentParser) -> str | None:
     return None
 
 
-def _in_one_line(message: str, parser: ArgumentParser) -> str:
+def _expected(message: str, parser: ArgumentParser) -> str:
     """What was expected where a class should have been named; other messages as `wording` has them."""
     if _NOT_A_CLASS.search(message) and (beside := beside_a_class(read_files())) is not None:
         section, keys, file = beside
@@ -160,32 +161,35 @@ def _expected_class(key: str, base: type, word: str, words: Sequence[str] = ()) 
     return f"expected settings of `{key}` ({', '.join(arguments)}), got {word}; type --{key}.{arguments[0]} VALUE"
 
 
-def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
+def _hint(word: str, known: list[str], options: set[str]) -> str | None:
     """Another project's option, the closest names of the word or of one of its parts; or whose argument it is."""
     section, _, name = word.rpartition(".")
     inside = section.split(".")[0] in {option.split(".")[0] for option in options}  # of a section that there is
     typed = typed_value(word)
     option = familiar(word, options, typed) or (familiar(name, options, typed) if inside else None)
     if option and not _is_refused(option.split()[0], word, known):
-        yield f"here it is called {option}"
-        return
+        return f"here it is called {option}"
     if answer := not_offered(name):
-        yield answer
-        return
-    names = {name.casefold(): name for name in known}
-    if "." in word and (name := word.rpartition(".")[2]) in known:  # the class has moved
-        yield f"did you mean {name}?"
-        return
+        return answer
+    if "." in word and name in known:  # the class has moved
+        return f"did you mean {name}?"
+    if near := _nearest(word, known):
+        return f"did you mean {' or '.join(near)}?"
+    if "base" in known and word in base_arguments():
+        return f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
+    return None
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    """Classes whose names begin with the word, else names that are close to it or to one of its parts."""
     if longer := [name for name in known if name[:1].isupper() and name.casefold().startswith(word.casefold())]:
-        yield f"did you mean {' or '.join(longer)}?"
-        return
+        return longer
+    names = {name.casefold(): name for name in known}
     for part in (word, *word.split(".")):
         near = [names[name] for name in difflib.get_close_matches(part.casefold(), names, n=3, cutoff=0.75)]
         if near and part not in known:
-            yield f"did you mean {' or '.join(near)}?"
-            return
-    if "base" in known and word in base_arguments():
-        yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
+            return near
+    return []
 
 
 def _is_refused(option: str, word: str, known: Container[str]) -> bool:

@@ -41,29 +41,44 @@ def in_one_line(
         arguments: that the class takes which the message is about.
     """
     message = _LONG_WORD.sub(lambda found: shortened(found[0]), message)
-    if _BROKEN.search(message) and (broken := next(filter(None, map(_fault, files)), None)):
-        return broken
-    # What a class is read from is tried in other ways, too, and the last try is what the message is about.
-    if "correct that line" not in message and (
-        broken := next(filter(None, (_read(path)[1] for path in [*files, *_typed(words)])), None)
-    ):
+    if broken := _broken_file(message, words, files):
         return broken
     if match := _REQUIRED.search(message):
-        return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
-    if (match := _STRAY.search(message)) and _is_configuration(match.group(1)):
-        return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
+        return _missing([name.rpartition("fit.")[2] for name in match[1].split(", ")])
+    if (match := _STRAY.search(message)) and _is_configuration(match[1]):
+        return f"expected --config before a file, got {match[1]} alone; type --config {match[1]}"
     if match := REFUSED.fullmatch(message):
-        return _refused(match.group(1), words, arguments)
+        return _refused(match[1], words, arguments)
     if (match := _UNREAD.search(message)) and _is_configuration(f"{match[1]}.yaml"):
         return f"expected a file of settings, got {match[1]}; type {match[1]}.yaml, as names inside files need it"
-    key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
-    if key and got and kinds and {"tuple", "list", "null"} >= {*kinds} and got[-1][:1] not in ("[", "{"):
-        return _expected_list(key.group(1), got[-1].strip("'"), words)
-    if key and got and kinds not in ([], ["null"]):
-        ours = familiar_value(key.group(1), got[-1])
-        meant = f"; did you mean {ours}?" if ours is not None and any(repr(ours) in kind for kind in kinds) else ""
-        return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}{meant}"
+    if wrong := _wrong_value(message, words):
+        return wrong
     return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip(" -"))
+
+
+def _broken_file(message: str, words: Sequence[str], files: Sequence[Path]) -> str | None:
+    """The first file that cannot be read, if the message may be about one."""
+    if _BROKEN.search(message) and (fault := next(filter(None, map(_fault, files)), None)):
+        return fault
+    if "correct that line" in message:
+        return None
+    # What a class is read from is tried in other ways, too, and the last try is what the message is about.
+    return next((fault for path in [*files, *_typed(words)] if (fault := _read(path)[1])), None)
+
+
+def _wrong_value(message: str, words: Sequence[str]) -> str | None:
+    """A value of another type than its setting has."""
+    key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
+    if not (key and kinds and got):
+        return None
+    name, value = key[1], got[-1]
+    if {"tuple", "list", "null"} >= {*kinds} and value[:1] not in ("[", "{"):
+        return _expected_list(name, value.strip("'"), words)
+    if kinds == ["null"]:
+        return None
+    ours = familiar_value(name, value)
+    meant = f"; did you mean {ours}?" if ours is not None and any(repr(ours) in kind for kind in kinds) else ""
+    return f"expected `{name}` to be {' or '.join(kinds)}, got {value}{meant}"
 
 
 def _expected_list(name: str, value: str, words: Sequence[str]) -> str:
