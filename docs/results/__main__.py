@@ -3,7 +3,7 @@
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-shared --train xquad_train.json --test xquad_test.json
-    PYTHONPATH=docs python -m results run smollm2-elsewhere --samples FOLDER
+    PYTHONPATH=docs python -m results run smollm2-elsewhere smollm2-longbench smollm2-book --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
     PYTHONPATH=docs python -m results run benchmarks --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
@@ -35,7 +35,7 @@ _README = _PAGE.with_name("README.md")
 
 
 def run(options: argparse.Namespace) -> None:
-    sampled = [suite.name for suite in (benchmarks.SUITE, elsewhere.SUITE) if suite.name in options.suites]
+    sampled = [suite.name for suite in (benchmarks.SUITE, *elsewhere.SUITES) if suite.name in options.suites]
     if sampled and not options.samples:
         sys.exit(f"error: expected a folder of samples for {sampled[0]}, got none; type --samples FOLDER")
     real = [name for name in options.suites if name in TRAINED_ON_FILES]

@@ -1,14 +1,16 @@
-"""Questions that are not XQuAD's, for models trained on it: two-hop ones, with the paragraphs that come with them.
+"""What models trained on XQuAD are asked beside it: two-hop questions, with the paragraphs that come with them; a book.
 
     python -m results.other_questions --samples FOLDER --output FOLDER
+    python -m results.other_questions --book FILE --output FOLDER    # book.txt: without what its distributor has added
 
-Writes questions.jsonl: of HotpotQA every question in ten paragraphs (1,400 tokens on average), of MuSiQue's development
-set the first ones with two hops in twenty (2,600 tokens), each also about its supporting paragraphs alone. Questions to
-be answered with yes or no are left out, which a substring cannot tell.
+The first writes questions.jsonl: of HotpotQA every question in ten paragraphs (1,400 tokens on average), of MuSiQue's
+development set the first ones with two hops in twenty (2,600 tokens), each also about its supporting paragraphs alone.
+Questions to be answered with yes or no are left out, which a substring cannot tell.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,13 +55,24 @@ def asked_of(name: str, records: Sequence[QARecord]) -> Iterator[dict[str, Any]]
             }
 
 
+def own_text(distributed: str) -> str:
+    """What stands between the first two lines that begin with "*** ", which a distributor has put around a book."""
+    return re.split(r"^\*\*\* .*$", distributed, maxsplit=2, flags=re.MULTILINE)[1].strip() + "\n"
+
+
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--samples", type=Path)
+    what.add_argument("--book", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--first", type=int, default=None, help="of each set, for a try")
     options = parser.parse_args(words)
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.book:
+        text = own_text(options.book.read_text(encoding="utf-8-sig"))
+        (options.output / "book.txt").write_text(text, encoding="utf-8")
+        return
     lines = list[str]()
     for name, (file, first) in FILES.items():
         records = two_hop(list(read_qa(options.samples / file)), options.first or first)

@@ -132,8 +132,8 @@ def keep_configuration(cell: Cell, run: Path, folder: Path) -> None:
 def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """A report's predictions by length and group, a digit each.
 
-    The id of a question that shares its context with others is LENGTH/CONTEXT/QUESTION; needles have a length and a
-    depth of their own.
+    The id of a question that shares its context with others is LENGTH/CONTEXT/QUESTION, a benchmark's is TASK/CONTEXT;
+    needles have a length and a depth of their own.
     """
     grouped = _grouped(rows, lambda row: str(int(row["score"])))
     return {length: {group: "".join(digits) for group, digits in groups.items()} for length, groups in grouped.items()}
@@ -172,9 +172,10 @@ def _score(name: str, row: Mapping[str, Any]) -> float:
 
 
 def place(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Length and group of a prediction."""
+    """Length (or task) and group of a prediction."""
     parts = str(row["id"]).split("/")
-    return (parts[0], parts[1]) if len(parts) == 3 else (str(row["length"]), f"{row['depth']:g}")
+    own = len(parts) < 3 and row["depth"] is not None
+    return (str(row["length"]), f"{row['depth']:g}") if own else (parts[0], parts[1])
 
 
 def _percent(scores: Sequence[float]) -> float:

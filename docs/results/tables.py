@@ -11,6 +11,7 @@ from results.cells import Suite
 from results.outcomes import Outcome, load
 from results.pages import line
 from results.rows import Row, difference, rows_of
+from results.suites import elsewhere
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,10 @@ class Layout:
 
     Args:
         lengths: columns.
-        short: length that must not be forgotten.
+        short: length that must not be forgotten; empty for none.
         long: lengths whose mean is compared.
         against: rows to compare with, by heading.
-        forgetting: row that the short length is compared with.
+        forgetting: row that the short length is compared with; empty for none.
         groups: heading of a second table, by group; empty for none.
         grouped: names of its rows.
         apart: row that every other one is compared with at each length, in another table; empty for none.
@@ -62,6 +63,15 @@ LAYOUTS = {
         apart="sft-short",
         others=("f1", "em"),
     ),
+    "smollm2-longbench": Layout(
+        elsewhere.TASKS,
+        "",
+        elsewhere.TASKS,
+        {"base": "base", "SFT-short": "sft-short"},
+        "",
+        apart="sft-short",
+        others=("f1", "em"),
+    ),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
         "64",
@@ -95,7 +105,7 @@ def markdown(suite: Suite, folder: Path) -> str:
 
 def _shown(outcomes: Sequence[Outcome]) -> str:
     """What the tables of the runs say, a line for each, and where they ran."""
-    tables = [(item.cell, table) for item in outcomes for table in item.facts["tables"]]
+    tables = [(item.key, table) for item in outcomes for table in item.facts["tables"]]
     lines = [line(["configuration", "table", "figures"]), line(["---"] * 3)]
     lines += [line([cell, table["title"], figures]) for cell, table in tables if (figures := _figures(table))]
     minutes = sum(item.machine.get("seconds", 0.0) for item in outcomes) / 60
@@ -114,14 +124,15 @@ def _figures(table: Mapping[str, Any]) -> str:
 def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     lengths = [length for length in layout.lengths if any(length in row.outcomes[0].scores for row in rows.values())]
     long = [length for length in layout.long if length in lengths] or lengths[-1:]
-    mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long"
+    mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long" if layout.short else "all"
     f1 = bool(layout.others) and any(item.f1 for row in rows.values() for item in row.outcomes)
     header = [
         *("sub-EM %", "seeds", *map(_number, lengths), f"mean of {mean}"),
         *(f"its {name.upper()}" for name in layout.others),
         *([f"F1 less {layout.apart}"] if f1 else []),
         *(f"less {name}" for name in layout.against),
-        *(f"{layout.short} less {layout.forgetting}", "steps", "M tokens", "TFLOP", "s"),
+        *([f"{layout.short} less {layout.forgetting}"] if layout.forgetting else []),
+        *("steps", "M tokens", "TFLOP", "s"),
     ]
     lines = [line(header), line(["---", *["---:"] * (len(header) - 1)])]
     ordered = sorted(rows.values(), key=lambda row: (row.cost("steps") is not None, -row.mean(long)))
@@ -131,7 +142,7 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
         cells += [f"{row.mean(long):.1f}", *(f"{row.other(name, long):.1f}" for name in layout.others)]
         cells += [_f1_gap(row, rows.get(layout.apart), long, shared=shared)] if f1 else []
         cells += [*(_gap(row, other, long, shared=shared) for other in others)]
-        cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)]
+        cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)] if layout.forgetting else []
         lines.append(line([*cells, *_costs(row)]))
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from results import outcomes
 from results.cells import Cell, Settings, Suite
-from results.other_questions import asked_of, two_hop
+from results.other_questions import asked_of, own_text, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.pages import replaced
@@ -672,6 +672,34 @@ def test_two_hop_questions_are_asked_about_their_paragraphs_and_about_all():
     assert rows[0]["context"] == "t1\ntext 1\n\nt3\ntext 3"
     assert rows[2]["context"].count("text") == 4
     assert (rows[2]["question"], rows[2]["answers"]) == ("a?", ["red"])
+
+
+def test_book_is_without_what_its_distributor_has_added():
+    own, after = "A story.\n***\nIts end.", "*** END OF THIS EBOOK ***\n*** LICENCE ***\n"
+    around = f"Title: X\n*** START OF THIS EBOOK ***\n\n{own}\n\n{after}"
+    assert own_text(around) == "A story.\n***\nIts end.\n"
+
+
+def test_questions_of_a_benchmark_are_by_task():
+    row = {"length": 6346, "depth": None, "score": 1.0, "prediction": "the YIVO", "answers": ["YIVO"]}
+    rows = [{**row, "id": "hotpotqa/b"}, {**row, "id": "qasper/a", "score": 0.0, "prediction": "no"}]
+    assert scores_of(rows) == {"hotpotqa": {"b": "1"}, "qasper": {"a": "0"}}
+    assert means_of(rows) == {"hotpotqa": {"f1": 100.0, "em": 100.0}, "qasper": {"f1": 0.0, "em": 0.0}}
+
+
+@pytest.mark.parametrize("name", ["smollm2-elsewhere", "smollm2-longbench", "smollm2-book"])
+def test_models_are_asked_where_their_training_has_left_them(name, tmp_path):
+    cells = SUITES[name].cells(settings(tmp_path, seeds=(4,)), ["orpo-long-*"])
+    asked = [cell for cell in cells if cell.name.startswith("orpo-long")]
+    assert asked
+    trainings = {cell.key: cell for cell in SUITES["smollm2-shared"].make(settings(tmp_path, seeds=(4,)))}
+    for cell in asked:
+        source = Path(cell.words[cell.words.index("--policy.source") + 1])
+        training = trainings[source.relative_to(tmp_path / "smollm2-shared").parts[0]]
+        assert training.key == f"training-{cell.key}"
+        assert (
+            str(source.relative_to(tmp_path / "smollm2-shared" / training.key) / "adapter_config.json") in training.made
+        )
 
 
 def test_rows_without_trainings_are_compared_with_each_other_by_length(tmp_path):

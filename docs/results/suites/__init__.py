@@ -11,7 +11,7 @@ _QUOTED = tuple(
     replace(suite, name=f"{suite.name}-quoted", make=lambda settings: ()) for suite in (smollm2.SUITE, smollm2.SHARED)
 )
 _ALL = (
-    *(smollm2.SUITE, smollm2.TWO_HOP, smollm2.SHARED, elsewhere.SUITE),
+    *(smollm2.SUITE, smollm2.TWO_HOP, smollm2.SHARED, *elsewhere.SUITES),
     *(*_QUOTED, embedded.SUITE, benchmarks.SUITE),
 )
 SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}

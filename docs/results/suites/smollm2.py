@@ -172,7 +172,7 @@ class _OnQuestions:
         here, toy = settings.work / self.name, settings.toy
         return (
             *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
-            *("--policy.source", f"{here}/{first}/model", "--policy.dtype", _dtype(settings)),
+            *("--policy.source", f"{here}/{first}/model", "--policy.dtype", dtype_of(settings)),
             *("--policy.template.user", _TEMPLATE),
             *("--source.paths", json.dumps([f"{here}/questions/{self.pairs_file}"])),
             *self.source,
@@ -223,7 +223,7 @@ class _OnQuestions:
         return (
             *("fit", "--config", _FILE, f"--seed_everything={seed}", f"--data.init_args.seed={seed}"),
             f"--policy.source={settings.work / self.name / model}/model",
-            f"--policy.dtype={_dtype(settings)}",
+            f"--policy.dtype={dtype_of(settings)}",
             f"--trainer.accelerator={settings.accelerator}",
             "--trainer.logger.init_args.save_dir={run}",
             "--trainer.default_root_dir={run}",
@@ -253,30 +253,31 @@ def asking(settings: Settings, model: Path, questions: Path) -> Words:
     return (
         *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
         *("--accelerator", settings.accelerator),
-        *("--policy.source", str(model), "--policy.dtype", _dtype(settings)),
+        *("--policy.source", str(model), "--policy.dtype", dtype_of(settings)),
         *("--policy.template.user", _TEMPLATE, "--benchmark.score_by", "sub_em"),
         *("--benchmark.path", str(questions), "--benchmark.max_new_tokens", "24"),
-        *(word for key, value in _batching(settings).items() for word in (f"--batching.{key}", str(value))),
+        *batching(settings),
     )
 
 
-def _batching(settings: Settings) -> dict[str, int]:
+def batching(settings: Settings) -> Words:
     """On a GPU wide batches, in which nothing is shared; on a CPU one context's questions after each other.
 
     A chunk is of every row of a batch: with 1,024, a forward reads a quarter of the tokens of the longest prompts.
     """
     gpu = {"max_batch_tokens": settings.batch_tokens, "prefill_chunk": 1024, "min_shared": 0}
-    return (
-        gpu if settings.accelerator == "gpu" else {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
-    )
+    cpu = {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
+    chosen = gpu if settings.accelerator == "gpu" else cpu
+    return tuple(word for key, value in chosen.items() for word in (f"--batching.{key}", str(value)))
 
 
-def _dtype(settings: Settings) -> str:
+def dtype_of(settings: Settings) -> str:
+    """Of the model's weights."""
     return settings.dtype or ("bfloat16" if settings.accelerator == "gpu" else "float32")
 
 
 def _converted(name: str, source: Words, settings: Settings, seed: int = 0, after: tuple[str, ...] = ()) -> Cell:
-    words = (*source, "--output", "{run}/model", "--dtype", _dtype(settings))
+    words = (*source, "--output", "{run}/model", "--dtype", dtype_of(settings))
     made = ("model/model.safetensors",)
     return Cell(name, words, seed=seed, program="results.convert", after=after, made=made)
 
