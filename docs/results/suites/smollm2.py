@@ -60,6 +60,11 @@ MORE = {
     "dpo-long-faster": _objective("DPO", _LIKELIHOOD, context="long"),
     "dpo-short-faster": _objective("DPO", _LIKELIHOOD, context="short"),
     "logo-faster": (*_objective("LOGO", _LIKELIHOOD, num_rejected=1), *_positions("mixed")),
+    # As the other losses that hold a likelihood: their rate and its whole weight, beside the paper's mildest beta.
+    "logo-likelihood": (
+        *_objective("LOGO", _LIKELIHOOD, num_rejected=1, beta=2.5, gamma=0.25, nll_weight=1.0),
+        *_positions("mixed"),
+    ),
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
     "solopo-simpo": _solopo("SimPO", _COMPARISON),
 }
