@@ -27,13 +27,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from lit_longpo.batch import Scores, View, Views
+from lit_longpo.batch import Context, Scores, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.base import PreferenceModule
-from lit_longpo.objectives.pairwise import Scored
-from lit_longpo.objectives.rewards import Metrics, preference_metrics
+from lit_longpo.objectives.dpo import DPOAlgorithm, dpo_loss
+from lit_longpo.objectives.pairwise import Scored, pair_metrics
+from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.ranges import check_scale, check_weight
 
 
@@ -63,8 +63,10 @@ def longpo_loss(
     Returns:
         Per-example losses. Shape: (B,).
     """
-    ratio = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
-    return -pref_weight * logsigmoid(beta * ratio - margin) + chosen_sequence_nll
+    preference = dpo_loss(  # its equation; what differs is the context that the reference reads
+        policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=beta, margin=margin
+    )
+    return pref_weight * preference + chosen_sequence_nll
 
 
 class LongPO(PreferenceModule):
@@ -87,7 +89,7 @@ class LongPO(PreferenceModule):
         pref_weight: float = 0.01,
         nll: Literal["sequence", "answer", "none"] = "sequence",
         nll_on_format: bool = True,
-        reference_context: Literal["short", "long"] = "short",
+        reference_context: Context = "short",
         **module: Any,
     ) -> None:
         super().__init__(**module)
@@ -97,7 +99,7 @@ class LongPO(PreferenceModule):
         if nll == "none" and pref_weight == 0:
             raise InputError("expected a loss, got neither NLL nor preference term; set model.pref_weight to 1")
         self.nll, self.nll_on_format = nll, nll_on_format
-        self.reference_context: Literal["short", "long"] = reference_context
+        self.reference_context: Context = reference_context
 
     @property
     def views(self) -> Views:
@@ -112,34 +114,25 @@ class LongPO(PreferenceModule):
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and metrics. Shape of each: (B,)."""
-        chosen, rejected = (Scored.of(View("long", role), policy, None) for role in ("chosen", "rejected"))
-        assert reference is not None
-        reference_chosen, reference_rejected = (
-            Scored.of(View(self.reference_context, role), reference, None) for role in ("chosen", "rejected")
+        chosen, rejected = (
+            Scored.of(View("long", role), policy, reference, self.reference_context) for role in ("chosen", "rejected")
         )
-        answer_nll = -chosen.log_probs / chosen.tokens
-        nll = self._nll(policy, answer_nll)
+        nll = self._nll(policy, chosen)
         losses = longpo_loss(
             chosen.log_probs,
             rejected.log_probs,
-            reference_chosen.log_probs,
-            reference_rejected.log_probs,
+            chosen.reference_log_probs,
+            rejected.reference_log_probs,
             nll,
             beta=self.beta,
             pref_weight=self.pref_weight,
             margin=policy.margins,
         )
-        metrics = preference_metrics(
-            self.beta * (chosen.log_probs - reference_chosen.log_probs),
-            self.beta * (rejected.log_probs - reference_rejected.log_probs),
-            chosen.log_probs,
-            rejected.log_probs,
-            answer_nll,
-        )
+        metrics = pair_metrics(DPOAlgorithm(self.beta), chosen, rejected)
         return losses, metrics | ({"sequence_nll": nll.detach()} if self.nll == "sequence" else {})
 
-    def _nll(self, policy: Scores, answer_nll: Tensor) -> Tensor:
+    def _nll(self, policy: Scores, chosen: Scored) -> Tensor:
         """The NLL term of Eq. 14. Shape: (B,)."""
         if self.nll == "sequence":
             return policy.sequence_nll("long")
-        return answer_nll if self.nll == "answer" else torch.zeros_like(answer_nll)
+        return -chosen.log_probs / chosen.tokens if self.nll == "answer" else torch.zeros_like(chosen.log_probs)

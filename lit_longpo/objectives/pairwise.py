@@ -34,21 +34,26 @@ class Scored:
     margin: Tensor | float = 0.0
 
     @classmethod
-    def of(cls, view: View, policy: Scores, reference: Scores | None) -> "Scored":
+    def of(
+        cls, view: View, policy: Scores, reference: Scores | None, reference_context: Context | None = None
+    ) -> "Scored":
         """The numbers of one view; of several rejected responses the first. Shape of each: (B,).
 
         Args:
             view: context and role.
             policy: scores of the policy.
             reference: those of the reference; `None` without one.
+            reference_context: the context that the reference has read, if it is another one.
         """
 
         def first(values: Tensor) -> Tensor:
             return values if view.role == "chosen" else values[:, 0]
 
-        where = (view.context, view.role)
-        log_probs, tokens = first(policy.log_probs(*where)), first(policy.num_tokens(*where))
-        of_reference = None if reference is None else first(reference.log_probs(*where))
+        log_probs = first(policy.log_probs(view.context, view.role))
+        tokens = first(policy.num_tokens(view.context, view.role))
+        if reference is None:
+            return cls(log_probs, tokens, None, policy.margins)
+        of_reference = first(reference.log_probs(reference_context or view.context, view.role))
         return cls(log_probs, tokens, of_reference, policy.margins)
 
     @property
