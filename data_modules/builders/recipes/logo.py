@@ -130,27 +130,35 @@ class LOGORecipe(Recipe):
         return [join_passages([Passage("", chunks[n]) for n in sorted(numbers)])[0] for numbers in sets]
 
     def _pick(self, replies: Sequence[Completion], contexts: list[str], bench: Workbench) -> list[str]:
-        """The first usable attempt for every context, as chosen the first that came to its end, if one did.
-
-        A rejected one differs from chosen, and from others if it can.
-        """
-        answers = list[str]()
+        """One answer from each context, the chosen one first."""
+        answers = list[Completion]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
             usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench) is None]
-            different = [a for a in usable if not any(bench.says_same(a.text, chosen) for chosen in answers[:1])]
-            if not different:
-                role = "chosen" if number == 0 else "rejected"
-                raise DroppedError(f"no usable {role} answer" if not usable else "rejected is always equal to chosen")
-            new = [a for a in different if not any(bench.says_same(a.text, other) for other in answers)]
-            bench.counts["rejected answers that another one is, too"] += not new
-            best = (new or different)[0]
-            if number == 0:
-                best = next((a for a in different if a.finished), best)
-                bench.count_chosen(finished=best.finished)
-            bench.count_cut_off([best])
-            answers.append(best.text)
-        return answers
+            answers.append(_rejected(usable, answers, bench) if answers else _chosen(usable, bench))
+            bench.count_cut_off(answers[-1:])
+        return [answer.text for answer in answers]
+
+
+def _chosen(usable: list[Completion], bench: Workbench) -> Completion:
+    """The first attempt that came to its end, if one did."""
+    if not usable:
+        raise DroppedError("no usable chosen answer")
+    chosen = next((attempt for attempt in usable if attempt.finished), usable[0])
+    bench.count_chosen(finished=chosen.finished)
+    return chosen
+
+
+def _rejected(usable: list[Completion], answers: list[Completion], bench: Workbench) -> Completion:
+    """The first attempt that differs from the chosen answer, and from all others if one does."""
+    if not usable:
+        raise DroppedError("no usable rejected answer")
+    different = [a for a in usable if not bench.says_same(a.text, answers[0].text)]
+    if not different:
+        raise DroppedError("rejected is always equal to chosen")
+    new = [a for a in different if not any(bench.says_same(a.text, other.text) for other in answers)]
+    bench.counts["rejected answers that another one is, too"] += not new
+    return (new or different)[0]
 
 
 def _text(item: Item) -> str:

@@ -122,11 +122,8 @@ class SoLoPORecipe(Recipe):
         scores = {text: self.judge.score(bench.said(text), item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]
-        if not right and self.without_right == "drop":
-            raise DroppedError("no sample is right: `recipe.without_right: gold` would choose the gold answer")
         if not right:
-            bench.counts["chosen is the gold answer, not a sample"] += 1
-            right, best = [item.answers[0]], self.judge.score(item.answers[0], item.answers)
+            right, best = [self._gold(item, bench)], self.judge.score(item.answers[0], item.answers)
         wrong = [text for text in texts if scores[text] == worst and text not in right]
         if not wrong:
             raise DroppedError("no sample is wrong")
@@ -135,10 +132,22 @@ class SoLoPORecipe(Recipe):
         ended = {reply.text for reply in replies if reply.finished} | set(item.answers)
         right = [text for text in right if text in ended] or right
         if self.wrong == "likeliest":
-            times = Counter(reply.text for reply in replies)
-            most = max(times[text] for text in wrong)
-            wrong = [text for text in wrong if times[text] == most]
+            wrong = _likeliest(wrong, replies)
         rng = bench.rng("choose")
         chosen, rejected = rng.choice(right), rng.choice(wrong)
         bench.count_chosen(finished=chosen in ended)
         return chosen, rejected
+
+    def _gold(self, item: QARecord, bench: Workbench) -> str:
+        """The gold answer, where no sample is right."""
+        if self.without_right == "drop":
+            raise DroppedError("no sample is right: `recipe.without_right: gold` would choose the gold answer")
+        bench.counts["chosen is the gold answer, not a sample"] += 1
+        return item.answers[0]
+
+
+def _likeliest(texts: list[str], replies: list[Completion]) -> list[str]:
+    """Those that the most replies give."""
+    times = Counter(reply.text for reply in replies)
+    most = max(times[text] for text in texts)
+    return [text for text in texts if times[text] == most]
