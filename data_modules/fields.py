@@ -1,13 +1,13 @@
 """Fields of a stored pair, checked one by one; every error names file, line and field."""
 
-import difflib
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_modules.files.delimited import as_number
 from data_modules.messages import check_messages
+from lit_longpo.errors import did_you_mean
 from lit_longpo.files.strict_json import RecordError, check_text, check_texts
 
 Span = tuple[int, int]
@@ -26,12 +26,6 @@ def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...],
     for name in names:
         if name not in value and name not in optional:
             raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
-
-
-def did_you_mean(name: object, known: Sequence[str]) -> str:
-    """The known name that is most like an unknown one, as a question in brackets; empty if none is like it."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:

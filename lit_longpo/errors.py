@@ -4,12 +4,13 @@ Whoever raises one says what was expected, what came, and what to type next. Eac
 Python programs expect. What only a mistake in our own code can cause stays built-in, and keeps its traceback.
 """
 
+import difflib
 import errno
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from unicodedata import category
 
 _OURS = ("lit_longpo", "data_modules", "evaluation")
@@ -113,6 +114,12 @@ def _in_one_line(text: str) -> str:
 def first_names(names: Sequence[str], most: int) -> str:
     """The first of some names, as errors list them."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def did_you_mean(name: object, known: Collection[str]) -> str:
+    """The known name that is most like an unknown one, as a question in brackets; empty if none is like it."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def shown_path(path: os.PathLike[str] | str | bytes) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_modules.fields import NUMBERS, check_rejected, did_you_mean
+from data_modules.fields import NUMBERS, check_rejected
 from data_modules.formats.hints import as_yaml, mapping_of_extras
 from data_modules.messages import Conversation, Message, conversation
 from data_modules.records import PreferencePair
+from lit_longpo.errors import did_you_mean
 from lit_longpo.files.strict_json import RecordError, check_text
 
 Record = Mapping[str, Any]

@@ -1,6 +1,9 @@
-"""Suggests a `columns` mapping for records of unknown layout, from names that published data use."""
+"""What records of unknown layout should have been, and the `columns` mapping that names of published data suggest."""
 
 from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from data_modules.files.record_files import BUILD_FROM_TEXT
 
 _CONTEXTS = ("context", "document", "doc", "article", "passage", "long_prompt", "prompt_long")
 _OTHER_NAMES = {
@@ -33,6 +36,48 @@ _OTHER_NAMES = {
     "system": ("system_prompt", "system_message"),
 }
 _LISTS = ("answers", "completions", "responses", "generations", "output")  # the last is Alpaca's, ranked
+
+
+def expected_instead(record: Mapping[str, object], formats: Iterable[str], options: str | None) -> str:
+    """What a record of no known layout should have been, for an error.
+
+    Args:
+        record: the first of a file.
+        formats: names of the known layouts.
+        options: how the error calls the section of `format` and `columns`; `None` where questions are wanted, too, and
+            neither can be set.
+    """
+    mapping, missing = mapping_of(record), without_a_choice(record)
+    if {"prompt", "rejected"} <= record.keys() and not mapping:
+        return "`chosen`, the better answer, beside `prompt` and `rejected`"
+    if options is not None and record.keys() == {"text"}:  # also what `datasets` makes of .txt files
+        return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
+    if missing is None and (around := _around_records(record, options)) is not None:
+        return around
+    names = ", ".join(formats)
+    if options is None:
+        return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
+    if missing is not None and not mapping:
+        return missing
+    example = mapping or {"prompt": "ask", "chosen": "good", "rejected": "bad"}
+    return (
+        f"the columns of a known format ({names}; set `{options}.format`), or a mapping, "
+        f"{'as this seems to be' if mapping else 'for example'} `{options}.columns: {as_yaml(example)}`, with "
+        f"`{options}.extra_columns: ignore` if others are left"
+    )
+
+
+def _around_records(record: Mapping[str, Any], options: str | None) -> str | None:
+    """What to do with a single object around the list of the records; `None` if it is none."""
+    name = next((name for name, value in record.items() if isinstance(value, list) and value), None)
+    if name is None or len(record) > 2 or not isinstance(record[name][0], dict):
+        return None
+    if options is not None and "paragraphs" in record[name][0]:
+        return (
+            "preference pairs, not a set of questions: make pairs of it (`python -m lit_longpo build --config "
+            "build/solopo_chat --source.paths '[FILE]'`), or train on it with --data data/musique"
+        )
+    return f"a list of records, or one a line, not in a list under {name!r}: take that list out of it"
 
 
 def mapping_of(record: Mapping[str, object]) -> dict[str, str]:

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from data_modules.fields import NUMBERS, did_you_mean
-from data_modules.files.record_files import BUILD_FROM_TEXT
+from data_modules.fields import NUMBERS
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
 from data_modules.formats.conversations import OpenAIPreference, Transcripts
-from data_modules.formats.hints import as_yaml, mapping_of, without_a_choice
+from data_modules.formats.hints import expected_instead
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
@@ -18,7 +17,7 @@ from data_modules.formats.parser import ExtraColumns, PairParser, json_object, r
 from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
 from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
 from data_modules.records import PreferencePair
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, did_you_mean
 from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
@@ -152,36 +151,8 @@ class RecordReader:
             return FORMATS[self.format]
         layout = self._matching(record)
         if layout is None:
-            raise RecordError.at(where, "record", self._expected(record), list(record))
+            raise RecordError.at(where, "record", expected_instead(record, FORMATS, self.options), list(record))
         return layout
-
-    def _expected(self, record: Record) -> str:
-        """What a record of no known layout should have been."""
-        if {"prompt", "rejected"} <= record.keys() and not mapping_of(record):
-            return "`chosen`, the better answer, beside `prompt` and `rejected`"
-        if self.options is not None and record.keys() == {"text"}:  # also what `datasets` makes of .txt files
-            return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
-        inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
-        missing = without_a_choice(record)
-        if inside and missing is None and isinstance(record[inside[0]][0], dict):
-            if self.options is not None and "paragraphs" in record[inside[0]][0]:
-                return (
-                    "preference pairs, not a set of questions: make pairs of it (`python -m lit_longpo build --config "
-                    "build/solopo_chat --source.paths '[FILE]'`), or train on it with --data data/musique"
-                )
-            return f"a list of records, or one a line, not in a list under {inside[0]!r}: take that list out of it"
-        names = ", ".join(FORMATS)
-        if self.options is None:
-            return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
-        mapping = mapping_of(record)
-        if not mapping and missing is not None:
-            return missing
-        example = mapping or {"prompt": "ask", "chosen": "good", "rejected": "bad"}
-        return (
-            f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, "
-            f"{'as this seems to be' if mapping else 'for example'} `{self.options}.columns: {as_yaml(example)}`, with "
-            f"`{self.options}.extra_columns: ignore` if others are left"
-        )
 
 
 def _folder(source: str) -> str:

@@ -4,7 +4,6 @@ Read at OpenBMB/InfiniteBench 88b3daa. References come as its files have them: a
 differs: where the official scorer raises, on a decimal number for a whole one in Math.Find, the score is 0.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from evaluation.metrics.extras import require
 from evaluation.metrics.text import english_tokens, normalize_chinese, token_f1
-from lit_longpo.errors import InputError, InputTypeError
+from lit_longpo.errors import InputError, InputTypeError, did_you_mean
 
 Reference = str | int | float
 References = Reference | Sequence[str] | Sequence[int] | Sequence[float]
@@ -198,9 +197,8 @@ def score(task: str, prediction: str, references: References, model: str | None 
         TypeError: references of another kind.
     """
     if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1) or ["longbook_qa_eng"]
         raise InputError(
-            f"expected an InfiniteBench task, got {task!r}; did you mean {near[0]!r}? All: {', '.join(TASKS)}"
+            f"expected a task of InfiniteBench, {', '.join(TASKS)}, got {task!r}{did_you_mean(task, TASKS)}"
         )
     metric = TASKS[task].metric
     return right_prefix(prediction, references, model) if metric is right_prefix else metric(prediction, references)

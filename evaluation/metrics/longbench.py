@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.metrics.extras import chinese_words
 from evaluation.metrics.rouge_l import rouge_l
 from evaluation.metrics.text import chinese_tokens, english_tokens, token_f1
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, did_you_mean
 
 BUCKETS = ("0-4k", "4-8k", "8k+")
 ONLY_FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
@@ -135,9 +135,8 @@ def task_name(dataset: str) -> str:
     """
     task = dataset.removesuffix("_e")
     if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1) or ["narrativeqa"]
         raise InputError(
-            f"expected a LongBench task, got {dataset!r}; did you mean {near[0]!r}? All: {', '.join(TASKS)}"
+            f"expected a task of LongBench, {', '.join(TASKS)}, got {dataset!r}{did_you_mean(task, TASKS)}"
         )
     return task
 

@@ -5,7 +5,6 @@ them: only the first answer counts, and the words without meaning are left out o
 dureader's ROUGE-L but not of the F1.
 """
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from evaluation.metrics.extras import chinese_words
 from evaluation.metrics.rouge_l import rouge_l
 from evaluation.metrics.stop_words import CHINESE, ENGLISH
 from evaluation.metrics.text import chinese_tokens, english_tokens, normalize_chinese, token_f1
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, did_you_mean
 
 LEVELS = ("16k", "32k", "64k", "128k", "256k")
 _GATE, _GATE_CHINESE = 0.2, 0.4  # a recall of exactly this much passes
@@ -98,9 +97,8 @@ def dataset_name(dataset: str) -> str:
     """
     name = _LEVEL.sub("", dataset)
     if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1) or ["factrecall_en"]
         raise InputError(
-            f"expected an LV-Eval data set, got {dataset!r}; did you mean {near[0]!r}? All: {', '.join(METRICS)}"
+            f"expected a data set of LV-Eval, {', '.join(METRICS)}, got {dataset!r}{did_you_mean(name, METRICS)}"
         )
     return name
 
