@@ -82,6 +82,8 @@ def test_every_module_imports(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     if name.endswith("__main__"):
         return
+    if name == "evaluation.running.harness_model":  # a class of the extra's own, which nobody else imports at once
+        pytest.importorskip("lm_eval")
     importlib.import_module(name)
 
 

@@ -32,7 +32,7 @@ from lm_eval.api.instance import Instance
 from evaluation.prompting import Prompt, decode
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching
-from evaluation.running.harness import harness_model
+from evaluation.running.harness_model import HarnessModel
 from lit_longpo.engine import end_ids, generation_mode
 from lit_longpo.errors import UserError
 from lit_longpo.policy import PolicyConfig, PromptFormat
@@ -130,7 +130,7 @@ def main() -> None:
         prompt_format, model = policy.prompt_format(), policy.load_base().eval()
     except UserError as error:
         sys.exit(f"error: {error}")
-    harness = harness_model(model, prompt_format, flags.batch)
+    harness = HarnessModel(model, prompt_format, flags.batch)
     print(describe(), *_HEADER, sep="\n", flush=True)
     for case in flags.cases:
         texts = CASES[case](flags.count, random.Random(flags.seed))

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from evaluation.command import parse_evaluation
 from evaluation.reports.reading import load_report
-from evaluation.running.harness import harness_model, tasks_at_hand
+from evaluation.running.harness import tasks_at_hand
 from evaluation.short_context import ShortContext
 from lit_longpo.errors import MissingPackageError, UserError
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -290,10 +290,12 @@ def test_a_generated_answers_prompt_that_loses_its_beginning_is_counted(tmp_path
 
 @needs_harness
 def test_the_window_is_the_one_that_stretched_positions_give(tmp_path):
+    from evaluation.running.harness_model import HarnessModel
+
     model = tiny_model("Llama", vocab_size=260, max_position_embeddings=64, rope_parameters={
         "rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0, "original_max_position_embeddings": 64
     })  # fmt: skip
-    assert harness_model(model, PromptFormat(byte_tokenizer(), PromptTemplate()), 1).max_length == 256
+    assert HarnessModel(model, PromptFormat(byte_tokenizer(), PromptTemplate()), 1).max_length == 256
 
 
 @needs_harness
