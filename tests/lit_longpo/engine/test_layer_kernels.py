@@ -13,7 +13,7 @@ from support.tiny_models import tiny_model
 from torch import nn
 from torch.nn.functional import silu
 
-from lit_longpo.engine import UnsupportedModelError, layer_kernels, pack, score
+from lit_longpo.engine import UnsupportedModelError, layer_kernels, liger_kernels, pack, score
 from lit_longpo.engine.layer_kernels import check_layer_kernels, use_layer_kernels
 from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps, tile_layers, untile
 from lit_longpo.errors import InputError, MissingPackageError
@@ -71,11 +71,11 @@ def liger(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
     module.liger_rms_norm, module.liger_swiglu = rms_norm, swiglu
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(layer_kernels, "_require_gpu", lambda rows: None)
-    layer_kernels._liger_rms_norm.cache_clear()
-    layer_kernels._require_right.cache_clear()
+    monkeypatch.setattr(liger_kernels, "_require_gpu", lambda rows: None)
+    liger_kernels._liger_rms_norm.cache_clear()
+    liger_kernels._require_right.cache_clear()
     yield called
-    layer_kernels._liger_rms_norm.cache_clear()
+    liger_kernels._liger_rms_norm.cache_clear()
 
 
 LLAMA, GEMMA = (0.0, "llama"), (1.0, "gemma")
@@ -174,7 +174,7 @@ def test_what_cannot_run_here_is_refused_before_a_model_is_loaded(monkeypatch):
     with pytest.raises(MissingPackageError, match=r"`triton`"):
         check_layer_kernels("compile")
     with pytest.raises(InputError, match=r"expected a GPU .* got cpu"):
-        layer_kernels._require_gpu(torch.zeros(1))
+        liger_kernels._require_gpu(torch.zeros(1))
 
 
 def test_layers_with_dropout_are_left_to_their_own_code(monkeypatch):
