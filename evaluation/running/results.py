@@ -139,17 +139,23 @@ def score_task(
     answered = [(example, responses.of_example(example)) for example in examples]
     done = [(example, rows) for example, rows in answered if is_done(rows, benchmark.num_calls)]
     if not done:
-        return TaskScores((), {}, len(examples), num_examples)
-    said = [_said(benchmark, example, rows[-1]) for example, rows in done]
-    scores = _scores(benchmark, [(example, text) for (example, _), text in zip(done, said, strict=True)], device)
-    scored = zip(done, said, scores, strict=True)
-    predictions = tuple(benchmark.placed(_prediction(*row, text, score)) for row, text, score in scored)
-    table = benchmark.table([item for item in predictions if benchmark.counts(item)])
-    in_chat = all(row.in_chat for _, rows in done for row in rows)
+        return TaskScores((), num_chosen=len(examples), num_examples=num_examples)
+    answers = [(example, _said(benchmark, example, rows[-1])) for example, rows in done]
+    predictions = tuple(
+        benchmark.placed(_prediction(example, rows, said, score))
+        for (example, rows), (_, said), score in zip(done, answers, _scores(benchmark, answers, device), strict=True)
+    )
     thought = [rows[-1] for _, rows in done if any(row.has_thoughts for row in rows)]
-    cut_off = sum(row.has_thoughts and not row.answer for row in thought)
-    at_limit = sum(rows[-1].at_limit for _, rows in done)
-    return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off, at_limit)
+    return TaskScores(
+        predictions,
+        benchmark.table([item for item in predictions if benchmark.counts(item)]),
+        num_chosen=len(examples),
+        num_examples=num_examples,
+        in_chat=all(row.in_chat for _, rows in done for row in rows),
+        num_thought=len(thought),
+        num_cut_off=sum(row.has_thoughts and not row.answer for row in thought),
+        num_at_limit=sum(rows[-1].at_limit for _, rows in done),
+    )
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
