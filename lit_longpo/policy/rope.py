@@ -71,6 +71,7 @@ class RoPE:
         """
         text = config.get_text_config()
         parameters = global_rope(text)
+        own = parameters.get("original_max_position_embeddings")
         trained = self.original_length or trained_length(text)
         self._check_layers(text)
         self._exchange_type(parameters, text.model_type)
@@ -85,6 +86,8 @@ class RoPE:
             parameters["original_max_position_embeddings"] = trained
         if self.type == "dynamic":
             text.max_position_embeddings = trained
+        if (own or self.original_length) and (self.type or self.factor):
+            _end_where_scaled(text, parameters, trained)
         if getattr(text, CHUNKS, None) and (self.type or self.max_length):
             setattr(text, CHUNKS, None)  # what was said instead of it; others would still read by chunks
         if self.max_length is not None:
@@ -149,6 +152,17 @@ def _leave_attention_to(parameters: dict[str, Any], factor: float | None) -> Non
     before, stated = parameters.get("factor"), parameters.get("attention_factor")
     if factor is not None and before and stated and math.isclose(stated, 0.1 * math.log(before) + 1, rel_tol=1e-3):
         del parameters["attention_factor"]
+
+
+def _end_where_scaled(text: PretrainedConfig, parameters: dict[str, Any], trained: int | None) -> None:
+    """Lower the length that belonged to a model's own scaling to what the new one reaches (unsloth#7028)."""
+    kind = parameters.get("rope_type", "default")
+    if trained is None or kind not in ("default", "linear", "yarn"):
+        return
+    if kind == "linear":  # else the scaled length would be taken for the one that it was trained on
+        parameters["original_max_position_embeddings"] = trained
+    reach = int(trained * (1.0 if kind == "default" else parameters["factor"]))
+    text.max_position_embeddings = min(text.max_position_embeddings, reach)
 
 
 def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:

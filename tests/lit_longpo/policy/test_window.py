@@ -107,6 +107,35 @@ def test_changed_positions_change_the_window_once(rope, window, tmp_path):
     assert readable_positions(AutoConfig.from_pretrained(tmp_path)) == window
 
 
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "rope_theta": 5e5, "factor": 8.0}
+
+
+@pytest.mark.parametrize("own", [LLAMA3, YARN], ids=["llama3", "yarn"])
+@pytest.mark.parametrize(
+    ("rope", "window"),
+    [
+        (RoPE(type="linear", factor=4.0), 256),
+        (RoPE(type="linear", factor=16.0), 1024),
+        (RoPE(type="yarn", factor=4.0), 256),
+        (RoPE(type="default"), 64),
+        (RoPE(type="dynamic", factor=4.0), 256),
+        (RoPE(theta=1e6), 512),
+    ],
+)
+def test_another_scaling_does_not_keep_the_length_of_the_models_own(own, rope, window, tmp_path):
+    """unsloth#7028: in a linear scaling's place of Llama 3.1's own, the 131,072 positions of that were multiplied."""
+    parameters = {**own, "original_max_position_embeddings": 64}
+    config = tiny_config("Llama", max_position_embeddings=512, rope_parameters=parameters)
+    rope.apply(config)
+    config.save_pretrained(tmp_path)
+    for stored in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert readable_positions(stored) == window
+    check_window(window, config)
+    with pytest.raises(InputError, match=f"at most {window:,} positions"):
+        check_window(window + 1, config)
+
+
 def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention():
     """Qwen2.5-1M and Qwen3-2507: transformers keeps the setting in the configuration and computes without it."""
     chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
