@@ -6,7 +6,7 @@ from typing import Any
 
 from data_modules.base import PairDataModule
 from data_modules.files.content import Content, content_of_source
-from data_modules.files.record_files import is_local
+from data_modules.files.record_files import check_splits, is_local
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.loading import Keep, keep_verified, load_pairs, stream_pairs
 from data_modules.formats.parser import ExtraColumns
@@ -134,5 +134,7 @@ class PreferenceDataModule(PairDataModule):
         path, part = sources.get(split, (None, None))
         if path is None and part is None:
             return None
+        if path is None:
+            check_splits(self.path, str(part), f"data.init_args.{split}_split", f"set `data.init_args.{split}_path`")
         argument = f"data.init_args.{split}_path" if path else "data.init_args.path"
         return path or self.path, part or self.split, argument

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 BUILD_FROM_TEXT = "`python -m lit_longpo build --config build/longpo_chat --source.path FILE_OR_FOLDER`"
 _OTHERS_RECORDS = (".ndjson", ".arrow", ".xlsx", ".zip", ".tar", ".gz", ".xz", ".bz2", ".zst")  # we do not read them
 _PAPERS = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CITATION", "CHANGELOG")  # LICENSE, license.txt, ...
+_PARTS = "[+"  # in the name of a split: a part of it, or several
 _SECONDS = 10.0  # for one answer of the hub
 
 
@@ -35,14 +36,33 @@ def read_records(source: str, split: str, argument: str) -> Rows:
 
     Raises:
         FileNotFoundError: there is no such file or data set.
+        InputError: a part of a split is asked for where there are no splits.
         RecordError: what is read is no JSON, or holds no record.
     """
+    if any(sign in split for sign in _PARTS):
+        check_splits(source, split, f"{argument[:-4]}split", "write that part into a file of its own")
     rows = _rows(source, split, argument)
     first = next(rows, None)
     if first is None:
         raise RecordError.at(source, "file", "at least one record", "an empty file")
     yield first
     yield from rows
+
+
+def check_splits(source: str, split: str, setting: str, instead: str) -> None:
+    """Refuse a split of a file, or of a table that `Dataset.save_to_disk` wrote: all of it would be read.
+
+    Args:
+        source: as in `read_records`.
+        split: which one is asked for.
+        setting: that names it, for the error.
+        instead: what to type.
+    """
+    if Path(source).is_file() or _is_saved_table(Path(source)):
+        raise InputError(
+            f"expected a folder or data set with splits for `{setting}: {split}`, got {source}, which has none and "
+            f"would be read whole; {instead}, and take `{setting}` out"
+        )
 
 
 def existing_file(path: str, argument: str, what: str) -> Path:
@@ -127,8 +147,11 @@ def _rows(source: str, split: str, argument: str) -> Rows:
 
 def _is_saved(folder: Path) -> bool:
     """Whether `save_to_disk` wrote the folder; a file of that name beside others may be anybody's."""
-    has_table = (folder / "state.json").is_file() and any(folder.glob("*.arrow"))
-    return has_table or (folder / "dataset_dict.json").is_file()
+    return _is_saved_table(folder) or (folder / "dataset_dict.json").is_file()
+
+
+def _is_saved_table(folder: Path) -> bool:
+    return (folder / "state.json").is_file() and any(folder.glob("*.arrow"))
 
 
 def _saved(folder: str, split: str, argument: str) -> Any:
@@ -152,7 +175,7 @@ def _folder(source: str, split: str, argument: str) -> Rows:
         files = datasets.load_dataset_builder(source).config.data_files
     except Exception as error:  # it raises a dozen types; all mean that it found no data files
         raise _not_loaded(source, split, argument, error) from error
-    if files is None or any(sign in split for sign in "[+"):  # a part of a split, or several
+    if files is None or any(sign in split for sign in _PARTS):  # a part of a split, or several
         return _hub(source, split, argument)
     found = files[_known_split(split, list(files), source, argument)]
     # `datasets` makes them absolute; an id must not depend on where the folder lies.
@@ -259,7 +282,8 @@ def _hub(source: str, split: str, argument: str) -> Rows:
 
 
 def _table(table: Any, name: str) -> Rows:
-    return ((f"{name}: row {number}", table_row(row)) for number, row in enumerate(table, 1))
+    plain = table.with_format(None)  # of a saved one that has been told to give tensors, or some columns
+    return ((f"{name}: row {number}", table_row(row)) for number, row in enumerate(plain, 1))
 
 
 def _known_split(split: str, splits: list[Any], source: str, argument: str) -> str:

@@ -1,12 +1,13 @@
 """Turns the records of one file, whose layout is known, into pairs: columns, checks, errors in the data's own names."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from data_modules.fields import numbers_of, refuse_file_name
-from data_modules.files.delimited import as_truth
+from data_modules.files.delimited import as_number, as_truth
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.prints import refuse_printed
 from data_modules.messages import without_notes
@@ -19,11 +20,24 @@ ExtraColumns = Literal["error", "ignore"]
 
 _WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): whether the answer is wanted
 _BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
+_SCORE = re.compile(r"chosen.*(score|rating|reward)|(score|rating|reward).*chosen")
 _LONG_PROMPT = 20  # characters that no answer repeats by chance
 _DOUBLED = (
     "all answers begin with the whole prompt, which is so trained twice; if they are prompt and answer in one, take "
     "the prompt out of `chosen` and `rejected`"
 )
+
+
+def _lower_scores(record: Record) -> list[str]:
+    """Notes on columns that no layout knows and that are scores of the two answers by their names: chosen has less."""
+    pairs = [(name, name.replace("chosen", "rejected")) for name in record if _SCORE.search(name)]
+    numbers = {name: as_number(record.get(name)) for names in pairs for name in names}
+    kept = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+    return [
+        f"`{first}` is below `{second}`: if these are scores, chosen and rejected are the wrong way round"
+        for first, second in pairs
+        if {first, second} <= kept.keys() and kept[first] < kept[second]
+    ]
 
 
 def _repeats_prompt(pair: PreferencePair) -> bool:
@@ -74,7 +88,7 @@ class PairParser:
     def notes(self, record: Record, pair: PreferencePair) -> list[str]:
         """What is odd about a record although it makes a pair; the reader counts each note and logs it once."""
         said = self.layout.note(record)
-        return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said)
+        return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said) + _lower_scores(record)
 
     def by(self, layout: RecordFormat) -> "PairParser":
         """The same parser for another layout."""

@@ -54,6 +54,18 @@ def test_every_source_gives_the_same_pairs(source: str) -> None:
     assert module(source).pairs("test") == []
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_of_a_file_is_refused_not_all_of_it(split: str, tmp_path: Path) -> None:
+    """The run validated on every pair that it trained on, and held none of them out."""
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    data = module(tmp_path / "pairs.jsonl", **{f"{split}_split": "validation"})
+    expected = rf"with splits for `data.init_args.{split}_split: validation`, got .*; set `data.init_args.{split}_path`"
+    with pytest.raises(ValueError, match=expected):
+        data.pairs(split)
+    own = module(tmp_path / "pairs.jsonl", **{f"{split}_path": str(tmp_path / "pairs.jsonl"), f"{split}_split": "x"})
+    assert own.pairs(split) == PAIRS  # that file was meant
+
+
 def test_batches_come_out(source: str) -> None:
     data = module(source, val_fraction=0.2, max_tokens=40)
     data.setup("fit")

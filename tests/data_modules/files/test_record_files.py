@@ -98,6 +98,23 @@ def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
     assert records == RECORDS[:2]
 
 
+@pytest.mark.parametrize("name", ["json lines", "parquet", "save_to_disk"])
+def test_a_part_of_what_has_no_splits_is_refused(name: str, tmp_path: Path) -> None:
+    """All of it was read: `train[:2]` took every record."""
+    source = str(SOURCES[name](tmp_path))
+    with pytest.raises(ValueError, match=r"with splits for `data.init_args.val_split: train\[:2\]`, got .* read whole"):
+        next(read_records(source, "train[:2]", "data.init_args.val_path"))
+
+
+@pytest.mark.parametrize("form", ["numpy", "torch", "pandas"])
+def test_a_saved_table_gives_its_plain_values_whatever_form_it_was_told(form: str, tmp_path: Path) -> None:
+    """`set_format` is saved, too: numbers were tensors, and columns that it does not name were not there."""
+    numbered = table().add_column("weight", [0.5, 1.5, 2.5])
+    source = str(saved(numbered.with_format(form, columns=["weight"]), tmp_path / "set"))
+    wanted = [{**record, "weight": number + 0.5} for number, record in enumerate(RECORDS)]
+    assert [record for _, record in read_records(source, "train", "data.init_args.path")] == wanted
+
+
 def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`datasets` takes files of one kind, and once a name says train only those; all else would be lost in silence."""
     folder = write(tmp_path / "set/train.jsonl", lines(RECORDS[:1])).parent

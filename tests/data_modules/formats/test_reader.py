@@ -497,6 +497,28 @@ def test_ties_are_counted(names: tuple[str, str], caplog: pytest.LogCaptureFixtu
     assert said == [f"here/data.jsonl: in 2 records {scored._TIE}"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("rating_chosen", "rating_rejected"),
+        ("chosen_reward", "rejected_reward"),
+        ("rm_score_chosen", "rm_score_rejected"),
+    ],
+)
+def test_scores_of_other_names_that_contradict_the_choice_are_counted(
+    names: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As distilabel-capybara, UltraFeedback's copies and reward models call them; no layout knows these names."""
+    numbers = [(1.0, 2.0), (1, 3), (2.0, 1.0), (1.0, 1.0), (None, 1.0), ("a", "b")]
+    rows = [
+        (f"data.jsonl:{place}", {"prompt": "p", "chosen": "y", "rejected": "n", **dict(zip(names, both, strict=True))})
+        for place, both in enumerate(numbers)
+    ]
+    assert len(list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))) == len(numbers)
+    told = f"data.jsonl: in 2 records `{names[0]}` is below `{names[1]}`: if these are scores, chosen and rejected are"
+    assert [told in message for message in caplog.messages].count(True) == 1
+
+
 def test_a_record_is_renamed_once(monkeypatch):
     """Beside the first one, by which the layout is chosen."""
     renamed, plain = [], reader.renamed
