@@ -83,9 +83,10 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
     if (activation := _activation()) is not None:
         yield f"  {activation}"
     for pages in pages_of(trainer.loggers, folder):
-        if pages.viewer is None and not pages.pictures.exists():
-            continue  # no benchmark has written any
-        yield f"  {pages.viewer or f'ls {typed_path(pages.pictures)}'}"
+        if pages.viewer is not None:
+            yield f"  {pages.viewer}  # curves and pictures"
+        elif pages.pictures.exists():  # else no benchmark has written any
+            yield f"  ls {typed_path(pages.pictures)}  # pictures"
     if how != "finished" and checkpoint is not None:
         yield f"  {_COMMAND} fit --config {typed_path(folder / 'config.yaml')} --ckpt_path {typed_path(checkpoint)}"
     yield from (f"  {_COMMAND} evaluate --compare {before} {after}" for before, after in _compared(reports))

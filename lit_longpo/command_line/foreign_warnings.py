@@ -4,7 +4,9 @@ Whatever else a library says is shown. `python -W default` and PYTHONWARNINGS ha
 """
 
 import logging
+import os
 import re
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -58,6 +60,11 @@ _WARNINGS = (
         for name in ("all_gather_into_tensor", "reduce_scatter_tensor")
     ),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
+    _Warning(
+        "Lightning 2.6 where nothing is held out, as asked",
+        UserWarning,
+        "Total length of `list` across ranks is zero. Please",
+    ),
 )
 # Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
 # checks of packed rows do not allow for; an argument of its own function that Ctrl-C's checkpoint leaves out; one seed,
@@ -65,6 +72,7 @@ _WARNINGS = (
 # tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on machines without a GPU, wherever it is installed
 # and transformers writes a model, and what it says of every optimizer but its own; what bitsandbytes could load faster,
 # at its import on CPUs; lm-evaluation-harness's words to whoever hands it a model that is loaded, as we do.
+_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"  # transformers asks it at its import, too
 _LINES = {
     "DeepSpeed": _LeftOut(("Setting accelerator to CPU", "**** You are using ZeRO with an untested optimizer")),
     "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),
@@ -82,7 +90,12 @@ _LINES = {
 
 
 def leave_out() -> None:
-    """Leave them out in this process from now on; filters that the user gave stay in front."""
+    """Leave them out in this process from now on; filters that the user gave stay in front.
+
+    Libraries that are imported later draw bars on terminals alone: transformers' of weights filled logs.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        os.environ.setdefault(_BARS, "1")
     for warning in _WARNINGS:
         warnings.filterwarnings("ignore", re.escape(warning.beginning), warning.category, append=True)
     for name, left_out in _LINES.items():

@@ -100,7 +100,9 @@ def test_pages_in_a_folder_are_named_where_there_are_some(policy_folder, lines, 
     fit(policy_folder)
     assert not [line for line in lines() if line.startswith("ls ")]
     fit(policy_folder, Picture())
-    [listed] = [shlex.split(line)[1] for line in lines() if line.startswith("ls ")]
+    [line] = [line for line in lines() if line.startswith("ls ")]
+    listed, *said = shlex.split(line)[1:]
+    assert said == ["#", "pictures"]
     assert [path.name for path in (tmp_path / listed).iterdir()] == ["a-step0.png"]
 
 

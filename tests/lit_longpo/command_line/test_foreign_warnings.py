@@ -1,6 +1,8 @@
 import ast
 import logging
 import os
+import subprocess
+import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,9 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.fabric.accelerators import cuda
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.data import has_len_all_ranks
+from torch.utils.data import DataLoader
 
 from lit_longpo.command_line import process
 from lit_longpo.command_line.foreign_warnings import _WARNINGS, leave_out
+
+
+def test_nothing_held_out_is_no_warning(monkeypatch):
+    """By the very function of Lightning that counts the empty list of a `data.val_fraction` of 0."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        leave_out()
+        has_len_all_ranks([], SingleDeviceStrategy("cpu"))
+        has_len_all_ranks(DataLoader([]), SingleDeviceStrategy("cpu"))
+    assert [str(warning.message)[:30] for warning in shown] == ["Total length of `DataLoader` a"]
 
 
 @pytest.mark.parametrize("warning", _WARNINGS, ids=lambda warning: warning.beginning)
@@ -41,6 +56,22 @@ def test_lightnings_advertisement_is_left_out(caplog):
         logger.info("GPU available: False")
     assert "GPU available: False" in caplog.text or not logger.propagate
     assert "Tip" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "asked", "drawn"),
+    [(False, None, False), (True, None, True), (False, "0", True), (True, "1", False)],
+)
+def test_libraries_draw_bars_on_terminals_alone(on_terminal, asked, drawn, monkeypatch):
+    """By transformers itself, which asks at its import; who sets the variable has the last word."""
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", asked or "")
+    if asked is None:
+        monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal, raising=False)
+    leave_out()
+    code = "from transformers.utils.logging import is_progress_bar_enabled as asked; print(asked())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str(drawn)
 
 
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="no extra lm-eval")
