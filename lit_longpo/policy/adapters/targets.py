@@ -16,6 +16,8 @@ ALL_LINEAR = "all-linear"
 def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
     """Every name of a list means some map, a pattern means one; peft is content if one of the names does.
 
+    Names that transformers 4 had for the maps of experts mean the stacked experts, as peft reads them.
+
     Args:
         model: without adapters; may be on the meta device.
         wanted: `policy.lora.target_modules`.
@@ -27,7 +29,8 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
         return
     modules = dict(model.named_modules())
     named = {name: _named(name, modules, is_pattern=isinstance(wanted, str)) for name in _listed(wanted)}
-    if missing := [name for name, found in named.items() if not found]:
+    stacked = set() if isinstance(wanted, str) else _names_of_experts(model)
+    if missing := [name for name, found in named.items() if not found and name.rpartition(".")[2] not in stacked]:
         raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, modules, wanted)}")
     for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
         inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
@@ -62,6 +65,15 @@ def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
             f"expected `policy.lora.target_modules` to be a list of names, or one regular expression, got {name!r} "
             f"({error}); type for example --policy.lora.target_modules '[q_proj, v_proj]'"
         ) from error
+
+
+def _names_of_experts(model: PreTrainedModel) -> set[str]:
+    """Names that maps of experts had in transformers 4, and that peft takes for the stacked ones of today."""
+    from peft.utils import transformers_weight_conversion as read_by_peft
+
+    names: Mapping[str, Mapping[str, str]] = getattr(read_by_peft, "_MOE_TARGET_MODULE_MAPPING", {})
+    kinds: Mapping[str, str] = getattr(read_by_peft, "_MODEL_TO_CONVERSION_PATTERN", {})
+    return set(names.get(kinds.get(model.config.model_type, ""), {}))
 
 
 def _is_map(module: nn.Module) -> bool:

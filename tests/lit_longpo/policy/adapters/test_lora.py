@@ -151,6 +151,26 @@ def test_maps_that_peft_passes_over_are_said(name, targets, said, caplog):
     assert all(part in caplog.text for part in said)
 
 
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("Qwen3Moe", ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+        ("Mixtral", ["w1", "w2", "w3"]),
+    ],
+)
+def test_names_of_experts_in_other_trainers_recipes_are_read_as_peft_reads_them(name, targets):
+    """Automodel#1151, unsloth#6936: experts are no linear layers any more, and their names were refused."""
+    ours = add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
+    plain = get_peft_model(tiny_model(name), LoraConfig(r=2, lora_alpha=32, target_modules=targets))
+    trained, expected = (
+        {key: part.shape for key, part in model.named_parameters() if part.requires_grad} for model in (ours, plain)
+    )
+    assert trained == expected
+    assert any(".experts." in key for key in trained)
+    with pytest.raises(InputError, match="got w9, which it has not"):
+        add_adapters(tiny_model(name), LoRA(target_modules=[*targets, "w9"]))
+
+
 def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
     """An adapter reads its base weight before that is gathered."""
     problem = training_problem(policy(policy_folder, use_dora=True), "ZeRO-3")
