@@ -2,6 +2,7 @@
 
 PYTHONPATH=docs python -m benchmarks.tiles             # the table, about a minute of a CPU
 PYTHONPATH=docs python -m benchmarks.tiles --real 4096  # steps with values, each in a process of its own
+PYTHONPATH=docs python -m benchmarks.tiles --times 4096 # what tiles cost: CPU seconds of one thread, by turns
 """
 
 import argparse
@@ -10,17 +11,19 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from itertools import product
+from statistics import median
 from typing import Any
 
 import torch
 from benchmarks.machine import describe
+from torch import nn
 from transformers import Qwen2Config
 
 from lit_longpo.batch import View, Views
-from lit_longpo.engine import base_model, score
-from lit_longpo.engine.tiling.tiled_layers import tile_layers
+from lit_longpo.engine import score
 from lit_longpo.planning.activations import Activations, Tracer
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan
@@ -77,16 +80,41 @@ def traced() -> list[str]:
     return lines
 
 
-def step(tokens: int, tile_tokens: Any) -> dict[str, float]:
-    """One step with values, everything recomputed; bytes beyond weights and gradients, and what the process grew by."""
+def _with_values(dtype: torch.dtype, tile_tokens: Any, lora: LoRA | None = None) -> nn.Module:
+    """The stack in tiles, recomputed, with small random weights whose gradients are freed where they are made."""
     torch.manual_seed(0)
-    model = materialised(stack(torch.float32, None).build(4, checkpointing=True))
+    model = materialised(stack(dtype, tile_tokens, lora).build(4, checkpointing=True))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-        parameter.register_post_accumulate_grad_hook(lambda made: setattr(made, "grad", None))
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda made: setattr(made, "grad", None))
     for buffer in model.buffers():  # rotary frequencies
         buffer.fill_(0.1)
-    tile_layers(base_model(model), tile_tokens, recomputed=True)
+    return model
+
+
+def times(tokens: int, rounds: int = 3) -> Iterator[str]:
+    """Lines of a table: CPU seconds of a step whole and in tiles, by turns in this process, by one thread."""
+    torch.set_num_threads(1)
+    row, sizes = pair(tokens).policy_row(), (None, 1024, 512, 256)
+    yield "| trained | tokens | a tile | CPU seconds | of whole layers' |"
+    yield "| --- " + "| ---: " * 4 + "|"
+    for dtype, lora in product(DTYPES, (None, LoRA(r=8))):
+        models = {size: _with_values(dtype, size, lora) for size in sizes}
+        spent: dict[int | None, list[float]] = {size: [] for size in sizes}
+        for _, (size, model) in product(range(rounds + 1), models.items()):
+            start = time.process_time()
+            score(model, row).sums.sum().backward()
+            spent[size].append(time.process_time() - start)
+        medians = {size: median(seconds[1:]) for size, seconds in spent.items()}  # without each one's first step
+        name = str(dtype).removeprefix("torch.") + (", LoRA" if lora else "")
+        for size, seconds in medians.items():
+            yield f"| {name} | {tokens:,} | {size or 'whole'} | {seconds:.2f} | {seconds / medians[None]:.2f} |"
+
+
+def step(tokens: int, tile_tokens: Any) -> dict[str, float]:
+    """One step with values, everything recomputed; bytes beyond weights and gradients, and what the process grew by."""
+    model = _with_values(torch.float32, tile_tokens)
     row = pair(tokens).policy_row()
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with LiveBytes() as memory:
@@ -104,12 +132,17 @@ def main() -> None:
     """See the top of this module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--real", type=int)
+    parser.add_argument("--times", type=int)
     parser.add_argument("--tiles", choices=["whole", "auto"])
     flags = parser.parse_args()
     if flags.tiles:
         print(json.dumps(step(flags.real, None if flags.tiles == "whole" else "auto")))
         return
     print(describe())
+    if flags.times:
+        for line in times(flags.times):
+            print(line, flush=True)
+        return
     if flags.real is None:
         print("\n".join(traced()))
         return
