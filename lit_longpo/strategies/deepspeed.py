@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from lit_longpo.engine.ulysses.head_chunks import HeadChunks
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.deepspeed_config import check_config, check_version, refuse_beside_config
-from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read
+from lit_longpo.strategies.gathering import gather_at_once, gather_unseen, gather_what_mixers_read
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
 
@@ -214,18 +214,6 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             self._loss_scales = None
         return output
 
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load, then split again the small weights that DeepSpeed gathers behind a load, as in a run that begins.
-
-        A layer would find them in its first forward pass and no more when it is recomputed, where torch refuses to
-        gather what forward did not (`gradient_checkpointing: keep_attention`).
-        """
-        state = super().load_checkpoint(checkpoint_path, weights_only)
-        optimizer = self.deepspeed_engine.optimizer
-        if self.zero_stage_3 and hasattr(optimizer, "checkpoint_event_prologue"):
-            optimizer.checkpoint_event_prologue()
-        return state
-
     def gradient_norm(self) -> float | None:
         """Norm of all gradients of the last step, before clipping; infinite if one was not a number."""
         norm = self.deepspeed_engine.get_global_grad_norm()
@@ -242,6 +230,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         super().setup(trainer)
         if self.zero_stage_3 and self.lightning_module is not None:
             gather_what_mixers_read(self.lightning_module)
+            gather_unseen(self.deepspeed_engine.optimizer)
         wanted = float(trainer.gradient_clip_val or 0.0)
         actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
         if actual != wanted:

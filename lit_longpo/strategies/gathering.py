@@ -1,10 +1,12 @@
 """Makes ZeRO-3 gather the weights that a module reads beyond its own before the module runs."""
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from lit_longpo.engine.states import mixers
 from lit_longpo.engine.tiling.tiled_layers import tiled_modules
@@ -40,6 +42,31 @@ def gather_what_mixers_read(module: nn.Module) -> None:
     for mixer in mixers(module):
         for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
             deepspeed.zero.register_external_parameter(mixer, parameter)
+
+
+def gather_unseen(optimizer: Any) -> None:
+    """Let DeepSpeed gather and free weights unseen by torch's dispatch modes.
+
+    It gathers in other places when a layer is recomputed than in its forward pass: small weights that are still
+    there, an order of modules that differs from the last row's. The mode that keeps attention
+    (`gradient_checkpointing: keep_attention`) counts all operators and stops at one that forward did not have.
+
+    Args:
+        optimizer: of a DeepSpeed engine in stage 3.
+    """
+    offload = getattr(optimizer, "parameter_offload", optimizer)  # itself where nothing is trained
+    coordinator = offload.get_param_coordinator()
+    for name in ("fetch_sub_module", "release_sub_module"):
+        setattr(coordinator, name, _unseen(getattr(coordinator, name)))
+
+
+def _unseen(move: Callable[..., None]) -> Callable[..., None]:
+    @wraps(move)
+    def moved(*arguments: Any, **options: Any) -> None:
+        with _disable_current_modes():
+            move(*arguments, **options)
+
+    return moved
 
 
 class _LastGradient:

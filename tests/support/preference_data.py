@@ -73,6 +73,14 @@ class RandomPairs(LightningDataModule):
         return self._batches(self.views.reference) if self.views.reference else []
 
 
+class RaggedPairs(RandomPairs):
+    """Every second row has one example only."""
+
+    def _batches(self, views: tuple[View, ...]) -> list[PackedBatch]:
+        rows = [(n, n + 1) if n % 3 == 0 else (n,) for n in range(self.num_examples) if n % 3 != 1]
+        return [pack([group for n in row for group in groups_for(n, views)]) for row in rows]
+
+
 def row_metrics(*margins):
     """Metrics as objectives return them for a row of pairs with these reward margins. Shape of each: (margins,)."""
     margins = torch.tensor(margins, dtype=torch.float32)

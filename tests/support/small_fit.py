@@ -37,6 +37,7 @@ def fit(
     strategy: str = "one",
     resume: Path | None = None,
     optimizer: OptimizerCallable = FusedAdamW,
+    data: type[RandomPairs] = RandomPairs,
 ) -> Trainer:
     """Train; the exported policy is in FOLDER/model, checkpoints are FOLDER/step=2.ckpt and so on."""
     seed_everything(0, verbose=False)
@@ -56,7 +57,7 @@ def fit(
             ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1),
         ],
     )
-    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=resume)
+    trainer.fit(module, datamodule=data(module.views), ckpt_path=resume)
     return trainer
 
 

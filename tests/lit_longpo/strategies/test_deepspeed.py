@@ -13,7 +13,10 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from safetensors.torch import load_file
 from support import parallel_worker, resume_worker, small_fit
+from support.families import twin
+from support.preference_data import RaggedPairs
 from support.ranks import run_ranks
+from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.checkpoints import read_weights
 from lit_longpo.checkpoints.reading import fill_policy
@@ -284,6 +287,23 @@ def test_layers_whose_attention_is_kept_are_recomputed_after_a_resume(policy_fol
     assert expected.keys() == found.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_layers_whose_attention_is_kept_are_recomputed_where_rows_call_them_otherwise_often(tmp_path):
+    """DeepSpeed notices in a forward pass that its trace is void, and frees small weights that pass has found there."""
+    twin("StableLm").save_pretrained(tmp_path / "policy")  # goes one sequence at a time
+    word_tokenizer().save_pretrained(tmp_path / "policy")
+    policy = PolicyConfig(source=str(tmp_path / "policy"), gradient_checkpointing="keep_attention")
+    arguments = (None, torch.optim.SGD, RaggedPairs)
+    small_fit.fit(policy, tmp_path / "one", 5, "one", *arguments)
+    run_ranks(small_fit.fit, policy, tmp_path / "ranks", 5, "zero3 as it is", *arguments)
+    start, expected, found = (
+        load_file(tmp_path / folder / "model.safetensors") for folder in ("policy", "one/model", "ranks/model")
+    )
+    assert any(not torch.equal(start[name], weight) for name, weight in expected.items())
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.slow
