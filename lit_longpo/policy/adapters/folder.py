@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
 from lit_longpo.policy.adapters.fit import PREFIX, check_fit
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
@@ -60,7 +61,7 @@ class AdapterFolder:
                 several adapters below it, or a damaged adapter_config.json.
         """
         if not (path / ADAPTER_CONFIG).is_file():
-            _refuse_several(path)
+            _check_below(path)
             return None
         if models := sorted(file.name for pattern in _MODELS for file in path.glob(pattern)):
             raise InputError(
@@ -259,11 +260,23 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     return {name for name in names if any(name == part or name.endswith(f".{part}") for part in wanted)}
 
 
-def _refuse_several(path: Path) -> None:
+def _check_below(path: Path) -> None:
+    """Refuse several adapters without a model above them; tell of those below a model that may belong to it.
+
+    verl merges a training with LoRA into its base with the adapters below it, unmerged; PiSSA and LoftQ are published
+    as what is left of a base, and the adapters that make it whole. A trainer's earlier checkpoints are no part of it.
+    """
     files = sorted(path.glob(f"*/{ADAPTER_CONFIG}"), key=lambda file: file.stat().st_mtime_ns)
     below = [file.parent.name for file in files]
     if below and not (path / _MODEL_CONFIG).is_file():
         raise InputError(
             f"expected a model or adapters at {path}, got adapters in {', '.join(below)} below it; type "
             f"--policy.source {path / below[-1]}, the newest"
+        )
+    if parts := [name for name in below if not name.startswith("checkpoint-")]:
+        log_once(
+            log.warning,
+            "the model at %s is read without the adapters in %s below it; if they are part of what was trained, type "
+            "--policy.source %s",
+            *(path, ", ".join(parts), path / parts[-1]),
         )

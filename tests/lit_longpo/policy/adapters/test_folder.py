@@ -294,6 +294,19 @@ def test_adapters_that_change_nothing_are_told(policy_folder, tmp_path, caplog):
     assert f"the adapters at {tmp_path / 'a'} change nothing" in caplog.text
 
 
+def test_adapters_below_a_model_are_told(policy_folder, tmp_path, caplog):
+    """verl's merger writes the base of a training with LoRA there, and what was trained in `lora_adapter` below it."""
+    plain(policy_folder).save_pretrained(tmp_path / "merged")
+    for name in ("lora_adapter", "checkpoint-9"):
+        adapters(policy_folder, tmp_path / "merged" / name)
+        for _ in range(2):
+            base = ours(tmp_path / "merged").load()
+    expected = plain_sums(plain(policy_folder), GROUP)
+    torch.testing.assert_close(score(base.eval(), ROW).sums, expected, rtol=1e-4, atol=1e-4)
+    [told] = [message for message in caplog.messages if "without the adapters" in message]
+    assert f"in lora_adapter below it; if they are part of what was trained, type --policy.source {tmp_path}" in told
+
+
 def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "a")
     weights = {k: v.bfloat16() for k, v in load_file(tmp_path / "a/adapter_model.safetensors").items()}
