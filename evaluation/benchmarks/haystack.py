@@ -2,16 +2,20 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 
 CountTokens = Callable[[str], int]
 
+_LONGEST, _PIECE = 400, 100  # characters of a sentence that is laid whole, and of the pieces of a longer one
+_CHINESE_END = re.compile("(?<=[\u3002\uff01\uff1f])")  # of a sentence, with no space behind it
 _NAMES = ("Alba", "Bruno", "Clara", "Dario", "Elena", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karin", "Leo")
 # Filler of our own.
 _SUBJECTS = ("The old bridge", "A small garden", "The night train", "Our library", "The harbour", "A quiet street")
@@ -73,7 +77,8 @@ def sentences(draw: random.Random, path: str | None = None) -> Iterator[str]:
 
     Args:
         draw: chooses sentences, or where a file is begun.
-        path: text file whose sentences are taken in order, again and again; `None` means made-up ones.
+        path: text file whose sentences are taken in order, again and again; `None` means made-up ones. Sentences of
+            more than 400 characters (lists, code, Chinese without spaces) are taken in pieces.
 
     Raises:
         FileNotFoundError: `path` is not there.
@@ -107,10 +112,18 @@ def _book(path: str) -> tuple[str, ...]:
         text = " ".join(file.read_text(encoding="utf-8").split())
     except UnicodeDecodeError as error:
         raise InputError(f"expected text in UTF-8 as hay in {path}, got {error}; name another file") from error
-    parts = tuple(f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". "))
+    whole = [f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". ")]
+    parts = tuple(piece for part in whole for piece in _pieces(part))
     if not parts:
         raise InputError(f"expected sentences in {path}, got none; name a file with text, or leave `path` out")
     return parts
+
+
+def _pieces(sentence: str) -> list[str]:
+    """The sentence, or pieces of one that would fit into no context, which would hold its facts alone."""
+    if len(sentence) <= _LONGEST:
+        return [sentence]
+    return [piece for part in _CHINESE_END.split(sentence) for piece in wrap(part, _PIECE, break_on_hyphens=False)]
 
 
 def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num_tokens: CountTokens) -> str:

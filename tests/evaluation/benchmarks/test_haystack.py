@@ -98,6 +98,20 @@ def test_a_book_without_text_is_refused(tmp_path):
         next(sentences(random.Random(0), str(empty)))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["今天天气很好。我们去公园看花。" * 500, "word " * 9000, "What is it? No! " * 3000, "x = f(y)\n" * 4000],
+    ids=["chinese", "no full stops", "other stops", "code"],
+)
+@pytest.mark.parametrize("depth", [0.0, 0.5, 1.0])
+def test_hay_of_long_sentences_fills_the_context(text, depth, tmp_path):
+    """needle-in-a-haystack#44: a file without ". " was one sentence, which fitted nowhere: the needle lay alone."""
+    (tmp_path / "hay.txt").write_text(text, encoding="utf-8")
+    context, _, _ = TextHaystack(path=str(tmp_path / "hay.txt")).needle(2000, depth, 0, len)
+    assert 1850 < len(context) <= 2000
+    assert abs(context.index("The secret code") - depth * 2000) < 150
+
+
 def test_hay_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Stra\u00dfe. ".encode("latin-1") * 50)
     with pytest.raises(InputError, match=r"expected text in UTF-8 as hay in .*latin\.txt, got .*; name another file"):
