@@ -74,19 +74,21 @@ def listed(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    from results import speed
+    from results import chosen, speed
     from results.pages import replaced
     from results.saving import NAME, saving  # import what `run` leaves to its cells
     from results.tables import markdown
 
     page = options.page.read_text(encoding="utf-8")
     texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}
-    for name, text in {**texts, NAME: saving(), **speed.tables()}.items():
+    for name, text in {**texts, NAME: saving(), **speed.tables(), **chosen.tables(options.stored)}.items():
         page = replaced(page, name, text)
         print(text)
     if options.write:
         options.page.write_text(page, encoding="utf-8")
-        first = replaced(_README.read_text(encoding="utf-8"), speed.README, speed.readme())
+        first = _README.read_text(encoding="utf-8")
+        for name, text in {speed.README: speed.readme(), **chosen.readme(options.stored)}.items():
+            first = replaced(first, name, text)
         _README.write_text(first, encoding="utf-8")
 
 
@@ -132,9 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     part = commands.add_parser("table")
     part.set_defaults(command=table)
     part.add_argument("suites", nargs="*", choices=[*SUITES, []])
-    part.add_argument(
-        "--write", action="store_true", help="between the markers of RESULTS.md; speed in the README, too"
-    )
+    part.add_argument("--write", action="store_true", help="between the markers of RESULTS.md; the README's, too")
     part.add_argument("--page", type=Path, default=_PAGE)
     part.add_argument("--stored", type=Path, default=STORED)
     return parser

@@ -51,6 +51,7 @@ _REAL = Layout(
     others=("f1", "em"),
 )
 _LOGO = ("logo-none", "logo-continuous", "logo-sparse", "logo-mixed")
+_LINKED = "docs/results/stored"  # from the page
 _MAIN = ("mean score", "mean", "perplexity", "prompt tokens")  # columns of tables that runs have made
 LAYOUTS = {
     **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared", "smollm2-quoted", "smollm2-shared-quoted"), _REAL),
@@ -93,7 +94,7 @@ def markdown(suite: Suite, folder: Path) -> str:
     if not rows:
         return "No results are stored."
     layout = LAYOUTS[suite.name]
-    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes)]
+    parts = [_main(rows, layout, folder, shared=suite.questions_share_contexts), *_ranked(outcomes)]
     parts += [*_filters(outcomes), *_builds(outcomes, by_seed=suite.pairs_by_seed)]
     parts.append(_machines(rows))
     if layout.apart in rows:
@@ -121,13 +122,13 @@ def _figures(table: Mapping[str, Any]) -> str:
     return "" if main is None else ", ".join(f"{row[0]} {row[main]}" for row in table["rows"])
 
 
-def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
+def _main(rows: Mapping[str, Row], layout: Layout, folder: Path, *, shared: bool) -> str:
     lengths = [length for length in layout.lengths if any(length in row.outcomes[0].scores for row in rows.values())]
     long = [length for length in layout.long if length in lengths] or lengths[-1:]
-    mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long" if layout.short else "all"
+    mean = " and ".join(number(length) for length in long) if len(long) < 3 else "long" if layout.short else "all"
     f1 = bool(layout.others) and any(item.f1 for row in rows.values() for item in row.outcomes)
     header = [
-        *("sub-EM %", "seeds", *map(_number, lengths), f"mean of {mean}"),
+        *("sub-EM %", "seeds", *map(number, lengths), f"mean of {mean}"),
         *(f"its {name.upper()}" for name in layout.others),
         *([f"F1 less {layout.apart}"] if f1 else []),
         *(f"less {name}" for name in layout.against),
@@ -138,13 +139,22 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     ordered = sorted(rows.values(), key=lambda row: (row.cost("steps") is not None, -row.mean(long)))
     for row in ordered:
         others = [rows.get(name) for name in layout.against.values()]
-        cells = [row.name, str(len(row.outcomes)), *(f"{row.mean([length]):.1f}" for length in lengths)]
+        cells = [row.name, _seeds(row, folder), *(f"{row.mean([length]):.1f}" for length in lengths)]
         cells += [f"{row.mean(long):.1f}", *(f"{row.other(name, long):.1f}" for name in layout.others)]
         cells += [_f1_gap(row, rows.get(layout.apart), long, shared=shared)] if f1 else []
         cells += [*(_gap(row, other, long, shared=shared) for other in others)]
         cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)] if layout.forgetting else []
         lines.append(line([*cells, *_costs(row)]))
     return "\n".join(lines)
+
+
+def _seeds(row: Row, folder: Path) -> str:
+    """Each seed with a link to its training's resolved configuration, or to its result where there is none here."""
+    links = list[str]()
+    for item in row.outcomes:
+        kind = "yaml" if (folder / f"{item.key}.yaml").exists() else "json"
+        links.append(f"[{item.seed or '-'}]({_LINKED}/{folder.name}/{item.key}.{kind})")
+    return " ".join(links)
 
 
 def _costs(row: Row) -> list[str]:
@@ -159,7 +169,7 @@ def _gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -
     """Points with an interval; empty for a row against itself."""
     if other is None or other.name == row.name or lengths[0] not in other.outcomes[0].scores:
         return ""
-    return _points(difference(row, other, lengths, shared=shared))
+    return points(difference(row, other, lengths, shared=shared))
 
 
 def _f1_gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -> str:
@@ -171,12 +181,13 @@ def _f1_gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool
     common = set.intersection(*({item.seed for item in each.outcomes} for each in kept))
     if not common:
         return ""
-    points = _points(difference(*kept, lengths, shared=shared, score=Row.f1))
+    gap = points(difference(*kept, lengths, shared=shared, score=Row.f1))
     named = f"seed{'s' if len(common) > 1 else ''} {', '.join(map(str, sorted(common)))}"
-    return points if common == seeds[0] & seeds[1] else f"{points} ({named})"
+    return gap if common == seeds[0] & seeds[1] else f"{gap} ({named})"
 
 
-def _points(found: Estimate) -> str:
+def points(found: Estimate) -> str:
+    """A difference in points, with its interval."""
     return f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
@@ -220,7 +231,7 @@ def _by_length(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     lengths = [length for length in layout.lengths if length in other.outcomes[0].scores]
     beyond = [length for length in lengths if length.isdigit() and int(length) > int(layout.long[0])]
     columns = [*([length] for length in lengths), *([beyond] if len(beyond) > 1 else [])]
-    header = [f"points less {other.name}", *(" and ".join(map(_number, column)) for column in columns)]
+    header = [f"points less {other.name}", *(" and ".join(map(number, column)) for column in columns)]
     lines = [line(header), line(["---", *["---:"] * len(columns)])]
     kind = other.cost("steps") is not None  # rows without a training are of another kind, unless all are
     trained = [row for row in rows.values() if (row.cost("steps") is not None) == kind and row.name != other.name]
@@ -261,5 +272,6 @@ def _computed_on(machine: Mapping[str, Any]) -> str:
     return str(machine.get("accelerator") or f"{machine.get('processor')}{cores}")
 
 
-def _number(length: str) -> str:
+def number(length: str) -> str:
+    """A length as columns name it."""
     return f"{int(length):,}" if length.isdigit() else length

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from results import outcomes
+from results import chosen, outcomes
 from results.cells import Cell, Settings, Suite
 from results.other_questions import asked_of, own_text, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
@@ -84,11 +84,16 @@ def test_table_says_means_differences_and_costs(tmp_path):
     outcome("base", 0, worse).save(tmp_path)
     for seed, f1 in ((1, 50.0), (2, 70.5)):
         outcome("sft-long-1024", seed, scores, {"f1": f1, "em": 30.0}.items(), costs=costs).save(tmp_path)
+    (tmp_path / "sft-long-1024-seed1.yaml").touch()
     text = markdown(SUITES["smollm2"], tmp_path)
-    assert "| base | 0 |" not in text
+    assert f"| base | [-](docs/results/stored/{tmp_path.name}/base.json) |" in text
     assert "| mean of 1,024 and 2,048 | its F1 | its EM |" in text
     means, gain = "75.0 | 75.0 | 75.0 | 75.0 | 60.2 | 30.0", "+25.0 [0.0, 50.0]"
-    assert f"| sft-long-1024 | 2 | {means} | {gain} |  |  | 4 | 3.00 | 4.0 | 7 |" in text
+    links = (f"[{seed}](docs/results/stored/{tmp_path.name}/sft-long-1024-seed{seed}.{{}})" for seed in (1, 2))
+    assert (
+        f"| sft-long-1024 | {' '.join(links).format('yaml', 'json')} | {means} | {gain} |  |  | 4 | 3.00 | 4.0 | 7 |"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,9 @@ def test_table_compares_f1_over_the_seeds_that_kept_it(kept, said, tmp_path):
             outcome(name, seed, digits, f1=f1, costs=costs).save(tmp_path)
     text = markdown(SUITES["smollm2"], tmp_path)
     assert "| its EM | F1 less sft-short |" in text
-    assert f"| orpo-long-1024 | 2 | 100.0 | 100.0 | 100.0 | 100.0 | 60.0 | 40.0 | {said} |" in text
+    assert re.search(
+        r"\| orpo-long-1024 \| \[1\]\S+ \[2\]\S+ \|" + re.escape(" 100.0 |" * 4 + f" 60.0 | 40.0 | {said} |"), text
+    )
 
 
 def test_table_says_gains_over_short_sft_at_every_length_and_beyond_the_trained_one(tmp_path):
@@ -188,32 +195,32 @@ def test_page_shows_what_is_stored():
     page = _PAGE.read_text(encoding="utf-8")
     for name, suite in SUITES.items():
         assert replaced(page, name, markdown(suite, outcomes.STORED / name)) == page, "type: make results-table"
-    assert replaced(page, NAME, saving()) == page
+    for name, text in {NAME: saving(), **chosen.tables()}.items():
+        assert replaced(page, name, text) == page, "type: make results-table"
+    first = _PAGE.with_name("README.md").read_text(encoding="utf-8")
+    for name, text in chosen.readme().items():
+        assert replaced(first, name, text) == first, "type: make results-table"
 
 
 @pytest.mark.parametrize(
-    ("label", "cell"),
+    ("label", "suite", "cell"),
     [
-        ("SFT, short contexts | ", "sft-short"),
-        ("ORPO, long contexts | 1,024", "orpo-long-1024"),
-        ("SoLoPO-ORPO | 1,024", "solopo-orpo-1024"),
-        ("SFT, long contexts | 2,048", "sft-long-2048"),
-        ("ORPO, long contexts | 2,048", "orpo-long-2048"),
+        ("SFT, long contexts", "embedded", "sft-long"),
+        ("LOGO, no row longer than 64 words", "embedded", "logo-mixed-2-rejected"),
+        ("SFT, short contexts | ", "smollm2-shared", "sft-short"),
+        ("LongPO, answer's NLL | 1,024", "smollm2-shared", "longpo-answer-1024"),
+        ("ORPO, long contexts | 2,048", "smollm2-shared", "orpo-long-2048"),
     ],
 )
-def test_readme_shows_what_is_stored(label, cell):
-    from results.__main__ import _PAGE
-
-    rows = rows_of(load(outcomes.STORED / "smollm2-shared"))
-    shown = (_PAGE.parent / "README.md").read_text(encoding="utf-8").partition("SmolLM2-135M on XQuAD")[2]
-    means = " | ".join(f"{rows[cell].mean([length]):.1f}" for length in ("alone", "1024", "2048"))
-    gains = ["", ""]
-    if cell != "sft-short":
-        compared = (["2048"], ["1024", "2048"])
-        found = [difference(rows[cell], rows["sft-short"], lengths, shared=True) for lengths in compared]
-        gains = [f"{100 * item.mean:+.1f} [{100 * item.low:.1f}, {100 * item.high:.1f}]" for item in found]
-    seeds = len(rows[cell].outcomes)
-    assert f"\n| {label} | {seeds} | {means} | {' | '.join(gains)} |\n" in shown
+def test_readme_shows_the_means_of_stored_answers(label, suite, cell):
+    """Counted here from the digits of every question."""
+    lengths = ("64", "128", "256", "384", "512") if suite == "embedded" else ("alone", "1024", "2048")
+    files = sorted((outcomes.STORED / suite).glob(f"{cell}-seed[0-9].json"))
+    scores = [json.loads(path.read_text())["scores"] for path in files]
+    digits = {length: "".join("".join(each[length].values()) for each in scores) for length in lengths}
+    means = " | ".join(f"{100 * digits[length].count('1') / len(digits[length]):.1f}" for length in lengths)
+    readme = (outcomes.STORED.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"\n| {label} | {len(files)} | {means} |" in readme
 
 
 def test_saving_is_the_rejected_answers_prompt_and_no_more():
