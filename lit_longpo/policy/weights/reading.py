@@ -18,7 +18,7 @@ from lit_longpo.policy.stored_files import stored_file
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps, stored_quantization
-from lit_longpo.policy.weights.twice import refuse_twice
+from lit_longpo.policy.weights.twice import refuse_shards_of_ranks, refuse_twice
 from lit_longpo.policy.weights.whole import hold_experts_as, refuse_integers, refuse_unsaveable, stay_whole
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         **options: of `from_pretrained`.
 
     Raises:
-        InputError: the folder holds a tensor twice; or some are missing, left over or of another shape (a tied head is
-            no missing one).
+        InputError: the folder holds a tensor twice, or parts of one; or some are missing, left over or of another shape
+            (a tied head is no missing one).
         MissingFileError: a file that the folder's index names is missing.
     """
     from transformers.integrations import deepspeed as zero
@@ -134,6 +134,7 @@ def _folder_of(source: str, revision: str | None) -> Path | None:
 def _read(source: str, **options: Any) -> PreTrainedModel:
     with read_by_transformers("weights", source), _quiet(), whole_files(source), tensors_alone(source):
         if options.get("gguf_file") is None:
+            refuse_shards_of_ranks(source)
             refuse_twice(source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options

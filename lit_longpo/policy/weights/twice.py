@@ -1,7 +1,7 @@
 """Folders that hold a tensor twice: transformers reads one of them, perhaps an older model's, and says nothing.
 
 Of one file and an index of shards it takes the file; of shards all that is in them, whatever the index says, so that
-the last shard wins (mlx-vlm#1329, vllm#54230).
+the last shard wins (mlx-vlm#1329, vllm#54230). Shards of ranks hold parts of tensors, and are read otherwise.
 """
 
 import json
@@ -12,6 +12,26 @@ from safetensors import safe_open
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from lit_longpo.errors import InputError
+
+_OF_RANKS = "shard-?????-model-?????-of-?????.safetensors"
+
+
+def refuse_shards_of_ranks(source: str) -> None:
+    """Refuse weights of which each rank has saved its part, by `distributed_checkpoint=True` or torch's own writer.
+
+    transformers reads them by another way, on which it passes over tensors that the model lacks (layers, heads, scales
+    of 8-bit weights), takes integers for numbers, and mixes them with other files of the folder, all without a word.
+
+    Args:
+        source: folder or hub name of the weights.
+    """
+    if found := next(Path(source).glob(_OF_RANKS), None):
+        raise InputError(
+            f"expected whole tensors at {source}, got what each rank has saved of them ({found.name}); put them "
+            'together in another folder, type: python -c "from transformers.distributed.checkpoint import '
+            f"consolidate_distributed_checkpoint as whole; whole('{source}', 'WHOLE')\", copy config.json and the "
+            "tokenizer there, and set `policy.source` to it"
+        )
 
 
 def refuse_twice(source: str) -> None:

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 import transformers
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
-from support.tiny_models import tiny_model
+from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
 from transformers import AutoModelForCausalLM, DbrxConfig, MptConfig
@@ -144,6 +145,30 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()[UP], old)  # without a word
     with pytest.raises(ValueError, match=f"got {UP} in a-patch.safetensors and in model-000"):
         PolicyConfig(source=str(tmp_path)).load()
+
+
+def test_shards_of_ranks_are_refused_and_told_how_to_put_together(tmp_path, monkeypatch):
+    """transformers 5.23 reads them with torch, which says nothing of tensors that the model has no place for."""
+    pytest.importorskip("transformers.distributed.checkpoint")
+    model = tiny_model("Llama", num_hidden_layers=3)
+    (saved := tmp_path / "saved").mkdir()
+    writer = torch.distributed.checkpoint.HuggingFaceStorageWriter(path=str(saved), save_distributed=True)
+    torch.distributed.checkpoint.save(model.state_dict(), storage_writer=writer, no_dist=True)
+    tiny_config("Llama", num_hidden_layers=2, architectures=["LlamaForCausalLM"]).save_pretrained(saved)
+    word_tokenizer().save_pretrained(saved)
+    expected = r"whole tensors at .*, got what each rank has saved of them \(shard-00001-model-00001-of-00001\.safetens"
+    with pytest.raises(ValueError, match=expected) as told:
+        PolicyConfig(source=str(saved)).load()
+
+    monkeypatch.chdir(tmp_path)
+    exec(str(told.value).split('python -c "')[1].split('"')[0], {})  # what the error says
+    for file in saved.glob("*.json"):
+        shutil.copy(file, "WHOLE")
+    with pytest.raises(ValueError, match=r"9 not the model's \(model\.layers\.2\.input_layernorm"):
+        PolicyConfig(source="WHOLE").load()
+    model.config.save_pretrained("WHOLE")
+    read = PolicyConfig(source="WHOLE").load().state_dict()
+    assert all(torch.equal(read[name], value) for name, value in model.state_dict().items())
 
 
 def test_quantised_weights_are_refused(tmp_path):
