@@ -106,7 +106,7 @@ def text_digest(path: str) -> str:
 @cache
 def _book(path: str) -> tuple[str, ...]:
     file = Path(path).expanduser()
-    if not file.exists():
+    if not file.is_file():
         raise MissingFileError(f"expected a text file as hay at {path!r}, found none; name another, or leave it out")
     try:
         text = " ".join(file.read_text(encoding="utf-8").split())

@@ -116,6 +116,6 @@ def test_hay_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Stra\u00dfe. ".encode("latin-1") * 50)
     with pytest.raises(InputError, match=r"expected text in UTF-8 as hay in .*latin\.txt, got .*; name another file"):
         TextHaystack(path=str(tmp_path / "latin.txt")).needle(100, 0.5, 0, len)
-    for missing in (" ", str(tmp_path / "nothing.txt")):
+    for missing in (" ", str(tmp_path / "nothing.txt"), str(tmp_path)):
         with pytest.raises(MissingFileError, match=f"expected a text file as hay at '{missing}', found none"):
             TextHaystack(path=missing).needle(100, 0.5, 0, len)
