@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 _MODEL_CONFIG = "config.json"
 _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-# Weights trained whole that other programs store beside adapters, and peft does not read: LongLoRA, LLaVA, ms-swift.
-_WHOLE = ("trainable_params.bin", "non_lora_trainables.bin", "vit.safetensors")
+# Weights trained whole that other programs store beside adapters, and peft does not read: LongLoRA, LLaVA, ms-swift,
+# axolotl's ReLoRA (a folder: the base with all earlier adapters merged, which these adapters belong to).
+_WHOLE = ("trainable_params.bin", "non_lora_trainables.bin", "vit.safetensors", "relora")
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class AdapterFolder:
         settings = read_adapter_config(path)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
-        if whole := next((name for name in _WHOLE if (path / name).is_file()), None):
+        if whole := next((name for name in _WHOLE if (path / name).exists()), None):
             raise InputError(
                 f"expected all that was trained in the adapters at {path}, got weights beside them ({whole}), which "
                 "peft does not read; merge both into their base with what trained them, and set `policy.source` to the "

@@ -127,6 +127,14 @@ def test_weights_that_were_trained_beside_adapters_are_not_left_out(name, policy
         ours(tmp_path / "a").load()
 
 
+def test_adapters_whose_base_has_moved_on_are_not_put_on_the_one_they_name(policy_folder, tmp_path):
+    """axolotl's ReLoRA merges adapters every so many steps, keeps that base in `relora`, and names the first one."""
+    adapters(policy_folder, tmp_path / "a")
+    plain(policy_folder).save_pretrained(tmp_path / "a" / "relora")
+    with pytest.raises(UserError, match=r"got weights beside them \(relora\), which peft does not read; merge both"):
+        ours(tmp_path / "a").load()
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [97, 98]}])
 def test_what_a_resized_vocabulary_trains_beside_adapters_is_read_once(kind, tied, tmp_path):
