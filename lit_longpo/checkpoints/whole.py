@@ -229,7 +229,7 @@ def _other_folder(path: Path) -> str:
         return "it is the folder of a model, which `policy.source` takes"
     if newest_whole(path) is not None:
         return "it is a folder around checkpoints"
-    return f"it has no {MANIFEST}, so it was not written to the end"
+    return f"it has no {MANIFEST}: it was not written to the end, or by another program than `fit`"
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -18,6 +18,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), ("--optimization.schedule cosine",)),
     **dict.fromkeys(("warmup_ratio", "warmup_steps"), ("--optimization.warmup_fraction 0.1",)),
     **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
+    **dict.fromkeys(("router_aux_loss_coef", "moe_aux_loss_coef"), ("--optimization.router_loss model",)),
     "weight_decay": ("--optimization.optimizer.weight_decay 0.0",),
     **dict.fromkeys(
         ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),

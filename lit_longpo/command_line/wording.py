@@ -47,6 +47,8 @@ def in_one_line(
         return _missing([name.rpartition("fit.")[2] for name in match[1].split(", ")])
     if (match := _STRAY.search(message)) and _is_configuration(match[1]):
         return f"expected --config before a file, got {match[1]} alone; type --config {match[1]}"
+    if match and " -" not in match[1]:
+        return f"expected the name of an option before every value, got {match[1]} alone"
     if match := REFUSED.fullmatch(message):
         return _refused(match[1], words, arguments)
     if (match := _UNREAD.search(message)) and _is_configuration(f"{match[1]}.yaml"):

@@ -47,7 +47,7 @@ def test_what_is_wrong_is_said(tmp_path):
     (folder / MANIFEST).unlink()
     assert fault(folder) is None  # Lightning's own trainer writes no list; `latest` is the last file
     (folder / "latest").unlink()
-    assert "not written to the end" in fault(folder)
+    assert "not written to the end, or by another program" in fault(folder)  # DeepSpeed's universal folders are whole
 
 
 @pytest.mark.parametrize("harm", [flip, hole])

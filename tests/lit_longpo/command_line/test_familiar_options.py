@@ -68,6 +68,7 @@ def test_a_command_names_only_what_it_has():
         ("load_in_4bit", "true", "--policy.quantization 4bit"),
         ("dataset", "My Pairs.jsonl", "--data data/pairs --data.path 'My Pairs.jsonl'"),
         ("resume_from_checkpoint", "Runs/A.ckpt", "--ckpt_path Runs/A.ckpt"),
+        ("router_aux_loss_coef", "0.01", "--optimization.router_loss 0.01"),
         ("save_steps", "50", "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 50"),
     ],
 )

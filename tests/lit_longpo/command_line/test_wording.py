@@ -70,6 +70,7 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
     [
         (["mine.yaml"], "expected --config before a file, got mine.yaml alone; type --config mine.yaml"),
         (["real/dpo"], "expected --config before a file, got real/dpo alone; type --config real/dpo"),
+        (["last.ckpt", "out"], "expected the name of an option before every value, got last.ckpt out alone"),
         (["--paths", "a b.jsonl"], "expected `paths` to be a list, got a b.jsonl; type --paths '[a b.jsonl]'"),
         (["--model", "dpo"], "expected `model` to name one of "),
         (["--model", "dpo"], ", got dpo; did you mean DPO?"),
