@@ -18,7 +18,13 @@ from transformers import PretrainedConfig
 from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.errors import InputError
-from lit_longpo.policy.window import CHUNKS, global_parameters, global_rope, trained_length
+from lit_longpo.policy.window import (
+    CHUNKS,
+    global_parameters,
+    global_rope,
+    is_scaled_without_origin,
+    trained_length,
+)
 from lit_longpo.ranges import LARGEST, check_range
 
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
@@ -120,9 +126,20 @@ class RoPE:
                 "expected `policy.rope.type: null` for a model whose code takes its own positions for granted "
                 f"({kind}: Gemma 4, Ministral 3, PhiMoE), got {self.type}; change `policy.rope.theta` or its factor"
             )
+        if is_scaled_without_origin(parameters):
+            self._check_origin(self.type)
         for name in set(parameters) - _EVERY_TYPE:  # settings of the type that it had
             del parameters[name]
         parameters["rope_type"] = self.type
+
+    def _check_origin(self, kind: str) -> None:
+        wanted = "max_length" if kind == "default" else "original_length"
+        if getattr(self, wanted) is None:
+            raise InputError(
+                f"expected `policy.rope.{wanted}` beside `policy.rope.type: {kind}` for a model with a linear scaling "
+                "of its own (Gemma 3), whose configuration does not say how long it was trained before that, got "
+                f"null; type --policy.rope.{wanted} TOKENS, or leave out the type to change its factor"
+            )
 
     def _check_use(self, kind: str, trained: int | None) -> None:
         if trained is None and kind in ("yarn", "dynamic"):

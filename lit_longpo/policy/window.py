@@ -1,6 +1,7 @@
 """How far a model can read by its configuration, and what to type where sequences reach further."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -93,11 +94,18 @@ def _cut(window: int) -> str:
 
 
 def _stretched(reach: int, config: PretrainedConfig) -> str:
-    trained = trained_length(config.get_text_config()) if _has_rope(config) else None
-    if trained is None:
+    text = config.get_text_config()
+    trained = trained_length(text) if _has_rope(config) else None
+    if trained is None or is_scaled_without_origin(global_parameters(text)):
         return ""
     factor = math.ceil(reach / trained)
     return f", --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
+
+
+def is_scaled_without_origin(parameters: Mapping[str, Any]) -> bool:
+    """Whether positions are divided by a factor, and nothing says how many there were before (Gemma 3)."""
+    scaled = parameters.get("rope_type") == "linear" and (parameters.get("factor") or 1) > 1
+    return scaled and "original_max_position_embeddings" not in parameters
 
 
 def _has_rope(config: PretrainedConfig) -> bool:

@@ -136,6 +136,21 @@ def test_another_scaling_does_not_keep_the_length_of_the_models_own(own, rope, w
         check_window(window + 1, config)
 
 
+def test_a_linear_scaling_of_its_own_is_not_exchanged_for_one_of_its_scaled_length():
+    """unsloth#7028 for Gemma 3: YaRN from its 131,072 positions, as was advised, undid the division by 8."""
+    config = Gemma3TextConfig(rope_parameters=GEMMA3)
+    with pytest.raises(InputError, match="at most 131,072") as refused:
+        check_window(200000, config)
+    assert "--policy.rope.type" not in str(refused.value)
+    with pytest.raises(InputError, match=r"expected .*type --policy\.rope\.original_length T"):
+        RoPE(type="yarn", factor=2.0).apply(copy.deepcopy(config))
+    with pytest.raises(InputError, match=r"expected `policy\.rope\.max_length`"):
+        RoPE(type="default").apply(copy.deepcopy(config))
+    stretched = copy.deepcopy(config)
+    RoPE(type="yarn", factor=8.0, original_length=32768).apply(stretched)
+    assert readable_positions(stretched) == 262144
+
+
 def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention():
     """Qwen2.5-1M and Qwen3-2507: transformers keeps the setting in the configuration and computes without it."""
     chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
