@@ -52,7 +52,8 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         hold_experts_as(model, options["dtype"])
     refuse_unsaveable(model, source)
     if config is not None and stored_quantization(config) is None:
-        refuse_integers(_folder_of(source, options.get("revision")))
+        named = getattr(config, "transformers_weights", None)
+        refuse_integers(_folder_of(source, options.get("revision")), named)
     _untie(model)
     settle_maps(model)
     stay_whole(model)

@@ -54,8 +54,15 @@ def refuse_twice(source: str) -> None:
             return  # what comes later is not read
 
 
-def files_read(folder: Path) -> list[Path]:
-    """The files of weights in a folder that transformers reads, whatever others lie beside them."""
+def files_read(folder: Path, named: str | None = None) -> list[Path]:
+    """The files of weights in a folder that transformers reads, whatever others lie beside them.
+
+    Args:
+        folder: of a model.
+        named: `transformers_weights` of its configuration: a file, or an index of shards, that is read in their place.
+    """
+    if named is not None:
+        return [folder / name for name in sorted(_shards_of(folder / named)) or [named]]
     for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
         names = [whole] if (folder / whole).is_file() else sorted(_shards_of(folder / index))
         if names:
@@ -64,7 +71,9 @@ def files_read(folder: Path) -> list[Path]:
 
 
 def _shards_of(index: Path) -> set[str]:
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    if index.suffix != ".json" or not index.is_file():
+        return set()
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
 
 
 def _refuse_in_two_shards(folder: Path, shards: Iterable[str]) -> None:

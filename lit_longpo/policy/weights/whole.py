@@ -90,16 +90,17 @@ def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
         )
 
 
-def refuse_integers(folder: Path | None) -> None:
+def refuse_integers(folder: Path | None, named: str | None = None) -> None:
     """Refuse integers in the place of weights, which transformers would take for numbers of full precision.
 
     Args:
         folder: of a model that was read and says nothing of a quantisation; `None` if it is not at hand.
+        named: see `files_read`.
 
     Raises:
         InputError: naming one of them.
     """
-    for file in () if folder is None else files_read(folder):
+    for file in () if folder is None else files_read(folder, named):
         held = load_state_dict(str(file), map_location="meta")
         weights = {name: tensor.dtype for name, tensor in held.items() if name.endswith("weight")}
         if found := [name for name, dtype in weights.items() if not dtype.is_floating_point]:

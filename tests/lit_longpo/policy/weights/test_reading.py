@@ -207,6 +207,24 @@ def test_integers_in_torchs_own_files_are_refused_too(shards, tmp_path):
         policy.load()
 
 
+@pytest.mark.parametrize("named", ["other.safetensors", "other.safetensors.index.json"])
+def test_integers_in_the_file_that_a_configuration_names_are_refused_too(named, tmp_path):
+    """`transformers_weights` is read in place of model.safetensors, which may lie beside it."""
+    policy = changed(tmp_path, transformers_weights=named)
+    weights = load_file(tmp_path / "model/model.safetensors")
+    whole = {name: tensor.clone() for name, tensor in weights.items()}
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "other.safetensors")}
+    (tmp_path / "model/other.safetensors.index.json").write_text(json.dumps(index))
+    weights[UP] = (weights[UP] * 127).to(torch.int8)
+    save_file(weights, tmp_path / "model/other.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ValueError, match=rf"full precision in .*other.safetensors, got integers .*int8\) in 1, .* {UP}"
+    ):
+        policy.load()
+    save_file({**whole, UP: whole[UP] + 1}, tmp_path / "model/other.safetensors", metadata={"format": "pt"})
+    assert torch.equal(policy.load().state_dict()[UP], whole[UP] + 1)
+
+
 def test_integers_in_a_file_that_is_not_read_are_nobodys_weights(tmp_path):
     policy = changed(tmp_path)
     save_file({UP: torch.ones(2, 2, dtype=torch.int8)}, tmp_path / "model/model_int8.safetensors")
