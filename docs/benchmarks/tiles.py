@@ -31,7 +31,7 @@ from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import materialised
 from lit_longpo.policy.loading import LoRA
 
-ROWS = ((4096, "auto"), (4096, 512), (4096, 256), (16384, "auto"), (65536, "auto"))  # tokens, and those of a tile
+ROWS = ((4096, 1024), (4096, 512), (4096, "auto"), (16384, "auto"), (65536, "auto"))  # tokens, and those of a tile
 DTYPES = (torch.float32, torch.bfloat16)
 RESPONSE = 256
 PAIR = Views(policy=(View("long", "chosen"), View("long", "rejected")), reference=())
@@ -94,22 +94,24 @@ def _with_values(dtype: torch.dtype, tile_tokens: Any, lora: LoRA | None = None)
 
 
 def times(tokens: int, rounds: int = 3) -> Iterator[str]:
-    """Lines of a table: CPU seconds of a step whole and in tiles, by turns in this process, by one thread."""
+    """Lines of a table: CPU seconds of whole layers, and of tiles over that, by turns, in one process and thread."""
     torch.set_num_threads(1)
     row, sizes = pair(tokens).policy_row(), (None, 1024, 512, 256)
-    yield "| trained | tokens | a tile | CPU seconds | of whole layers' |"
+    yield "| trained | whole | tiles of 1,024 | 512 | 256 |"
     yield "| --- " + "| ---: " * 4 + "|"
-    for dtype, lora in product(DTYPES, (None, LoRA(r=8))):
+    for dtype, lora, learns in product(DTYPES, (None, LoRA(r=8)), (True, False)):
         models = {size: _with_values(dtype, size, lora) for size in sizes}
         spent: dict[int | None, list[float]] = {size: [] for size in sizes}
         for _, (size, model) in product(range(rounds + 1), models.items()):
             start = time.process_time()
-            score(model, row).sums.sum().backward()
+            with torch.set_grad_enabled(learns):
+                loss = score(model, row).sums.sum()
+            if learns:
+                loss.backward()
             spent[size].append(time.process_time() - start)
-        medians = {size: median(seconds[1:]) for size, seconds in spent.items()}  # without each one's first step
-        name = str(dtype).removeprefix("torch.") + (", LoRA" if lora else "")
-        for size, seconds in medians.items():
-            yield f"| {name} | {tokens:,} | {size or 'whole'} | {seconds:.2f} | {seconds / medians[None]:.2f} |"
+        whole, *tiled = (median(seconds[1:]) for seconds in spent.values())  # without each one's first step
+        name = str(dtype).removeprefix("torch.") + (", LoRA" if lora else "") + ("" if learns else ", forward alone")
+        yield f"| {name} | {whole:.2f} s | " + " | ".join(f"{seconds / whole:.2f}" for seconds in tiled) + " |"
 
 
 def step(tokens: int, tile_tokens: Any) -> dict[str, float]:

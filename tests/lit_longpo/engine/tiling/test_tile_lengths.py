@@ -11,8 +11,10 @@ from lit_longpo.engine.tiling.tiled_layers import tile_layers
 @pytest.mark.parametrize(
     ("tokens", "hidden", "inside", "expected"),
     [
-        (2000, 896, 4864, None),  # two tiles at least
-        (4096, 896, 4864, 1024),
+        (511, 896, 4864, None),  # two tiles at least
+        (512, 896, 4864, 256),
+        (4096, 896, 4864, 256),
+        (8192, 896, 4864, 512),
         (65536, 896, 4864, 4096),
         (131072, 4096, 14336, 8192),
         (2**20, 4096, 14336, 8192),
