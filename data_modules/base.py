@@ -276,12 +276,12 @@ class PairDataModule(LightningDataModule, ABC):
 
     def _tokenising(self) -> Tokenising:
         return Tokenising(
-            self._format,
-            self._views,
-            self.lengths,
-            self.prefix_sharing,
-            self.positions,
-            self.long_from_short,
+            prompt_format=self._format,
+            views=self._views,
+            lengths=self.lengths,
+            prefix_sharing=self.prefix_sharing,
+            positions=self.positions,
+            long_from_short=self.long_from_short,
             every_view=self.rows_by == "all_views",
         )
 

@@ -75,15 +75,15 @@ class OnTheFly:
 
     def _build(self, source: Source) -> Build:
         build = Build(
-            source,
-            self.recipe,
-            self.generator or TransformersGenerator(),
-            self.policy,
-            Path(self.cache),
-            self.verifiers,
-            self.decontamination,
-            self.seed,
-            self.window,
+            source=source,
+            recipe=self.recipe,
+            generator=self.generator or TransformersGenerator(),
+            policy=self.policy,
+            output=Path(self.cache),
+            verifiers=self.verifiers,
+            decontamination=self.decontamination,
+            seed=self.seed,
+            window=self.window,
         )
         models = self._models(build.generator)
         build.output = Path(self.cache) / digest([build.settings(), str(self.policy), *([models] if models else [])])

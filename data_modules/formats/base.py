@@ -125,12 +125,12 @@ def conversation_pair(
     """
     check_rejected(rejected, chosen, "rejected", where) if rejected else None
     return PreferencePair(
-        id,
-        "",
-        short,
-        talk.context,
-        chosen,
-        rejected,
+        id=id,
+        question="",
+        short_context=short,
+        long_context=talk.context,
+        chosen=chosen,
+        rejected=rejected,
         system=talk.system,
         history=talk.history,
         followup=talk.followup,

@@ -66,12 +66,12 @@ class Alpaca(RecordFormat):
         context = optional_text(record, "input", where)
         chosen, rejected = _answers(record, where)
         return PreferencePair(
-            record_id(record, "id", where, name),
-            "" if context is None else instruction,
-            "",
-            instruction if context is None else context,
-            chosen,
-            rejected,
+            id=record_id(record, "id", where, name),
+            question="" if context is None else instruction,
+            short_context="",
+            long_context=instruction if context is None else context,
+            chosen=chosen,
+            rejected=rejected,
             system=optional_text(record, "system", where),
             history=_history(record.get("history"), where),
         )

@@ -223,14 +223,14 @@ class LongBench(WithAnswerMetric):
         fields = {name: row.text(name) for name in ("context", "input")}
         has_classes = TASKS[task_name(task)].metric is None or row.values.get("all_classes") is not None
         return Example(
-            f"{task}/{row.text('_id')}",
-            task,
-            length,
-            fields["input"],
-            row.texts("answers"),
-            fields,
-            {"length": bucket(length)} if self.extended else {},
-            row.texts("all_classes") if has_classes else None,
+            id=f"{task}/{row.text('_id')}",
+            task=task,
+            length=length,
+            question=fields["input"],
+            answers=row.texts("answers"),
+            fields=fields,
+            groups={"length": bucket(length)} if self.extended else {},
+            all_classes=row.texts("all_classes") if has_classes else None,
         )
 
 

@@ -262,15 +262,14 @@ def _example(row: Row, task: str, number: int) -> Example:
     fields = {name: row.text(name) for name in ("context", "input")}
     dataset = dataset_name(task)
     return Example(
-        f"{task}/{number}",
-        task,
-        row.count("length"),
-        fields["input"],
-        row.texts("answers"),
-        fields,
-        {"level": task.removeprefix(f"{dataset}_")},
-        None,
-        row.optional_text("answer_keywords"),
+        id=f"{task}/{number}",
+        task=task,
+        length=row.count("length"),
+        question=fields["input"],
+        answers=row.texts("answers"),
+        fields=fields,
+        groups={"level": task.removeprefix(f"{dataset}_")},
+        answer_keywords=row.optional_text("answer_keywords"),
         context="" if dataset in _ONE_QUESTION else f"{dataset}/{fields['input']}",
     )
 

@@ -75,7 +75,16 @@ def _of_pair(pair: Pair, context: Which) -> Question:
     preferred = without_thoughts(pair.chosen)  # as answers to be compared with it are
     answers = tuple(pair.answers) or (preferred,) * bool(preferred)
     depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else answer_place(answers, text)
-    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair), _about(pair))
+    return Question(
+        id=pair.id,
+        question=pair.question,
+        answers=answers,
+        context=text,
+        depth=depth,
+        is_gold=bool(pair.answers),
+        around=_around(pair),
+        about=_about(pair),
+    )
 
 
 def _about(pair: Pair) -> tuple[str, str]:

@@ -60,16 +60,16 @@ class NeedleCallback(BenchmarkCallback):
         **options: Any,
     ) -> None:
         benchmark = NeedleBenchmark(
-            haystack or TextHaystack(),
-            tuple(lengths),
-            tuple(depths),
-            num_examples,
-            max_new_tokens,
-            tuple(tasks),
-            scoring,
-            sizes or Sizes(),
-            hay,
-            needle_seed,
+            haystack=haystack or TextHaystack(),
+            lengths=tuple(lengths),
+            depths=tuple(depths),
+            num_examples=num_examples,
+            max_new_tokens=max_new_tokens,
+            tasks=tuple(tasks),
+            scoring=scoring,
+            sizes=sizes or Sizes(),
+            hay=hay,
+            seed=needle_seed,
         )
         super().__init__(benchmark, tasks=None, batching=Batching(max_batch_tokens), **options)
 
@@ -104,8 +104,18 @@ class QACallback(BenchmarkCallback):
         **options: Any,
     ) -> None:
         own = ValidationQuestions(context, first) if path is None else None
-        asked = (path, own, context, score_by, question_template, max_new_tokens, first, tuple(lengths), num_depths)
-        super().__init__(QA(*asked), tasks=None, **options)
+        benchmark = QA(
+            path=path,
+            questions=own,
+            context=context,
+            score_by=score_by,
+            question_template=question_template,
+            max_new_tokens=max_new_tokens,
+            first=first,
+            lengths=tuple(lengths),
+            num_depths=num_depths,
+        )
+        super().__init__(benchmark, tasks=None, **options)
         self._own = own
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -127,13 +127,13 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         raise InputError(f"expected ids that both reports have, got none; {why_no_common_ids(before, after)}")
     check_same_questions(pairs)
     return Comparison(
-        first,
-        second,
-        tuple(_rows(first.name, pairs)),
-        tuple(name for name in before if name not in after),
-        tuple(name for name in after if name not in before),
-        (*_differing(first, second), *_other_texts(pairs)),
-        method(_differences(pairs)),
+        first=first,
+        second=second,
+        rows=tuple(_rows(first.name, pairs)),
+        only_first=tuple(name for name in before if name not in after),
+        only_second=tuple(name for name in after if name not in before),
+        differing=(*_differing(first, second), *_other_texts(pairs)),
+        method=method(_differences(pairs)),
     )
 
 

@@ -172,8 +172,10 @@ class Runner:
                 said = {number: one for number, one in answers.items() if one is not None}
                 self._unanswered |= {asked[number][0].id: None for number in answers if number not in said}
                 rows = [self._response(*asked[number], call, one) for number, one in said.items()]
-                if rows:
-                    (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
+                if rows and rank() == 0:
+                    self.responses.add(task, rows)
+                elif rows:
+                    self.responses.remember(task, rows)
                 yield [prompts[number] for number in answers]
 
     def _asked(self, examples: Sequence[Example]) -> Iterator[PromptedExample]:
@@ -219,7 +221,7 @@ class Runner:
 
     def _facts(self) -> dict[str, object]:
         """The report's facts about this run and about earlier runs whose answers it uses."""
-        return self._settings | self.responses.made_by() | self._settings
+        return self._settings | self.responses.made_by() | self._settings  # first in order, and where the two differ
 
 
 def _share(end: float | None, parts: int) -> float | None:

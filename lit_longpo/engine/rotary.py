@@ -10,8 +10,8 @@ own longest sequence and from nothing that was computed before: what a padded ba
 gets from a model fresh from disk.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
@@ -72,19 +72,26 @@ def exchanged_rotary(decoder: nn.Module, rotary: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def fresh_angles(decoder: nn.Module) -> Iterator[None]:
-    """Inside the block, angles of a length-dependent kind know nothing of what was computed before."""
+def _recomputed(decoder: nn.Module, by: Callable[[nn.Module], nn.Module]) -> Iterator[None]:
+    """Inside the block, what is made of a decoder's module computes its angles, if these depend on a length."""
     rotary = rotary_embedding(decoder)
     if rotary is None or not depends_on_length(rotary):
         yield
         return
-    fresh = cast(Any, type(rotary))(rotary.config).to(next(decoder.parameters()).device)
-    with exchanged_rotary(decoder, fresh):
+    with exchanged_rotary(decoder, by(rotary)):
         yield
 
 
-@contextmanager
-def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterator[None]:
+def fresh_angles(decoder: nn.Module) -> AbstractContextManager[None]:
+    """Inside the block, angles of a length-dependent kind know nothing of what was computed before."""
+
+    def fresh(rotary: nn.Module) -> nn.Module:
+        return cast(nn.Module, cast(Any, type(rotary))(rotary.config).to(next(decoder.parameters()).device))
+
+    return _recomputed(decoder, fresh)
+
+
+def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> AbstractContextManager[None]:
     """Inside the block, angles of a length-dependent kind follow each group's own length.
 
     Args:
@@ -92,12 +99,19 @@ def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterat
         row: the row that is about to be computed.
         span: those of its tokens that the decoder is given; a group may have others on other ranks.
     """
-    rotary = rotary_embedding(decoder)
-    if rotary is None or not depends_on_length(rotary):
-        yield
-        return
-    with exchanged_rotary(decoder, _AnglesByGroup(rotary, row, span)):
-        yield
+    return _recomputed(decoder, lambda rotary: _AnglesByGroup(rotary, row, span))
+
+
+def angles_up_to(decoder: nn.Module, furthest: Tensor) -> AbstractContextManager[None]:
+    """Inside the block, angles of a length-dependent kind are those of a sequence that reaches a position.
+
+    So a response that is computed alone gets the angles that it has beside longer ones.
+
+    Args:
+        decoder: a transformers decoder that is given one sequence, with its positions.
+        furthest: the position. Shape: (1, 1).
+    """
+    return _recomputed(decoder, lambda rotary: _AnglesUpTo(rotary, furthest))
 
 
 Angles = Tensor | tuple[Tensor, ...]  # cosines and sines, or complex numbers (DeepSeek-V2, Llama 4). Shape: (..., T, D)
@@ -118,24 +132,6 @@ class _AnglesByGroup(nn.Module):
         if isinstance(parts[0], Tensor):
             return torch.cat(parts, dim=-2)[..., self.span, :]
         return tuple(torch.cat(each, dim=-2)[..., self.span, :] for each in zip(*parts, strict=True))
-
-
-@contextmanager
-def angles_up_to(decoder: nn.Module, furthest: Tensor) -> Iterator[None]:
-    """Inside the block, angles of a length-dependent kind are those of a sequence that reaches a position.
-
-    So a response that is computed alone gets the angles that it has beside longer ones.
-
-    Args:
-        decoder: a transformers decoder that is given one sequence, with its positions.
-        furthest: the position. Shape: (1, 1).
-    """
-    rotary = rotary_embedding(decoder)
-    if rotary is None or not depends_on_length(rotary):
-        yield
-        return
-    with exchanged_rotary(decoder, _AnglesUpTo(rotary, furthest)):
-        yield
 
 
 class _AnglesUpTo(nn.Module):

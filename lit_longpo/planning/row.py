@@ -147,7 +147,14 @@ def fill_row(
     Raises:
         ValueError: not even one example with an empty prompt fits.
     """
-    empty = RowPlan(views, 1, 0, short_tokens, response_tokens, prefix_sharing)
+    empty = RowPlan(
+        views=views,
+        num_examples=1,
+        long_tokens=0,
+        short_tokens=short_tokens,
+        response_tokens=response_tokens,
+        prefix_sharing=prefix_sharing,
+    )
     copies = replace(empty, long_tokens=1).num_tokens - empty.num_tokens
     fixed = empty.num_tokens
     if long_tokens is None and max_length is not None:

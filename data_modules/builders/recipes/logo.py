@@ -87,7 +87,14 @@ class LOGORecipe(Recipe):
         passages = [Passage("", chunks[number], number in critical) for number in numbers]
         long_context, spans = join_passages(passages)
         return PreferencePair(
-            item.id, text, contexts[0], long_context, chosen, tuple(rejected), question.answers, spans
+            id=item.id,
+            question=text,
+            short_context=contexts[0],
+            long_context=long_context,
+            chosen=chosen,
+            rejected=tuple(rejected),
+            answers=question.answers,
+            supporting=spans,
         )
 
     def _question(self, item: Item, chunks: list[str], bench: Workbench) -> Steps[ChunkQuestion]:

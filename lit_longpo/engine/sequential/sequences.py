@@ -191,12 +191,12 @@ def _sequences(row: PackedBatch) -> Iterator[RowSequence]:
     for segment, own_end, scored in zip(segments, own_ends, row.scored_tails, strict=True):
         end = starts[ends[segment.key_pieces[0]] + 1]
         yield RowSequence(
-            tokens(row.input_ids, segment),
-            tokens(row.position_ids, segment),
-            row.position_ids[:, end - 1 : end],
-            segment.query_length,
-            own_end,
-            scored,
+            input_ids=tokens(row.input_ids, segment),
+            position_ids=tokens(row.position_ids, segment),
+            furthest=row.position_ids[:, end - 1 : end],
+            num_states=segment.query_length,
+            end=own_end,
+            num_scored=scored,
         )
 
 

@@ -64,12 +64,12 @@ def find_longest(run: Configuration, words: Sequence[str], read: Reader, data: S
     fit, planned = commands(best, words, data, config)
     check_command(best, planned, read)
     return Longest(
-        best,
-        table,
-        shlex.join(fit),
-        shlex.join(planned),
-        search.difference(best),
-        _notes(best, config, run),
+        best=best,
+        table=table,
+        fit=shlex.join(fit),
+        plan=shlex.join(planned),
+        difference=search.difference(best),
+        notes=_notes(best, config, run),
     )
 
 
