@@ -54,7 +54,7 @@ class MixtureDataModule(PairDataModule):
             document into one row, whatever their sources. `None` computes every prompt separately.
 
     Raises:
-        ValueError: there is no source, or the weights are not those of the sources.
+        InputError: there is no source, or the weights are not those of the sources.
     """
 
     def __init__(

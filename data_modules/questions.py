@@ -22,7 +22,7 @@ def read_question_records(path: str) -> list[PreferencePair] | list[QARecord]:
         path: a file as `PreferenceDataModule` or `QADataModule` takes it.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         RecordError: a record is malformed.
     """
     if any(name in _first_record(Path(path)) for name in _QA_SETS):

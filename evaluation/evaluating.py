@@ -36,7 +36,7 @@ class Evaluation(EvaluationRun):
         """Answer what is not answered yet, score, write the report and print its table.
 
         Raises:
-            ValueError: `output` holds the responses of another model or with other settings.
+            InputError: `output` holds the responses of another model or with other settings.
         """
         extremes = self.check()
         return self.ask(*self.respondent.load(), extremes)
@@ -45,7 +45,7 @@ class Evaluation(EvaluationRun):
         """Read every record and try the lengths, before a model is loaded; gives the longest ones and the shortest.
 
         Raises:
-            ConnectionError: there is no such server.
+            UnreachableError: there is no such server.
             FileNotFoundError, ModuleNotFoundError, ValueError: see `extreme_examples`, `check_lengths`,
                 `check_protocol` and `check_asked`.
         """
@@ -80,9 +80,9 @@ class Evaluation(EvaluationRun):
         """Score the stored responses once more; no model is loaded.
 
         Raises:
-            FileNotFoundError: there are none.
-            BlockingIOError: the run that makes them is not over.
-            ValueError: they answer other questions, for example another `mode`.
+            MissingFileError: there are none.
+            BusyError: the run that makes them is not over.
+            InputError: they answer other questions, for example another `mode`.
         """
         notes = stored_notes(self.folder)
         if notes["benchmark settings"] != json.loads(json.dumps(dict(self.benchmark.settings))):

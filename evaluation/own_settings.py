@@ -50,7 +50,7 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
         needs_model: look into the model's files; not where no model will be loaded.
 
     Raises:
-        FileNotFoundError: the model is not where `policy.source` says.
+        MissingFileError: the model is not where `policy.source` says.
     """
     if {"-h", "--help"} & set(words):
         parser.parse_args(words)
@@ -69,7 +69,7 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
         stated: what is known of `PolicyConfig`: where the model lies.
 
     Raises:
-        FileNotFoundError: there is no model.
+        MissingFileError: there is no model.
     """
     names = ("source", "gguf_file", "trust_remote_code")
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})

@@ -80,7 +80,7 @@ def build_prompt(
         window: positions the model can read; `None` checks nothing.
 
     Raises:
-        ValueError: `max_length` is below 2, or prompt and answer do not fit the window.
+        InputError: `max_length` is below 2, or prompt and answer do not fit the window.
     """
     if max_length < 2:
         raise InputError(
@@ -130,7 +130,7 @@ def whole_prompt(
         advice: how to leave such prompts out; empty means with `max_chars`.
 
     Raises:
-        ValueError: it is longer, or prompt and answer do not fit the window.
+        InputError: it is longer, or prompt and answer do not fit the window.
     """
     return uncut(build_prompt(text, prompt_format, rules, sys.maxsize), max_length, window, len(text), advice=advice)
 
@@ -146,7 +146,7 @@ def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int = 
         advice: how to leave such prompts out; empty means with `max_chars`.
 
     Raises:
-        ValueError: it is longer, or prompt and answer do not fit the window.
+        InputError: it is longer, or prompt and answer do not fit the window.
     """
     around = prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens
     room = max_length if window is None else min(max_length, window - around)
@@ -178,7 +178,7 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
         The kept tokens, head and tail joined.
 
     Raises:
-        ValueError: `max_length` below 1 or an unknown style.
+        InputError: `max_length` below 1 or an unknown style.
     """
     if style not in get_args(Style):
         raise InputError(f"expected a style of {', '.join(get_args(Style))}, got {style!r}")
@@ -203,7 +203,7 @@ def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int |
     """Refuse a prompt whose answer would not fit the window.
 
     Raises:
-        ValueError: it would not; the message says which `max_length` would do.
+        InputError: it would not; the message says which `max_length` would do.
     """
     if window is not None and num_ids + max_new_tokens > window:
         excess = num_ids + max_new_tokens - window
@@ -225,7 +225,7 @@ def check_placeholders(template: str, where: str) -> str:
     """The template, if `{context}` is in it and nothing but `{context}` and `{input}` is to be filled in.
 
     Raises:
-        ValueError: it is not such a template.
+        InputError: it is not such a template.
     """
     try:
         parts = list(Formatter().parse(template))

@@ -38,7 +38,7 @@ class Respondent:
         lifeline: entered around `load` and all work with it, it ends these processes when one of them is dead.
 
     Raises:
-        ValueError: 4-bit weights shall be sharded.
+        InputError: 4-bit weights shall be sharded.
     """
 
     policy: PolicyConfig

@@ -63,8 +63,8 @@ class ShortContext:
         apply_chat_template: wrap prompts in the tokenizer's chat template.
 
     Raises:
-        ModuleNotFoundError: the extra `lm-eval` is not installed.
-        ValueError: no task is named.
+        MissingPackageError: the extra `lm-eval` is not installed.
+        InputError: no task is named.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ShortContextEvaluation(EvaluationRun):
         short_context: which tasks.
 
     Raises:
-        ValueError: a setting that the harness does not follow, or a task that is not among the named ones.
+        InputError: a setting that the harness does not follow, or a task that is not among the named ones.
     """
 
     short_context: ShortContext = field(kw_only=True)
@@ -114,7 +114,7 @@ class ShortContextEvaluation(EvaluationRun):
         """Solved examples by task, of the tasks that are asked.
 
         Raises:
-            ValueError: a chosen task is not among the named ones.
+            InputError: a chosen task is not among the named ones.
         """
         named, chosen = self.short_context.tasks, self.settings.tasks
         if unknown := [task for task in chosen or () if task not in named]:
@@ -144,8 +144,8 @@ class ShortContextEvaluation(EvaluationRun):
         """Ask the tasks' questions and write the report.
 
         Raises:
-            FileNotFoundError: `include_path` is not there.
-            ValueError: a task is unknown, has fewer examples than shots, or has no score of single questions, or the
+            MissingFileError: `include_path` is not there.
+            InputError: a task is unknown, has fewer examples than shots, or has no score of single questions, or the
                 devices are not here.
         """
         self.respondent.check_likelihoods()
@@ -164,7 +164,7 @@ class ShortContextEvaluation(EvaluationRun):
         """Nothing is stored that could be.
 
         Raises:
-            ValueError: always.
+            InputError: always.
         """
         raise InputError("expected no --rescore with --short_context, whose answers are likelihoods; run it again")
 

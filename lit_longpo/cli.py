@@ -145,7 +145,7 @@ class LongPOCLI(LightningCLI):
         """Make trainer, objective and data.
 
         Raises:
-            ImportError: a class needs a package that is not installed.
+            MissingPackageError: a class needs a package that is not installed.
         """
         try:
             super().instantiate_classes()
@@ -163,7 +163,7 @@ class LongPOCLI(LightningCLI):
         is logged, and its FLOPs would be said to be 0.
 
         Raises:
-            ValueError: Lightning refuses its settings.
+            InputError: Lightning refuses its settings.
         """
         settings = self._get(self.config_init, "trainer")
         # What config.yaml keeps: a start from it with another root folder or name is to have its loggers there.

@@ -36,7 +36,7 @@ def check_range(
         at_most: what it may not exceed.
 
     Raises:
-        ValueError: it is outside.
+        InputError: it is outside.
     """
     number = math.nan if value is None else value  # a file's null is handed over for any number
     bounds = {
@@ -69,7 +69,7 @@ def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -
         **ranges: the smallest and the largest that means something, by attribute.
 
     Raises:
-        ValueError: naming the first that is outside; what is no number is outside of every range.
+        InputError: naming the first that is outside; what is no number is outside of every range.
     """
     taken = arguments_of(type(settings))  # type: ignore[arg-type]
     for name, (low, high) in ranges.items():

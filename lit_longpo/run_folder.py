@@ -130,7 +130,7 @@ def only_owner(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder that was named, until this one ends, however it ends.
 
     Raises:
-        BlockingIOError: another run is at work there.
+        BusyError: another run is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("ab") as file:

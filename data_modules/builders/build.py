@@ -121,8 +121,8 @@ class Build:
         """Build, or continue; the pairs file is written when all records are done.
 
         Raises:
-            ValueError: `output` holds another build.
-            ConnectionError: the server does not answer; run again to go on.
+            InputError: `output` holds another build.
+            UnreachableError: the server does not answer; run again to go on.
         """
         num_records = self.num_records()  # what is wrong with the source is said before a model is loaded
         check_writable(self.output, _ELSEWHERE)

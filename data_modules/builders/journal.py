@@ -80,8 +80,8 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
         manifest: what the pairs depend on; written by the first run, compared by later ones.
 
     Raises:
-        ValueError: the folder holds another build.
-        BlockingIOError: another process is building there.
+        InputError: the folder holds another build.
+        BusyError: another process is building there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ANSWERS

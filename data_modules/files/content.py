@@ -73,7 +73,7 @@ def content_of_files(path: Path, settings: Any) -> Content:
         settings: what it is read with; anything whose `repr` says all.
 
     Raises:
-        FileNotFoundError: a file went away meanwhile.
+        MissingFileError: a file went away meanwhile.
     """
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     try:

@@ -35,7 +35,7 @@ def read_records(source: str, split: str, argument: str) -> Rows:
         argument: name of the setting, for errors.
 
     Raises:
-        FileNotFoundError: there is no such file or data set.
+        MissingFileError: there is no such file or data set.
         InputError: a part of a split is asked for where there are no splits.
         RecordError: what is read is no JSON, or holds no record.
     """
@@ -74,7 +74,7 @@ def existing_file(path: str, argument: str, what: str) -> Path:
         what: what the file should hold.
 
     Raises:
-        FileNotFoundError: there is no such file; says where it was looked for and how to set it.
+        MissingFileError: there is no such file; says where it was looked for and how to set it.
     """
     if not Path(path).is_file():
         raise MissingFileError(
@@ -239,7 +239,7 @@ def hub_table(source: str, split: str, argument: str) -> Any:
         argument: name of the setting, for errors.
 
     Raises:
-        FileNotFoundError: it cannot be loaded.
+        MissingFileError: it cannot be loaded.
     """
     import datasets
 

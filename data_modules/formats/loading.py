@@ -61,7 +61,7 @@ def load_pairs(source: str, split: str, argument: str, reader: RecordReader | No
         reader: what the records look like; `None` looks at the first one.
 
     Raises:
-        FileNotFoundError: there is no such file or data set.
+        MissingFileError: there is no such file or data set.
         RecordError: a record is malformed.
     """
     return list((reader or RecordReader()).pairs(read_records(source, split, argument), source))
@@ -82,7 +82,7 @@ def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) ->
         argument: name of the setting, for the error.
 
     Raises:
-        ValueError: nothing is left.
+        InputError: nothing is left.
     """
     if keep == "all":
         return pairs

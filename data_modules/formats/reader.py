@@ -54,7 +54,7 @@ class RecordReader:
         options: how the error about an unknown layout calls `format` and `columns`; `None` where neither can be set.
 
     Raises:
-        ValueError: there is no such format, or no format has a field of a name in `columns`.
+        InputError: there is no such format, or no format has a field of a name in `columns`.
     """
 
     format: RecordFormat | str = "auto"

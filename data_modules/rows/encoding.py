@@ -86,7 +86,7 @@ class PairEncoder:
 
         Raises:
             OverlengthError: a sequence is too long and may not, or cannot, be cut.
-            ValueError: the pair has fewer rejected answers than the objective needs, or a margin that its loss has
+            InputError: the pair has fewer rejected answers than the objective needs, or a margin that its loss has
                 no place for.
         """
         encoded = self.encode_texts(pair, counts)

@@ -14,7 +14,7 @@ def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: b
         long_from_short: whether long prompts are filled from the short context.
 
     Raises:
-        ValueError: the record, what is missing, and what to do.
+        InputError: the record, what is missing, and what to do.
     """
     if long_from_short and pair.turns:
         raise InputError(

@@ -49,7 +49,7 @@ class TokenChecks:
         """A warning, or nothing.
 
         Raises:
-            ValueError: no pair of a training split has a preference, or the tokenizer does not know the data.
+            InputError: no pair of a training split has a preference, or the tokenizer does not know the data.
         """
         share = self.unknown / max(1, self.tokens)
         unknown = f"{self.unknown:,} of {self.tokens:,} tokens ({share:.0%}) are unknown to the tokenizer"

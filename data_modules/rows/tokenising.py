@@ -59,7 +59,7 @@ class Tokenising:
         """Encode the pairs one by one; the report is complete with the last example.
 
         Raises:
-            ValueError: a pair is too long, or lacks what the objective reads.
+            InputError: a pair is too long, or lacks what the objective reads.
         """
         encoder = PairEncoder(
             self.prompt_format,
@@ -84,7 +84,7 @@ class Tokenising:
         """Log what was found in a split.
 
         Raises:
-            ValueError: nothing can be learned from it.
+            InputError: nothing can be learned from it.
         """
         for warning in report.warnings(self.views.num_rejected):
             log.warning(f"{split}: {warning}")

@@ -149,7 +149,7 @@ class World:
         """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute.
 
         Raises:
-            ValueError: there are not enough people left.
+            InputError: there are not enough people left.
         """
         if len(self._fresh) < hops:
             raise InputError(f"expected at least {hops} people not mentioned yet, got {len(self._fresh)}; ask for less")
@@ -173,7 +173,7 @@ class World:
         """Other values of the asked attribute, those that the distractors state first.
 
         Raises:
-            ValueError: the attribute has not that many values.
+            InputError: the attribute has not that many values.
         """
         others = [value for value in VALUES[question.attribute] if value != question.answer]
         if count > len(others):

@@ -54,7 +54,7 @@ def with_short_answers(metric: Metric, known: Sequence[str], short: Collection[s
         short: those of them with short answers, which others than the official metric are for.
 
     Raises:
-        ValueError: there is no such metric.
+        InputError: there is no such metric.
     """
     if metric not in get_args(Metric):
         raise InputError(f"expected a metric of {', '.join(get_args(Metric))}, got {metric!r}; correct `metric`")

@@ -40,8 +40,8 @@ class BABILong(Benchmark):
         max_new_tokens: tokens of an answer at most; officially 20.
 
     Raises:
-        FileNotFoundError: there are no records, or no prompts.
-        ValueError: a name says no task or length, a prompt is missing, or a length that is not there is asked for.
+        MissingFileError: there are no records, or no prompts.
+        InputError: a name says no task or length, a prompt is missing, or a length that is not there is asked for.
     """
 
     name = "babilong"
@@ -88,7 +88,7 @@ class BABILong(Benchmark):
         """Those of a task, lengths ascending.
 
         Raises:
-            ValueError: a record is malformed; the message names file, line and field.
+            InputError: a record is malformed; the message names file, line and field.
         """
         for length in self.lengths:
             rows = chain.from_iterable(map(read_file, self._files.get((task, length), ())))
@@ -107,7 +107,7 @@ class BABILong(Benchmark):
         """The filled template, whole.
 
         Raises:
-            ValueError: it is longer than `max_length`, or prompt and answer than `window`.
+            InputError: it is longer than `max_length`, or prompt and answer than `window`.
         """
         text = self._template.format(**self._parts[example.task], **example.fields).strip()
         rules, advice = Rules("longbench_v2", self.max_new_tokens), "leave out the longest of --benchmark.lengths"

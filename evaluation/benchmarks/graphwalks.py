@@ -24,8 +24,8 @@ class GraphWalks(WholeRecordBenchmark):
         max_new_tokens: tokens of an answer at most.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a record is malformed, or none is left.
+        MissingFileError: there is no such file.
+        InputError: a record is malformed, or none is left.
     """
 
     name = "graphwalks"
@@ -55,7 +55,7 @@ class GraphWalks(WholeRecordBenchmark):
         """The record's prompt, whole.
 
         Raises:
-            ValueError: it is longer than `max_length`, or prompt and answer than `window`.
+            InputError: it is longer than `max_length`, or prompt and answer than `window`.
         """
         rules = Rules("longbench_v2", self.max_new_tokens)
         return whole_prompt(example.fields["prompt"], prompt_format, rules, max_length, window)

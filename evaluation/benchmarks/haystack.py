@@ -63,7 +63,7 @@ class TextHaystack:
             num_tokens: counts a text's tokens.
 
         Raises:
-            FileNotFoundError: `path` is not there.
+            MissingFileError: `path` is not there.
         """
         draw = random.Random(f"{self.seed}-{length}-{depth}-{index}")
         name, code = draw.choice(_NAMES), str(draw.randrange(1000, 10000))
@@ -81,8 +81,8 @@ def sentences(draw: random.Random, path: str | None = None) -> Iterator[str]:
             more than 400 characters (lists, code, Chinese without spaces) are taken in pieces.
 
     Raises:
-        FileNotFoundError: `path` is not there.
-        ValueError: the file has no text.
+        MissingFileError: `path` is not there.
+        InputError: the file has no text.
     """
     if path is None:
         while True:
@@ -139,7 +139,7 @@ def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num
         num_tokens: counts a text's tokens.
 
     Raises:
-        ValueError: several facts take more than `length` tokens; a single one may.
+        InputError: several facts take more than `length` tokens; a single one may.
     """
     ordered = sorted(facts, key=lambda fact: fact[0])
     # Places are dealt from the end: `room` is where the fact behind begins, which this one must not run into.

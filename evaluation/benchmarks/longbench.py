@@ -67,9 +67,9 @@ class LongBench(WithAnswerMetric):
         metric: "official", or "sub_em", "f1", "em" of tasks with short answers; all others are then left out.
 
     Raises:
-        FileNotFoundError: a file is missing.
+        MissingFileError: a file is missing.
         OfficialFileError: a configuration is malformed.
-        ValueError: an unknown task, or no data at all.
+        InputError: an unknown task, or no data at all.
     """
 
     name = "longbench"
@@ -128,7 +128,7 @@ class LongBench(WithAnswerMetric):
         """Records of a task.
 
         Raises:
-            FileNotFoundError: no data file.
+            MissingFileError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
         seen: dict[str, int] = {}

@@ -32,8 +32,8 @@ class LongBenchPro(RecordBenchmark):
         max_new_tokens: tokens of an answer at most; `None` means the official 1,024, with thinking 32,768.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a record is malformed, or none is left.
+        MissingFileError: there is no such file.
+        InputError: a record is malformed, or none is left.
     """
 
     name = "longbench_pro"

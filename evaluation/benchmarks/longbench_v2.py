@@ -61,9 +61,9 @@ class LongBenchV2(Benchmark):
         mode: "zero_shot", "chain_of_thought" or "no_context".
 
     Raises:
-        FileNotFoundError: a file is missing.
+        MissingFileError: a file is missing.
         OfficialFileError: a template lacks a placeholder.
-        ValueError: an unknown mode.
+        InputError: an unknown mode.
     """
 
     name = "longbench_v2"
@@ -101,7 +101,7 @@ class LongBenchV2(Benchmark):
         """All records.
 
         Raises:
-            FileNotFoundError: no data file.
+            MissingFileError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
         as_list = self.folder / "data.json"

@@ -81,9 +81,9 @@ class LVEval(WithAnswerMetric):
         metric: "official", or "sub_em", "f1", "em" of tasks with short answers; all others are then left out.
 
     Raises:
-        FileNotFoundError: no configuration, or no data file for any chosen task.
+        MissingFileError: no configuration, or no data file for any chosen task.
         OfficialFileError: the configuration is malformed.
-        ValueError: an unknown data set or level.
+        InputError: an unknown data set or level.
     """
 
     name = "lveval"
@@ -150,7 +150,7 @@ class LVEval(WithAnswerMetric):
         """Records of one data set at one level.
 
         Raises:
-            FileNotFoundError: no data file.
+            MissingFileError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
         for number, row in enumerate(read_official_rows(self._path(task), LAYOUT), 1):
@@ -216,7 +216,7 @@ def load_config(folder: Path) -> LVEvalConfig:
     """The configuration of a folder, from `config.py` or else `config/config.json`.
 
     Raises:
-        FileNotFoundError: there is neither.
+        MissingFileError: there is neither.
         OfficialFileError: it lacks something, or a value is not a literal of the right kind.
     """
     python = folder / "config.py"

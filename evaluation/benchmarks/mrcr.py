@@ -24,8 +24,8 @@ class MRCR(WholeRecordBenchmark):
         max_new_tokens: tokens of an answer at most; the official answers have below 10,000 characters.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a record is malformed, or none is left.
+        MissingFileError: there is no such file.
+        InputError: a record is malformed, or none is left.
     """
 
     name = "openai_mrcr"
@@ -62,7 +62,7 @@ class MRCR(WholeRecordBenchmark):
         """The conversation in the model's chat template, whole.
 
         Raises:
-            ValueError: there is no chat template; it is longer than `max_length`, or with the answer than `window`.
+            InputError: there is no chat template; it is longer than `max_length`, or with the answer than `window`.
         """
         said = [(item["role"], item["content"]) for item in json.loads(example.fields["conversation"])]
         system = said[0][1] if said[0][0] == "system" else None

@@ -52,7 +52,7 @@ class NeedleBenchmark(Benchmark):
         seed: of the other tasks.
 
     Raises:
-        ValueError: an unknown task or scoring, a length below 1, a depth outside 0 to 1.
+        InputError: an unknown task or scoring, a length below 1, a depth outside 0 to 1.
     """
 
     name = "needle"
@@ -147,7 +147,7 @@ class NeedleBenchmark(Benchmark):
         """Context and question in the policy's own template. Nothing is ever cut.
 
         Raises:
-            ValueError: the prompt is longer than `max_length`, or prompt and answer than `window`.
+            InputError: the prompt is longer than `max_length`, or prompt and answer than `window`.
         """
         context = self.context(example, lambda text: len(prompt_format.encode(text)))
         ids = prompt_format.encode_prompt(context, example.question).ids
@@ -165,7 +165,7 @@ class NeedleBenchmark(Benchmark):
         """Hay and facts of an example, as long as a tokenizer counts.
 
         Raises:
-            ValueError: the facts do not fit, or the haystack asks something else than before.
+            InputError: the facts do not fit, or the haystack asks something else than before.
         """
         if example.task != NEEDLE:
             riddle, draw = self._riddle(example.task, example.length, example.fields)

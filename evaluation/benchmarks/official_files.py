@@ -104,7 +104,7 @@ def read_json(path: Path, example: str) -> object:
     """Content of a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it is not UTF-8 JSON.
     """
     return _decode(read_text(path, example), str(path))
@@ -114,7 +114,7 @@ def read_text(path: Path, example: str) -> str:
     """Content of a text file, line ends as they are.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it is not UTF-8.
     """
     _check_file(path, example)
@@ -128,7 +128,7 @@ def read_official_rows(path: Path, example: str) -> Iterator[Row]:
     """Records of a JSON Lines file, or of a JSON file that holds one list; blank lines are passed over.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: a line is not a JSON object.
     """
     for where, item in _json_list(path, example) if path.suffix == ".json" else _json_lines(path, example):

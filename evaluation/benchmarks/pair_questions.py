@@ -61,7 +61,7 @@ def questions_of(records: Iterable[Any], context: Which) -> list[Question]:
         context: which context of a pair; a record of passages has one.
 
     Raises:
-        ValueError: a pair lacks that context.
+        InputError: a pair lacks that context.
     """
     return [_of_pair(item, context) if hasattr(item, "long_context") else _of_passages(item) for item in records]
 
@@ -145,7 +145,7 @@ class ValidationQuestions:
             split: "val" or "test".
 
         Raises:
-            ValueError: it has no pairs in that split, or two of one id.
+            InputError: it has no pairs in that split, or two of one id.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         pairs: Callable[[str], Sequence[Any]] | None = getattr(data, "pairs", None)

@@ -49,8 +49,8 @@ class QA(Benchmark):
         num_depths: equal parts of a context that depths are rounded to the middle of.
 
     Raises:
-        FileNotFoundError: there is no file at `path`.
-        ValueError: it cannot be read; neither or both of `path` and `questions`, a template without {question},
+        MissingFileError: there is no file at `path`.
+        InputError: it cannot be read; neither or both of `path` and `questions`, a template without {question},
             numbers below 1.
     """
 
@@ -193,7 +193,7 @@ class QA(Benchmark):
         """Context and question in the policy's template; only the context is cut, in its middle.
 
         Raises:
-            ValueError: the question alone is longer than `max_length`, or prompt and answer than `window`.
+            InputError: the question alone is longer than `max_length`, or prompt and answer than `window`.
         """
         system, *around = json.loads(example.fields["around"])
         history, followup = (tuple((role, text) for role, text in said) for said in around)

@@ -137,8 +137,8 @@ def read_questions(path: str) -> list[Any]:
             reader knows.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a record is malformed, an id comes twice, or nobody knows the layout.
+        MissingFileError: there is no such file.
+        InputError: a record is malformed, an id comes twice, or nobody knows the layout.
     """
     if not Path(path).exists():
         raise MissingFileError(

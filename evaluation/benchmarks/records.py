@@ -24,7 +24,7 @@ def record_files(path: str | Path) -> list[Path]:
     """The file, or all of a folder, in the order of their names.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFileError: there is none.
     """
     root = Path(path)
     files = [root] if root.is_file() else sorted(item for item in root.rglob("*") if item.suffix in _SUFFIXES)
@@ -40,7 +40,7 @@ def read_file(path: Path) -> Iterator[Row]:
     """Records of a file: Parquet, JSON Lines, or one JSON list.
 
     Raises:
-        ValueError: it is none of these, or a record is no object.
+        InputError: it is none of these, or a record is no object.
     """
     if path.suffix == ".parquet":
         for number, values in enumerate(parquet_rows(path), 1):
@@ -67,8 +67,8 @@ class RecordBenchmark(Benchmark):
         path: file (`.jsonl`, `.json`, `.parquet`), or folder of such files.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a record is malformed; the message names file, line and field. Or none is left.
+        MissingFileError: there is no such file.
+        InputError: a record is malformed; the message names file, line and field. Or none is left.
     """
 
     known_tasks: tuple[str, ...]
@@ -148,8 +148,8 @@ class WholeRecordBenchmark(RecordBenchmark):
         max_new_tokens: tokens of an answer at most.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: `max_chars` is below 1, a record is malformed, or none is left.
+        MissingFileError: there is no such file.
+        InputError: `max_chars` is below 1, a record is malformed, or none is left.
     """
 
     def __init__(self, path: str, max_chars: int | None, max_new_tokens: int) -> None:

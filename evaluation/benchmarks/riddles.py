@@ -33,7 +33,7 @@ class Sizes:
         num_hops: assignments in a chain after its first variable.
 
     Raises:
-        ValueError: a number is below 1 or above 100.
+        InputError: a number is below 1 or above 100.
     """
 
     num_keys: int = 8

@@ -46,8 +46,8 @@ class LMEvalCallback(ScheduledCallback):
             `benchmark/lm_eval-<label>/...`.
 
     Raises:
-        ModuleNotFoundError: the extra `lm-eval` is not installed.
-        ValueError: no task is named.
+        MissingPackageError: the extra `lm-eval` is not installed.
+        InputError: no task is named.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class LMEvalCallback(ScheduledCallback):
         """Find the tasks before any time is spent on training.
 
         Raises:
-            FileNotFoundError: `include_path` is not there.
-            ValueError: a task is unknown, or another callback of the trainer has the same label.
+            MissingFileError: `include_path` is not there.
+            InputError: a task is unknown, or another callback of the trainer has the same label.
         """
         self._manager = self._manager or task_manager(self.include_path, self.tasks)
         super().setup(trainer, pl_module, stage)

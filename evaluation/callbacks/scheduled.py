@@ -39,7 +39,7 @@ class ScheduledCallback(Callback, ABC):
         label: distinguishes several callbacks of one name.
 
     Raises:
-        ValueError: a label that cannot be part of a file's name.
+        InputError: a label that cannot be part of a file's name.
     """
 
     def __init__(self, before_training: bool = True, every_n_validations: int = 1, label: str = "") -> None:
@@ -70,7 +70,7 @@ class ScheduledCallback(Callback, ABC):
         """Refuse callbacks that overwrite each other's reports and scalars, or are watched too often; know a trial.
 
         Raises:
-            ValueError: another callback of the trainer has the same title, or one keeps or stops by old scores.
+            InputError: another callback of the trainer has the same title, or one keeps or stops by old scores.
         """
         same = [item for item in callbacks_of(trainer) if item.title == self.title]
         if len(same) > 1:

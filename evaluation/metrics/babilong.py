@@ -44,7 +44,7 @@ def score(task: str, prediction: str, answers: Sequence[str], question: str | No
         question: of the record.
 
     Raises:
-        ValueError: an unknown task, no question, or not one target.
+        InputError: an unknown task, no question, or not one target.
     """
     if task not in LABELS:
         raise InputError(f"expected a task of {', '.join(LABELS)}, got {task!r}")

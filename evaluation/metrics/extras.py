@@ -35,6 +35,6 @@ def chinese_words(text: str) -> list[str]:
     """Segmentation by jieba (accurate mode), white space and punctuation included.
 
     Raises:
-        ModuleNotFoundError: jieba is missing.
+        MissingPackageError: jieba is missing.
     """
     return list(_segmenter().cut(text, cut_all=False))

@@ -101,7 +101,7 @@ def first_number(prediction: str, reference: References) -> float:
     """1 if the first number without its sign is the reference; "88.0" for 88, where the official scorer raises, is 0.
 
     Raises:
-        TypeError: the reference is no number.
+        InputTypeError: the reference is no number.
     """
     wanted, found = _only(reference), _NUMBER.search(prediction)
     if not isinstance(wanted, int | float):
@@ -121,7 +121,7 @@ def right_prefix(prediction: str, values: References, model: str | None = None) 
         model: who answered, by the official name.
 
     Raises:
-        TypeError: the values are no list, or an empty one.
+        InputTypeError: the values are no list, or an empty one.
     """
     if isinstance(values, str | int | float) or not values:
         raise InputTypeError(f"expected the list of Math.Calc's values, got {values!r:.80}; pass record['answer']")
@@ -139,7 +139,7 @@ def rouge_lsum(prediction: str, summaries: References) -> float:
     """ROUGE-Lsum F of `rouge_score`, without stemming, lines as sentences; of the summary that fits best.
 
     Raises:
-        ModuleNotFoundError: rouge_score is missing.
+        MissingPackageError: rouge_score is missing.
     """
     wanted = [summaries] if isinstance(summaries, str) else _texts(summaries)
     return float(_rouge_scorer().score_multi(list(wanted), prediction)["rougeLsum"].fmeasure)
@@ -193,8 +193,8 @@ def score(task: str, prediction: str, references: References, model: str | None 
         model: official name of who answered, which Math.Calc asks for.
 
     Raises:
-        ValueError: there is no such task.
-        TypeError: references of another kind.
+        InputError: there is no such task.
+        InputTypeError: references of another kind.
     """
     if task not in TASKS:
         raise InputError(

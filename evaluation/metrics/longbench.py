@@ -61,7 +61,7 @@ def retrieval(prediction: str, answer: str, label: str) -> float:
     """`number_share` of the number that follows `label` in the answer.
 
     Raises:
-        ValueError: the answer holds no such number.
+        InputError: the answer holds no such number.
     """
     match = re.search(re.escape(label) + r"(\d+)", answer)
     if match is None:
@@ -131,7 +131,7 @@ def task_name(dataset: str) -> str:
     """The task of a data set; LongBench-E's `<task>_e` is scored like `<task>`.
 
     Raises:
-        ValueError: there is no such task.
+        InputError: there is no such task.
     """
     task = dataset.removesuffix("_e")
     if task not in TASKS:
@@ -152,7 +152,7 @@ def score(
     Leading newlines, not spaces, are dropped before the first line is taken. Nothing else is stripped.
 
     Raises:
-        ValueError: unknown task, or a classification without `all_classes`.
+        InputError: unknown task, or a classification without `all_classes`.
     """
     task = task_name(dataset)
     metric = TASKS[task].metric

@@ -75,7 +75,7 @@ def score(task: str, prediction: str, answers: Sequence[str]) -> float:
         answers: the record's `answer`; an order of lines where the task is about one.
 
     Raises:
-        ValueError: an unknown task, a summary (its metric takes an embedding model of 8B), or no answers.
+        InputError: an unknown task, a summary (its metric takes an embedding model of 8B), or no answers.
     """
     if task not in METRICS:
         advice = "summaries take an embedding model, leave them out" if task in SUMMARIES else "correct it"

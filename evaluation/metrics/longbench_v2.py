@@ -32,7 +32,7 @@ def score(
     """1.0 for the right letter, else 0.0.
 
     Raises:
-        ValueError: `answers` is not one letter A to D.
+        InputError: `answers` is not one letter A to D.
     """
     if len(answers) != 1 or answers[0] not in LETTERS:
         raise InputError(f"expected one letter A to D as answers, got {answers!r}; pass [record['answer']]")
@@ -92,7 +92,7 @@ def heading(group: str) -> str:
     """Column of the official table for a record's `difficulty` or `length`.
 
     Raises:
-        ValueError: there is no such column.
+        InputError: there is no such column.
     """
     if not isinstance(group, str) or group.capitalize() not in GROUPS[1:]:
         known = ", ".join(name.lower() for name in GROUPS[1:])

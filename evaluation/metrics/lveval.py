@@ -93,7 +93,7 @@ def dataset_name(dataset: str) -> str:
     """`<name>` of `<name>` or `<name>_<level>`.
 
     Raises:
-        ValueError: there is no such data set.
+        InputError: there is no such data set.
     """
     name = _LEVEL.sub("", dataset)
     if name not in METRICS:

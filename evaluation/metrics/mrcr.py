@@ -19,7 +19,7 @@ def score(task: str, prediction: str, answers: Sequence[str], prefix: str | None
         prefix: random characters that the response has to begin with (`random_string_to_prepend`).
 
     Raises:
-        ValueError: there is no prefix, or not one answer.
+        InputError: there is no prefix, or not one answer.
     """
     if not prefix or len(answers) != 1:
         raise InputError(

@@ -29,7 +29,7 @@ def rouge_l(prediction: str, answer: str, *, official_depth: int = 0) -> float:
         0 to 1.
 
     Raises:
-        ModuleNotFoundError: rouge is missing.
+        MissingPackageError: rouge is missing.
     """
     package = require("rouge", "ROUGE-L").Rouge(metrics=["rouge-l"])
     walk = _Walk(package, prediction, answer, official_depth)

@@ -21,7 +21,7 @@ def share_found(prediction: str, expected: Sequence[str]) -> float:
     strings beside the right ones cost nothing.
 
     Raises:
-        ValueError: nothing is expected.
+        InputError: nothing is expected.
     """
     if not expected:
         raise InputError("expected at least one string to look for, got none; pass the example's answers")
@@ -38,7 +38,7 @@ def any_found(prediction: str, expected: Sequence[str]) -> float:
     """1.0 if the prediction contains any of the expected strings, else 0.0; RULER's score of questions.
 
     Raises:
-        ValueError: nothing is expected.
+        InputError: nothing is expected.
     """
     return float(share_found(prediction, expected) > 0)
 
@@ -47,7 +47,7 @@ def score(dataset: str, prediction: str, answers: Sequence[str]) -> float:
     """The share of the expected strings that was found; of questions (qa_1, qa_2) whether any was.
 
     Raises:
-        ValueError: no task of RULER, or no answers.
+        InputError: no task of RULER, or no answers.
     """
     if dataset not in TASKS:
         raise InputError(f"expected a task of {', '.join(TASKS)}, got {dataset!r}")

@@ -93,9 +93,9 @@ def score(
         0 to 1.
 
     Raises:
-        TypeError: `answers` is one text instead of a list, or `prediction` is no text.
-        ValueError: unknown benchmark or data set, or something the data set needs is missing.
-        ModuleNotFoundError: the extra `eval` is missing and this data set needs it.
+        InputTypeError: `answers` is one text instead of a list, or `prediction` is no text.
+        InputError: unknown benchmark or data set, or something the data set needs is missing.
+        MissingPackageError: the extra `eval` is missing and this data set needs it.
     """
     scorer = _scorer(benchmark)
     is_list = scorer.takes_any or not isinstance(answers, str | int | float)
@@ -150,7 +150,7 @@ def aggregate(
         bucket or group (v2's "Overall" among them), NaN where it is empty.
 
     Raises:
-        ValueError: no predictions, lists of different lengths, or what `score` raises.
+        InputError: no predictions, lists of different lengths, or what `score` raises.
     """
     scorer = _scorer(benchmark)
     columns = {"answer_keywords": answer_keywords, "question": questions, "prefix": prefixes}

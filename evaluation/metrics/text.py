@@ -38,7 +38,7 @@ def chinese_tokens(text: str) -> list[str]:
     """Words, segmented first and normalised afterwards, empty ones dropped.
 
     Raises:
-        ModuleNotFoundError: jieba is missing; the message names the command that installs it.
+        MissingPackageError: jieba is missing; the message names the command that installs it.
     """
     return [word for word in map(normalize_chinese, chinese_words(text)) if word]
 

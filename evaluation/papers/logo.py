@@ -45,8 +45,8 @@ class LOGOPaper(Paper):
         lengths: nothing here is made for a length.
 
     Raises:
-        FileNotFoundError: a named file is not there.
-        ValueError: nothing is named.
+        MissingFileError: a named file is not there.
+        InputError: nothing is named.
     """
 
     name = "logo_paper"

@@ -35,8 +35,8 @@ class LongPOPaper(Paper):
         lengths: of RULER, in place of 4K to 128K.
 
     Raises:
-        FileNotFoundError: a named file is not there.
-        ValueError: nothing is named.
+        MissingFileError: a named file is not there.
+        InputError: nothing is named.
     """
 
     name = "longpo_paper"

@@ -71,7 +71,7 @@ class Paper(ABC):
         benchmarks: by the names that columns use, in the order in which they are asked.
 
     Raises:
-        ValueError: there is no such size, or nothing to ask.
+        InputError: there is no such size, or nothing to ask.
     """
 
     name: ClassVar[str]
@@ -110,7 +110,7 @@ class Paper(ABC):
         """Settings of one of its benchmarks: what was typed goes before what the size says.
 
         Raises:
-            ValueError: tasks were typed, which the paper chooses.
+            InputError: tasks were typed, which the paper chooses.
         """
         if typed.tasks is not None:
             raise InputError(f"expected no `tasks`, which {self.name} chooses, got {typed.tasks}; ask a --benchmark")

@@ -33,8 +33,8 @@ class SoLoPOPaper(Paper):
         lengths: of RULER, in place of 4K to 128K.
 
     Raises:
-        FileNotFoundError: a named file is not there.
-        ValueError: nothing is named, or RULER without files of questions.
+        MissingFileError: a named file is not there.
+        InputError: nothing is named, or RULER without files of questions.
     """
 
     name = "solopo_paper"

@@ -62,7 +62,7 @@ def measure(
         advance: told how many tokens have been read.
 
     Raises:
-        ValueError: a length is more than the model can read, or than there are tokens; its logits are no numbers.
+        InputError: a length is more than the model can read, or than there are tokens; its logits are no numbers.
         UnsupportedModelError: the model cannot be scored exactly.
     """
     check_window_lengths(model, windows, len(tokens) + len(front), len(front))

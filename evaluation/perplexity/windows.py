@@ -29,7 +29,7 @@ class Windows:
         max_windows: of each length, spread evenly over the sequence; `None` means all.
 
     Raises:
-        ValueError: numbers that mean nothing.
+        InputError: numbers that mean nothing.
     """
 
     lengths: list[int] = field(default_factory=lambda: [2048, 4096, 8192])
@@ -53,7 +53,7 @@ class Windows:
         """Where windows of a length begin; the last possible start is left out unless it is the only one.
 
         Raises:
-            ValueError: the sequence is shorter.
+            InputError: the sequence is shorter.
         """
         if num_tokens < length:
             raise InputError(
@@ -74,7 +74,7 @@ def text_files(path: str) -> list[Path]:
     """The file, or all `.txt` files of a folder in the order of their names; all `.md` files, where it has no others.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFileError: there is none.
     """
     root = Path(path)
     kinds = [sorted(root.rglob(f"*{suffix}")) for suffix in _SUFFIXES]
@@ -95,7 +95,7 @@ def read_tokens(files: Sequence[Path], encode: Callable[[str], Sequence[int]]) -
     """Tokens of all texts, one after another.
 
     Raises:
-        ValueError: a file is no UTF-8 text.
+        InputError: a file is no UTF-8 text.
     """
     tokens = list[int]()
     for file in files:

@@ -27,8 +27,8 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
         of two folders have that, with folders and step.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file is no report, folders have no report in common, or what `compare` refuses.
+        MissingFileError: a file is not there.
+        InputError: a file is no report, folders have no report in common, or what `compare` refuses.
     """
     if a.is_dir() != b.is_dir():
         folder, file = (a, b) if a.is_dir() else (b, a)

@@ -107,8 +107,8 @@ def compare_files(a: Path, b: Path) -> str:
     """Compare two reports that `BenchmarkReport.save` wrote.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file is no report, or what `compare` refuses.
+        MissingFileError: a file is not there.
+        InputError: a file is no report, or what `compare` refuses.
     """
     return compare(load_checked_report(a), load_checked_report(b)).markdown()
 
@@ -117,7 +117,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
     """Paired differences over the examples that both reports have.
 
     Raises:
-        ValueError: the benchmarks, protocols or scores differ, an id does not mean the same question in both, or no
+        InputError: the benchmarks, protocols or scores differ, an id does not mean the same question in both, or no
             id is in both.
     """
     check_comparable(first, second)

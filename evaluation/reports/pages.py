@@ -74,7 +74,7 @@ class Pages:
         report: of at least one prediction.
 
     Raises:
-        ValueError: there is no prediction.
+        InputError: there is no prediction.
     """
 
     def __init__(self, report: BenchmarkReport) -> None:

@@ -34,7 +34,7 @@ def publish(report: BenchmarkReport, output: Path, loggers: Sequence[Logger] = (
         loggers: that show it; without any, TensorBoard in the folder.
 
     Raises:
-        ValueError: there is no answer.
+        InputError: there is no answer.
     """
     if rank() > 0:
         return report

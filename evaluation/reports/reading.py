@@ -50,8 +50,8 @@ def load_checked_report(path: Path) -> BenchmarkReport:
     """A report as it was saved, if its predictions have the mean that the file states.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no report, or the means differ, because the class that knows which predictions count
+        MissingFileError: there is no such file.
+        InputError: the file is no report, or the means differ, because the class that knows which predictions count
             is not imported.
     """
     report, stated = read_report(Path(path))

@@ -33,8 +33,8 @@ def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:
         tasks: names.
 
     Raises:
-        FileNotFoundError: the folder is not there.
-        ValueError: a task is unknown.
+        MissingFileError: the folder is not there.
+        InputError: a task is unknown.
     """
     manager = _manager(include_path)
     if unknown := [name for name in tasks if name not in manager.all_tasks]:
@@ -92,8 +92,8 @@ def tasks_at_hand() -> Iterator[None]:
     """Say in one line what a task lacks: its data, or a package that it alone wants.
 
     Raises:
-        ConnectionError: the data are not stored here, and the hub gives none.
-        ModuleNotFoundError: the package is missing.
+        UnreachableError: the data are not stored here, and the hub gives none.
+        MissingPackageError: the package is missing.
     """
     from datasets.exceptions import DatasetNotFoundError
 

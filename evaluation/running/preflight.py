@@ -22,7 +22,7 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
     Raises:
         FileNotFoundError, ValueError: a record of any task cannot be read, or an id comes twice: answers are kept by
             id, so that the second record would get the answer to the first.
-        ModuleNotFoundError: a score needs a package that is not installed, jieba for Chinese answers.
+        MissingPackageError: a score needs a package that is not installed, jieba for Chinese answers.
     """
     found = list[Example]()
     for task in tasks:
@@ -91,7 +91,7 @@ def check_prompts(examples: Iterable[Example], ask: Ask, num_calls: int) -> None
         num_calls: of each example.
 
     Raises:
-        ValueError: a prompt and its answer do not fit the model's window.
+        InputError: a prompt and its answer do not fit the model's window.
     """
     for example in examples:
         for call in range(num_calls):
@@ -115,7 +115,7 @@ def check_lengths(
         examples: the longest ones and the shortest, as of `extreme_examples`.
 
     Raises:
-        ValueError: a prompt cannot be made, or does not fit the model's window.
+        InputError: a prompt cannot be made, or does not fit the model's window.
     """
     length = settings.length(benchmark, positions, prompt_format)
 

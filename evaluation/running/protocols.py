@@ -138,7 +138,7 @@ def protocol_of(name: ProtocolName, benchmark: Benchmark, answerer: Answerer, pr
     """The protocol of that name.
 
     Raises:
-        ValueError: the benchmark has no official script that generates with transformers.
+        InputError: the benchmark has no official script that generates with transformers.
     """
     check_protocol(name, benchmark)
     return _PROTOCOLS[name](benchmark, answerer, prompt_format)
@@ -148,7 +148,7 @@ def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
     """Refuse what nothing official says anything about, before a model is loaded.
 
     Raises:
-        ValueError: the benchmark has no official script that generates with transformers.
+        InputError: the benchmark has no official script that generates with transformers.
     """
     if name == "official" and not benchmark.generates_as_model_does:
         raise InputError(

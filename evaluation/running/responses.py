@@ -135,7 +135,7 @@ class Responses:
         """Those of one example, in the order of the calls.
 
         Raises:
-            ValueError: they answer another record of that id.
+            InputError: they answer another record of that id.
         """
         rows = self._tasks.get(example.task, {})
         answers = list[StoredResponse]()
@@ -180,8 +180,8 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
         notes: written with it, not compared.
 
     Raises:
-        ValueError: the folder holds responses with other settings.
-        BlockingIOError: another process is writing there.
+        InputError: the folder holds responses with other settings.
+        BusyError: another process is writing there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -197,8 +197,8 @@ def check_asked(folder: Path, benchmark: Benchmark) -> None:
         benchmark: what will be asked.
 
     Raises:
-        ValueError: the folder holds responses to another benchmark, or with other settings of it.
-        BlockingIOError: another process is writing there.
+        InputError: the folder holds responses to another benchmark, or with other settings of it.
+        BusyError: another process is writing there.
     """
     # Only the first process, which the others would find at it.
     if getattr(rank_zero_only, "rank", 0) == 0 and (folder / ".lock").exists():
@@ -216,7 +216,7 @@ def stored_responses(folder: Path) -> Iterator[Responses]:
     """The responses that a run left, whatever it depended on.
 
     Raises:
-        BlockingIOError: the run is still writing there.
+        BusyError: the run is still writing there.
     """
     with _alone(folder):
         yield Responses(folder)
@@ -278,7 +278,7 @@ def stored_notes(folder: Path) -> dict[str, Any]:
     """What was written down about the responses in a folder.
 
     Raises:
-        FileNotFoundError: there are none.
+        MissingFileError: there are none.
         RecordError: it is damaged.
     """
     path = folder / MANIFEST

@@ -178,7 +178,7 @@ def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -
     """Scores of stored responses, by task; tasks without any are left out.
 
     Raises:
-        ValueError: responses to records that the benchmark does not have.
+        InputError: responses to records that the benchmark does not have.
     """
     scores = {}
     for task in settings.chosen(benchmark):

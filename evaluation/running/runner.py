@@ -85,10 +85,10 @@ class Runner:
             name: of the model, likewise.
 
         Raises:
-            ValueError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
+            InputError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
                 belong to other records.
-            ModuleNotFoundError: a score needs a package that is not there.
-            ConnectionError: a question has no answer.
+            MissingPackageError: a score needs a package that is not there.
+            UnreachableError: a question has no answer.
         """
         tasks, minutes = self.settings.chosen(self.benchmark), self.settings.max_minutes
         extremes = extreme_examples(self.benchmark, tasks) if self.extremes is None else self.extremes

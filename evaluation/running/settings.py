@@ -33,7 +33,7 @@ class RunSettings:
             own script does, with the repetition penalty of the model's generation settings and its own end tokens only.
 
     Raises:
-        ValueError: a number below what makes sense, or no task.
+        InputError: a number below what makes sense, or no task.
     """
 
     tasks: list[str] | None = None
@@ -55,7 +55,7 @@ class RunSettings:
         """The tasks to run, in the benchmark's order.
 
         Raises:
-            ValueError: an unknown task, or none.
+            InputError: an unknown task, or none.
         """
         unknown = [task for task in self.tasks or () if task not in benchmark.tasks]
         if unknown:
@@ -87,7 +87,7 @@ def default_max_length(
     the window is.
 
     Raises:
-        ValueError: the window is unknown or too small for the answers.
+        InputError: the window is unknown or too small for the answers.
     """
     if window is None:
         raise InputError("the model's configuration does not state its window; set `max_length`")

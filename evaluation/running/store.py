@@ -58,8 +58,8 @@ class Store:
         """The answers in a folder for the first process, in memory for others.
 
         Raises:
-            ValueError: the folder holds answers of another model or with other settings.
-            BlockingIOError: another run is at work there.
+            InputError: the folder holds answers of another model or with other settings.
+            BusyError: another run is at work there.
         """
         manifest = self.manifest  # on every process, as weights may be spread
         return nullcontext(Responses()) if rank() > 0 else open_responses(folder, manifest, notes)
@@ -73,7 +73,7 @@ class Store:
             title: what the folder's name begins with.
 
         Raises:
-            BlockingIOError: another run gives the same answers at the same time.
+            BusyError: another run gives the same answers at the same time.
         """
         if root is None:
             yield Responses()

@@ -78,9 +78,9 @@ class ServedModel(Answerer):
             prompt_format: its tokenizer and template.
 
         Raises:
-            ConnectionError: nobody answers there, or refuses the key.
-            ValueError: it has no such model, or one with another tokenizer.
-            ModuleNotFoundError: the client is not installed.
+            UnreachableError: nobody answers there, or refuses the key.
+            InputError: it has no such model, or one with another tokenizer.
+            MissingPackageError: the client is not installed.
         """
         connection, generation = settings.server.connect(), policy.files.generation()
         card = find_card(connection, settings.model)
@@ -195,7 +195,7 @@ class ServedModel(Answerer):
         """Yields answers one by one as they come in; asked in order, so that a server can cache shared contexts.
 
         Raises:
-            ConnectionError: the server is gone, or cuts prompts or answers.
+            UnreachableError: the server is gone, or cuts prompts or answers.
         """
         penalties = {**self.endpoint.penalties, **(generation or {})}
         endpoint = replace(self.endpoint, penalties=penalties)

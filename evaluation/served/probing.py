@@ -22,8 +22,8 @@ def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abi
     """What the server behind an endpoint accepts and returns.
 
     Raises:
-        ConnectionError: it answers nothing that it is asked.
-        ValueError: its tokenizer is another one, or it has no such address.
+        UnreachableError: it answers nothing that it is asked.
+        InputError: its tokenizer is another one, or it has no such address.
     """
     failures = list[str]()
     prompt = _prompt(endpoint.prompt_format)

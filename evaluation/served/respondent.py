@@ -19,7 +19,7 @@ class ServedRespondent(Respondent):
         server: where, and how it is asked.
 
     Raises:
-        ValueError: several processes are to ask.
+        InputError: several processes are to ask.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -44,7 +44,7 @@ class ServedRespondent(Respondent):
         """Servers are asked for answers only.
 
         Raises:
-            ValueError: always.
+            InputError: always.
         """
         raise InputError(
             "expected no --server with --short_context, whose answers are likelihoods, got one; leave --server out"

@@ -67,8 +67,8 @@ def find_card(connection: Connection, name: str | None) -> ServedCard:
     """What the server says about the model of that name, or about its only one.
 
     Raises:
-        ConnectionError: there is no such server.
-        ValueError: it has no model of that name.
+        UnreachableError: there is no such server.
+        InputError: it has no model of that name.
     """
     models = connection.models()
     shown = connection.server.shown
@@ -112,7 +112,7 @@ def check_way(settings: ServerSettings, run: RunSettings) -> None:
     """Refuse what cannot go together, before anything is read.
 
     Raises:
-        ValueError: the official protocol asks in no template of a server's.
+        InputError: the official protocol asks in no template of a server's.
     """
     if settings.way == "chat" and run.protocol == "official":
         raise InputError(

@@ -73,7 +73,7 @@ class NonFiniteGuard(Callback):
         max_skipped: with "skip", stop when this many steps in a row are left out.
 
     Raises:
-        ValueError: `max_skipped` is below 1.
+        InputError: `max_skipped` is below 1.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class NonFiniteGuard(Callback):
         """Find the run's folder while all ranks are here: asking for it is a broadcast.
 
         Raises:
-            ValueError: steps are to be left out where that is not ours to do.
+            InputError: steps are to be left out where that is not ours to do.
         """
         scaled = trainer.precision.startswith("16")
         if self.on_bad == "skip" and (scaled or isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy)):

@@ -43,7 +43,7 @@ class SavePretrained(Callback):
         """Refuse a folder that cannot be replaced, before anything is loaded.
 
         Raises:
-            ValueError: it holds something else than a model, or what the training starts from; or weights would be
+            InputError: it holds something else than a model, or what the training starts from; or weights would be
                 averaged after it was written.
         """
         folder = self._folder(folder_of_run(trainer))

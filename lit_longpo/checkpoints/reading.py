@@ -27,8 +27,8 @@ def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
         trusted: whether it may hold more than tensors and plain values, and loading it may run code.
 
     Raises:
-        ImportError: a DeepSpeed folder, and DeepSpeed is not installed.
-        ValueError: it is no checkpoint, or holds more than it may.
+        MissingPackageError: a DeepSpeed folder, and DeepSpeed is not installed.
+        InputError: it is no checkpoint, or holds more than it may.
     """
     form = kind(path)
     if not trusted:
@@ -84,7 +84,7 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
         settings: of this run.
 
     Raises:
-        ValueError: the checkpoint is broken, or its weights mean another model here.
+        InputError: the checkpoint is broken, or its weights mean another model here.
     """
     refuse_broken(path, "--initial_weights")
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
@@ -119,7 +119,7 @@ def fill_policy(model: nn.Module, weights: Mapping[str, Tensor], path: Path, adv
         everything: frozen weights may not be missing either: they were random, nobody has them.
 
     Raises:
-        ValueError: names or shapes are not the policy's.
+        InputError: names or shapes are not the policy's.
     """
     known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
     shapes = {name: tuple(tensor.shape) for name, tensor in known.items()}

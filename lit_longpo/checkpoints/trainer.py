@@ -72,7 +72,7 @@ class ResumableTrainer(Trainer):
             storage_options: see Lightning's `Trainer.save_checkpoint`.
 
         Raises:
-            ValueError: with Lightning's `AsyncCheckpointIO`, whose files are whole at an unknown time.
+            InputError: with Lightning's `AsyncCheckpointIO`, whose files are whole at an unknown time.
         """
         if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
             raise InputError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
@@ -121,7 +121,7 @@ class ResumableTrainer(Trainer):
                 but tensors and plain values is refused.
 
         Raises:
-            ValueError: the checkpoint is broken, holds more than tensors and plain values, was trained otherwise or on
+            InputError: the checkpoint is broken, holds more than tensors and plain values, was trained otherwise or on
                 other data, or cannot be continued by this strategy or these processes; or the strategy would write
                 checkpoints that it cannot continue.
         """

@@ -248,7 +248,7 @@ def kind(path: Path) -> Kind:
     """What sort of checkpoint it is.
 
     Raises:
-        ValueError: it is none that we know.
+        InputError: it is none that we know.
     """
     if path.is_file():
         return "file"

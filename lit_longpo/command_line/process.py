@@ -84,7 +84,7 @@ def refuse_namesakes() -> None:
     """Another project's package in the place of one of ours would be imported without a word.
 
     Raises:
-        ValueError: naming it.
+        InputError: naming it.
     """
     root = Path(__file__).resolve().parents[2]
     for name in _SIBLINGS:

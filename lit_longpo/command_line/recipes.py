@@ -70,8 +70,8 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
         room: where the recipes of the command lie: `build`, `eval`; those of `fit` are in none.
 
     Raises:
-        FileNotFoundError: a configuration is neither here nor among ours.
-        ValueError: a section is given data or a model, where a file of settings belongs.
+        MissingFileError: a configuration is neither here nor among ours.
+        InputError: a section is given data or a model, where a file of settings belongs.
     """
     found = list(words)
     for number, word in enumerate(words):
@@ -95,7 +95,7 @@ def fragments_found() -> Iterator[list[Path]]:
         The files that were read so far.
 
     Raises:
-        FileNotFoundError: it is nowhere.
+        MissingFileError: it is nowhere.
     """
     if (begun := _READ.get()) is not None:  # by the parser of the whole command
         yield begun

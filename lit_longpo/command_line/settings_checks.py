@@ -47,7 +47,7 @@ def check_typed(config: Any) -> None:
         config: of `fit`, `validate` or `test`, as the command line has parsed it.
 
     Raises:
-        ValueError: there are no such devices as are wanted, a template has the two characters that should have been a
+        InputError: there are no such devices as are wanted, a template has the two characters that should have been a
             line break, or a section stands where the top-level one would take its place.
     """
     _check_places(config)

@@ -13,7 +13,7 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside an optional PEFT wrapper.
 
     Raises:
-        TypeError: there is none.
+        InputTypeError: there is none.
     """
     if isinstance(model, PreTrainedModel):
         return model
@@ -29,7 +29,7 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """Everything below the head: token ids in, last hidden states out.
 
     Raises:
-        TypeError: the model has several such parts, or none.
+        InputTypeError: the model has several such parts, or none.
     """
     found = model.get_decoder()
     if found is not model and isinstance(found, PreTrainedModel):
@@ -45,7 +45,7 @@ def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
     """A decoder's layers, the longest of its lists (`layers`, `h`, `blocks`, ...).
 
     Raises:
-        TypeError: it has no list of modules.
+        InputTypeError: it has no list of modules.
     """
     lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
     if not lists:

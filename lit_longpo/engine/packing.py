@@ -137,7 +137,7 @@ def pack(groups: Sequence[Group], *, shared_from: int | None = None) -> PackedBa
         The row, its segment table and what has to be scored.
 
     Raises:
-        ValueError: there is no group, or a group breaks a rule stated in `Group` and `Response`.
+        InputError: there is no group, or a group breaks a rule stated in `Group` and `Response`.
     """
     if not groups:
         raise InputError("expected at least one group to pack, got none; check the batch sampler's budget")

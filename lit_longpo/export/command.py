@@ -50,7 +50,7 @@ def export_checkpoint(
             default `policy.dtype`, unless adapters had to be merged.
 
     Raises:
-        ValueError: the checkpoint is broken or belongs to another policy, the folder is in use, or a `dtype` is asked
+        InputError: the checkpoint is broken or belongs to another policy, the folder is in use, or a `dtype` is asked
             of adapters.
     """
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()

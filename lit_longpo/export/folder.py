@@ -38,7 +38,7 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
         merge_adapters: what the user wants; `None` keeps adapters apart where their base can be found again.
 
     Raises:
-        ValueError: adapters are wanted apart, and without more than them they would be another policy.
+        InputError: adapters are wanted apart, and without more than them they would be another policy.
     """
     if policy.trained_lora is None:
         return False
@@ -70,7 +70,7 @@ def check_replaceable(folder: Path) -> None:
     """Refuse a folder that a model cannot replace without losing something else.
 
     Raises:
-        ValueError: it holds something that is no part of a model.
+        InputError: it holds something that is no part of a model.
     """
     if not folder.exists():
         return

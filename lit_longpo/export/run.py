@@ -42,8 +42,8 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
         trust_remote_code: whether code that the model ships may run; the file has no say in it.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not a run's.
+        MissingFileError: there is none.
+        InputError: it is not a run's.
     """
     path = config or _find(checkpoint)
     if not path.is_file():

@@ -24,7 +24,7 @@ def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> No
         setting: what names the folder, for the error.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BusyError: another process holds it.
     """
     taken = take(file)
     if taken is None:

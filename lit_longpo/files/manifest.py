@@ -29,7 +29,7 @@ def check_manifest(
         lines: files of the folder that depend on it.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
+        InputError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """
     path = folder / MANIFEST
     wanted = plain_json(manifest)
@@ -52,7 +52,7 @@ def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, line
         lines: files of the folder that depend on it.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
+        InputError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """
     path = folder / MANIFEST
     if not path.exists():

@@ -32,7 +32,7 @@ def name_loggers(trainer: Namespace, name: str | None) -> None:
         name: `None` leaves names alone.
 
     Raises:
-        ValueError: the name is no part of a path, or there is no logger that takes it.
+        InputError: the name is no part of a path, or there is no logger that takes it.
     """
     check_name(name)
     loggers = trainer.get("logger")

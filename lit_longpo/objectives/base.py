@@ -152,7 +152,7 @@ class PreferenceModule(LightningModule, ABC):
         """Build the policy once; Lightning calls this before it restores a checkpoint.
 
         Raises:
-            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; policy
+            InputError: the strategy would split nothing, or cannot copy what the reference needs a copy of; policy
                 and reference would differ in precision; the trainer's numbers mean nothing; or sequences reach beyond
                 the model's window.
         """

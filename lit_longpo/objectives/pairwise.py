@@ -61,7 +61,7 @@ class Scored:
         """`reference`, where an algorithm cannot do without. Shape: (B,).
 
         Raises:
-            ValueError: there is none.
+            InputError: there is none.
         """
         if self.reference is None:
             raise InputError(
@@ -126,7 +126,7 @@ class PairwiseModule(PreferenceModule):
         """The algorithm, for an objective that brings contexts and policy of its own.
 
         Raises:
-            ValueError: this module was given settings that would have no effect there.
+            InputError: this module was given settings that would have no effect there.
         """
         if self._settings:
             raise InputError(

@@ -52,7 +52,7 @@ def solo_ra_penalty(
         Per-example penalties. Shape: (B,).
 
     Raises:
-        ValueError: unknown penalty.
+        InputError: unknown penalty.
     """
     if penalty not in _PENALTIES:
         raise InputError(f"expected `penalty` to be one of {sorted(_PENALTIES)}, got {penalty!r}")

@@ -52,7 +52,7 @@ class Optimization:
             "model" takes `router_aux_loss_coef` of the model's configuration.
 
     Raises:
-        ValueError: a number is out of range, or a constant rate is told where to end.
+        InputError: a number is out of range, or a constant rate is told where to end.
     """
 
     optimizer: OptimizerCallable = FusedAdamW
@@ -80,7 +80,7 @@ class Optimization:
         """The optimizer's settings, among them `lr`.
 
         Raises:
-            ValueError: it does not take them, or cannot be made here.
+            InputError: it does not take them, or cannot be made here.
         """
         try:
             return self.probe().defaults
@@ -159,7 +159,7 @@ class Optimization:
             vectors: whether norms and biases are surely among what is trained.
 
         Raises:
-            ValueError: clipping or accumulation means nothing, nobody knows how long the schedule is, or the optimizer
+            InputError: clipping or accumulation means nothing, nobody knows how long the schedule is, or the optimizer
                 is none for the device or the strategy, or wants more than gradients.
         """
         strategy = trainer.strategy

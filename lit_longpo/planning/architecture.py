@@ -32,7 +32,7 @@ def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConf
             except that the hub is not asked for models whose shape is built in.
 
     Raises:
-        ValueError: the source is not there and its shape is unknown; or there is no such shape.
+        InputError: the source is not there and its shape is unknown; or there is no such shape.
     """
     known = {built_in(name)["source"]: name for name in shape_names()}
     if shape is None and policy.source in known:

@@ -107,7 +107,7 @@ class Configuration:
         """Tokens of a full row.
 
         Raises:
-            ValueError: neither the data module nor the options say.
+            InputError: neither the data module nor the options say.
         """
         tokens = self.options.row_tokens or self.data.max_tokens
         if tokens is None:
@@ -179,7 +179,7 @@ def read_configuration(config: Namespace) -> Configuration:
     """What a configuration of `fit` says, perhaps with the options of `plan`; data and trainer are not built.
 
     Raises:
-        ValueError: the strategy is none that can be planned.
+        InputError: the strategy is none that can be planned.
     """
     parser = SuggestingParser()
     parser.add_class_arguments(PolicyConfig, "policy")

@@ -145,7 +145,7 @@ def fill_row(
         long_tokens: of the longest long prompt, where it is known; `None` goes by `max_length`.
 
     Raises:
-        ValueError: not even one example with an empty prompt fits.
+        InputError: not even one example with an empty prompt fits.
     """
     empty = RowPlan(
         views=views,

@@ -65,7 +65,7 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
         sequence_parallel: what overrides the strategy's own degree.
 
     Raises:
-        ValueError: no formula is known for it, the devices do not divide into its groups, or DeepSpeed is told to
+        InputError: no formula is known for it, the devices do not divide into its groups, or DeepSpeed is told to
             train with an optimizer or a precision of its own.
     """
     strategy = trainer.get("strategy") or "auto"

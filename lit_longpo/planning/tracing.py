@@ -61,7 +61,7 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
     """Forward and backward over the policy's row with a model of so many layers, or of such.
 
     Raises:
-        ValueError: shapes inside the model depend on values, as those of routed experts do.
+        InputError: shapes inside the model depend on values, as those of routed experts do.
     """
     on_meta, packed = plan.build(layers, checkpointing=checkpointing), _policy_row(row)
     with planned_scans(on_meta), fake(plan):

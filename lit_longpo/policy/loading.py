@@ -137,9 +137,9 @@ class PolicyConfig:
         Adapters that lie at `source` are on; they are kept apart where that is possible.
 
         Raises:
-            FileNotFoundError: `source` names a folder or package that is not there.
-            ImportError: gguf weights without the `gguf` extra.
-            ValueError: its heads cannot be dealt to the ranks that share a row, or its weights are not the model's.
+            MissingFileError: `source` names a folder or package that is not there.
+            MissingPackageError: gguf weights without the `gguf` extra.
+            InputError: its heads cannot be dealt to the ranks that share a row, or its weights are not the model's.
         """
         folder = self._start_adapters()
         model = self.load_plain()
@@ -199,7 +199,7 @@ class PolicyConfig:
         """The tokenizer at `source`, with `added_tokens`; adapters without one have their base's.
 
         Raises:
-            ValueError: a token that shall be new means something already.
+            InputError: a token that shall be new means something already.
         """
         tokenizer = self.files.tokenizer()
         add_tokens(tokenizer, self.added_tokens, self.added_special_tokens)

@@ -36,7 +36,7 @@ class ModelFiles:
         """The adapters at `source`; `None` if a model lies there.
 
         Raises:
-            ValueError: see `AdapterFolder.at`.
+            InputError: see `AdapterFolder.at`.
         """
         location = locate(self.source, self.gguf_file)
         folder = Path(location) if Path(location).is_dir() else hub_adapters(location)

@@ -47,7 +47,7 @@ class RoPE:
             it as the length that the model was trained on.
 
     Raises:
-        ValueError: a scaling without a factor, a value out of range, or "dynamic" with `max_length`.
+        InputError: a scaling without a factor, a value out of range, or "dynamic" with `max_length`.
     """
 
     theta: float | None = None
@@ -73,7 +73,7 @@ class RoPE:
         """Change the configuration of a model that is about to be built.
 
         Raises:
-            ValueError: the model has no rotary embedding, or its type has no use for a setting.
+            InputError: the model has no rotary embedding, or its type has no use for a setting.
         """
         text = config.get_text_config()
         parameters = global_rope(text)
@@ -222,7 +222,7 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
         config: the configuration before its rotary settings were changed.
 
     Raises:
-        ValueError: the model keeps its angles somewhere else than in `rotary_emb` of its decoder.
+        InputError: the model keeps its angles somewhere else than in `rotary_emb` of its decoder.
     """
     if config is None:
         yield

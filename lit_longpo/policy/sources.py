@@ -55,8 +55,8 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
     Files with unexpected values raise any of Python's errors; panics of Rust code are not even an `Exception`.
 
     Raises:
-        FileNotFoundError: the files cannot be read.
-        ImportError: naming the missing package.
+        MissingFileError: the files cannot be read.
+        MissingPackageError: naming the missing package.
     """
     try:
         yield
@@ -208,7 +208,7 @@ def whole_files(source: str) -> Iterator[None]:
 
     Raises:
         InputError: a safetensors file is broken.
-        FileNotFoundError: one that the folder's index names is not there.
+        MissingFileError: one that the folder's index names is not there.
     """
     try:
         yield

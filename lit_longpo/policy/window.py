@@ -116,7 +116,7 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     """The configuration's rotary settings, of the global layers if local ones have their own.
 
     Raises:
-        ValueError: there are none.
+        InputError: there are none.
     """
     parameters = global_parameters(config)
     if "rope_theta" not in parameters:

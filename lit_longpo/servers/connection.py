@@ -51,7 +51,7 @@ class Server:
         option: the option that sets the address, for error messages.
 
     Raises:
-        ValueError: the address is none of a server, or a number is below what makes sense.
+        InputError: the address is none of a server, or a number is below what makes sense.
     """
 
     url: str
@@ -94,7 +94,7 @@ class Server:
         """Make the client; nothing is sent yet.
 
         Raises:
-            ModuleNotFoundError: the client is not installed.
+            MissingPackageError: the client is not installed.
         """
         return Connection(self)
 
@@ -106,7 +106,7 @@ class Connection:
         server: who is asked.
 
     Raises:
-        ModuleNotFoundError: the client is not installed.
+        MissingPackageError: the client is not installed.
     """
 
     def __init__(self, server: Server) -> None:
@@ -125,7 +125,7 @@ class Connection:
         """What the server says about its models, by their names; `None` if it does not list them.
 
         Raises:
-            ConnectionError: nobody answers, or refuses the key.
+            UnreachableError: nobody answers, or refuses the key.
         """
         import openai
 
@@ -151,7 +151,7 @@ class Connection:
         """One reply that has choices, or a `Failure`.
 
         Raises:
-            ConnectionError: the key or the model's name is wrong.
+            UnreachableError: the key or the model's name is wrong.
         """
         import openai
 
@@ -166,7 +166,7 @@ class Connection:
         """Every item with its reply or `Failure`, as they come in; what waits is cancelled if the caller stops early.
 
         Raises:
-            ConnectionError: the key or the model's name is wrong, or `max_failures` requests failed in a row.
+            UnreachableError: the key or the model's name is wrong, or `max_failures` requests failed in a row.
         """
         pool = ThreadPoolExecutor(self.server.concurrency)
         try:

@@ -42,7 +42,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
 
     Raises:
         MissingPackageError: DeepSpeed is too old to accumulate gradients correctly.
-        ValueError: no such stage; stage or offloading beside `config`, which would overrule them; or an optimizer,
+        InputError: no such stage; stage or offloading beside `config`, which would overrule them; or an optimizer,
             schedule or precision in it, which would replace ours.
     """
 
@@ -191,7 +191,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             factor: above 0, the same on every rank.
 
         Raises:
-            ValueError: an optimizer of DeepSpeed that divides by nothing.
+            InputError: an optimizer of DeepSpeed that divides by nothing.
         """
         optimizer = self.deepspeed_engine.optimizer
         if not hasattr(optimizer, "loss_scale"):

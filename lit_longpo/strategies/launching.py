@@ -21,7 +21,7 @@ def check_launch(trainer: Trainer) -> None:
     """Compare the trainer with the environment.
 
     Raises:
-        ValueError: they disagree, the machines cannot find each other, or processes would be spawned. Those are new
+        InputError: they disagree, the machines cannot find each other, or processes would be spawned. Those are new
             Pythons without the command's log and ears: where the run lies would be said nowhere, by none of them.
     """
     if getattr(trainer.strategy, "_start_method", None) == "spawn":

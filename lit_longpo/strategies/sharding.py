@@ -36,7 +36,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         mesh: one dimension, the data-parallel ranks.
 
     Raises:
-        ValueError: weights lie elsewhere.
+        InputError: weights lie elsewhere.
     """
     base = base_model(model)
     decoder, head = decoder_of(base), head_of(base)
@@ -84,7 +84,7 @@ def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
     """The dimension of Lightning's mesh that parameters are split over.
 
     Raises:
-        ValueError: there are ranks in the other dimension, which would split nothing.
+        InputError: there are ranks in the other dimension, which would split nothing.
     """
     problem = mesh_problem(mesh["data_parallel"].size(), mesh["tensor_parallel"].size(), mesh.size())
     if problem is not None:

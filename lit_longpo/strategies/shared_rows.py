@@ -63,7 +63,7 @@ def form_groups(degree: int, world_size: int, device: torch.device, head_chunks:
         head_chunks: in how many parts they exchange heads.
 
     Raises:
-        ValueError: the ranks do not form whole groups.
+        InputError: the ranks do not form whole groups.
     """
     if degree < 1 or world_size % degree:
         raise InputError(

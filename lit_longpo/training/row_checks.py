@@ -31,7 +31,7 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
         policy: not loaded yet.
 
     Raises:
-        ValueError: there are no rows, they reach beyond the model's window, or they only keep their budget by sharing
+        InputError: there are no rows, they reach beyond the model's window, or they only keep their budget by sharing
             prompts, which this model cannot; or several processes are to validate after a time.
     """
     _check_clock(trainer)
@@ -60,7 +60,7 @@ def _check_training_rows(trainer: Trainer) -> None:
         trainer: about to fit; its data are set up.
 
     Raises:
-        ValueError: an example does not fit into a row, none is left or asked for, or an epoch has fewer rows than
+        InputError: an example does not fit into a row, none is left or asked for, or an epoch has fewer rows than
             `trainer.val_check_interval`; or its number of rows is not known, or differs between processes.
     """
     data = getattr(trainer, "datamodule", None)

@@ -29,7 +29,7 @@ class TextGenerator(ABC):
             What the answers depend on beside the requests, as a short text: the model.
 
         Raises:
-            ImportError: a missing extra, with the command that installs it.
+            MissingPackageError: a missing extra, with the command that installs it.
         """
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:

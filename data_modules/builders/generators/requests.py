@@ -64,7 +64,7 @@ class RequestTemplate:
         Values are put in as they are: braces inside them mean nothing.
 
         Raises:
-            ValueError: a placeholder without a field, or a field without a placeholder.
+            InputError: a placeholder without a field, or a field without a placeholder.
         """
         self.check("prompt", set(fields))
         return _PLACEHOLDER.sub(lambda match: fields[match.group(1)], self.user)

@@ -37,8 +37,8 @@ class VLLMGenerator(TextGenerator):
         """Start the engine.
 
         Raises:
-            ImportError: vLLM is not installed.
-            ValueError: the policy changes positions, which vLLM has its own options for.
+            MissingPackageError: vLLM is not installed.
+            InputError: the policy changes positions, which vLLM has its own options for.
         """
         told = "type: pip install vllm (Linux with a GPU), or start `vllm serve` elsewhere and use ServerGenerator"
         require_package("vllm", "VLLMGenerator", told)

@@ -47,7 +47,7 @@ class SpacyEntities(ChunkScorer):
         """Different entities in both, compared without case.
 
         Raises:
-            ImportError: spaCy or the pipeline is not installed.
+            MissingPackageError: spaCy or the pipeline is not installed.
         """
         return len(self._entities(chunk) & self._entities(question))
 

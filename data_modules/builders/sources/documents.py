@@ -72,7 +72,7 @@ def document_files(path: str) -> list[Path]:
     Files of other kinds are listed too: reading them says that they are not understood.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`.
+        MissingFileError: there is nothing at `path`.
     """
     where = Path(path)
     files = [where] if where.is_file() else sorted(item for item in where.rglob("*") if item.is_file())
@@ -111,7 +111,7 @@ def clip(text: str, start_after: str | None, end_before: str | None) -> str:
         end_before: regular expression; everything from its first later match on goes.
 
     Raises:
-        ValueError: an expression matches nowhere.
+        InputError: an expression matches nowhere.
     """
     for pattern, before in ((start_after, True), (end_before, False)):
         if pattern is None:

@@ -41,7 +41,7 @@ class QAFiles(Source):
 
         Raises:
             RecordError: a record is malformed; nothing has been generated yet.
-            ValueError: there is one passage in all, so nothing that a long context could be made of.
+            InputError: there is one passage in all, so nothing that a long context could be made of.
         """
         ids, records = set[str](), list(self._records())
         if not self.corpus and len({passage.text for record in records for passage in record.passages}) < 2:

@@ -31,7 +31,7 @@ class TextTokens:
         """Character position where each token ends, ascending.
 
         Raises:
-            ValueError: the tokenizer does not know where its tokens lie.
+            InputError: the tokenizer does not know where its tokens lie.
         """
         tokenizer = self.prompt_format.tokenizer
         if not tokenizer.is_fast:

@@ -52,7 +52,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         counts: how many examples each of `lengths` stands for; `None` is one.
 
     Raises:
-        ValueError: an example is longer than a row, or a limit is below 1.
+        InputError: an example is longer than a row, or a limit is below 1.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class BatchIterator(Iterator[list[int]]):
         At the end of an epoch another number of ranks may go on: that epoch is over for them too.
 
         Raises:
-            ValueError: in mid-epoch, and the rows are not those that the state counts.
+            InputError: in mid-epoch, and the rows are not those that the state counts.
         """
         sampler = self._sampler
         position, rows = state["position"], state["rows"]

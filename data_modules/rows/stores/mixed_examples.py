@@ -153,7 +153,7 @@ def counts_of(
         smaller: likewise.
 
     Raises:
-        ValueError: a source with a weight has no examples, or its weight gives it none.
+        InputError: a source with a weight has no examples, or its weight gives it none.
     """
     if weights is None:
         total = max(1, sum(sizes.values()))

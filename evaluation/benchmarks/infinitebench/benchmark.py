@@ -55,9 +55,9 @@ class InfiniteBench(WithAnswerMetric):
         new_tokens: longer answers of tasks, for example `{"math_find": 32}`; a deviation.
 
     Raises:
-        FileNotFoundError: a file is missing.
+        MissingFileError: a file is missing.
         OfficialFileError: a template is missing or malformed.
-        ValueError: no folder, an unknown task or wording, a limit below 1.
+        InputError: no folder, an unknown task or wording, a limit below 1.
     """
 
     name = "infinitebench"
@@ -136,7 +136,7 @@ class InfiniteBench(WithAnswerMetric):
         """Records of a task.
 
         Raises:
-            FileNotFoundError: no data file.
+            MissingFileError: no data file.
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
         for number, row in enumerate(read_official_rows(self.folder / f"{task}.jsonl", LAYOUT), 1):

@@ -70,7 +70,7 @@ def read_templates(path: Path, family: Templates, tasks: Collection[str]) -> dic
     """Templates of some tasks.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it lacks one, or one has other fields to fill in.
     """
     name = f"{family}_templates"

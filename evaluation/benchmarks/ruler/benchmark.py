@@ -65,9 +65,9 @@ class RULER(Benchmark):
         seed: of all that is drawn.
 
     Raises:
-        FileNotFoundError: an official file or a named one is missing.
+        MissingFileError: an official file or a named one is missing.
         OfficialFileError: one of them is not what it must be.
-        ValueError: no folder, an unknown task, a length below 500, or a task whose texts are not named.
+        InputError: no folder, an unknown task, a length below 500, or a task whose texts are not named.
     """
 
     name = "ruler"
@@ -170,7 +170,7 @@ class RULER(Benchmark):
         """Context and question, and the answer prefix behind the chat template. Nothing is ever cut.
 
         Raises:
-            ValueError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
+            InputError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
         """
         ids, limit = self._fitting.ids(example, prompt_format), self._generators[example.task].template.max_new_tokens
         stops, uses_chat = prompt_format.stop_ids, prompt_format.uses_chat

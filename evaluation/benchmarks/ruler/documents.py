@@ -39,7 +39,7 @@ def read_squad(path: Path) -> QuestionPool:
     """A SQuAD file; questions without an answer are left out.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it is not in SQuAD's format.
     """
     articles = Row(str(path), mapping(read_json(path, "SQuAD's JSON"), str(path), "file")).values.get("data")
@@ -91,7 +91,7 @@ def read_hotpotqa(path: Path) -> QuestionPool:
     """A HotpotQA file of the distractor setting: a JSON list, or JSON Lines.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it is not in HotpotQA's format.
     """
     rows = list(read_official_rows(path, "HotpotQA's JSON"))

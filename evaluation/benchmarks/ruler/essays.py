@@ -16,7 +16,7 @@ class Essays:
         path: a text file, or a JSON file with `text` as the official one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         OfficialFileError: it has no text.
     """
 

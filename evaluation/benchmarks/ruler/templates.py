@@ -94,7 +94,7 @@ def read_tasks(folder: Path, tasks: Sequence[str]) -> OfficialTasks:
     """Templates and settings from the official files; nothing is executed.
 
     Raises:
-        FileNotFoundError: one of them is missing.
+        MissingFileError: one of them is missing.
         OfficialFileError: a task or a template is not there, or is not what it must be.
     """
     path = folder / "synthetic.yaml"

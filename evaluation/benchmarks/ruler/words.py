@@ -124,7 +124,7 @@ def read_words(folder: Path | None, larger: Path | None) -> Words:
     """Word lists of a folder as wonderwords' `assets`, else of wonderwords if it is installed, else made-up ones.
 
     Raises:
-        FileNotFoundError: the folder lacks a list.
+        MissingFileError: the folder lacks a list.
     """
     spec = None if folder else find_spec("wonderwords")
     if spec is not None and spec.origin:

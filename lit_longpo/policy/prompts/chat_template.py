@@ -27,7 +27,7 @@ class ChatTemplate:
         suffix: what it writes behind an answer.
 
     Raises:
-        ValueError: the template changes or drops the user's text or the system message.
+        InputError: the template changes or drops the user's text or the system message.
     """
 
     def __init__(self, renderer: TemplateRenderer) -> None:
@@ -61,7 +61,7 @@ class ChatTemplate:
         """The user's text up to where the answer begins.
 
         Raises:
-            ValueError: the template writes something else around it than around other texts.
+            InputError: the template writes something else around it than around other texts.
         """
         return self._placed(self._render([("user", text)], answer_next=True), self.head, text, self.tail)
 
@@ -69,7 +69,7 @@ class ChatTemplate:
         """The text between an answer and the next one, with the first one's end and the user's next text.
 
         Raises:
-            ValueError: as `prompt`, or the template takes one question only.
+            InputError: as `prompt`, or the template takes one question only.
         """
         if self._later is None:
             raise _refusal("to take a second question", "none", "use single-turn pairs")
@@ -104,7 +104,7 @@ class ChatTemplate:
         """An answer as the template writes it from the prompt's end on, without what closes it.
 
         Raises:
-            ValueError: the template leaves out a part of it, or opens answers in another way than it writes them.
+            InputError: the template leaves out a part of it, or opens answers in another way than it writes them.
         """
         if self.prefix is None and THOUGHT not in text:  # the prompt may open thoughts, which this answer brings
             raise self._no_answers()
@@ -132,7 +132,7 @@ class ChatTemplate:
             system: the conversation's own system message, number -1; `None` for that of all conversations.
 
         Raises:
-            ValueError: the template drops or changes a message.
+            InputError: the template drops or changes a message.
         """
         text, placed = self._placed_messages(messages, system, answer_next=True)
         for number, (role, content) in numbered(messages, system).items():

@@ -93,7 +93,7 @@ class PromptTemplate:
         """`date` at midnight; `None` for the day of the run.
 
         Raises:
-            ValueError: it is none.
+            InputError: it is none.
         """
         try:
             return None if self.date is None else datetime.datetime.strptime(self.date, "%Y-%m-%d")

@@ -38,7 +38,7 @@ class PromptFormat:
         added_in_front: special tokens that the tokenizer puts before every text; not before those of a chat template.
 
     Raises:
-        ValueError: the tokenizer lacks what the template needs, or its chat template changes texts.
+        InputError: the tokenizer lacks what the template needs, or its chat template changes texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> None:
@@ -162,7 +162,7 @@ class PromptFormat:
             around: what is said before and behind this message.
 
         Raises:
-            ValueError: the chat template changes or drops a text, or there is none for a conversation.
+            InputError: the chat template changes or drops a text, or there is none for a conversation.
         """
         text, spans = self._user_text(context, question)
         if around != ALONE:
@@ -212,7 +212,7 @@ class PromptFormat:
         Marks around the given text (`AnswerFrame`) are removed first, so that no answer ends twice.
 
         Raises:
-            ValueError: the chat template drops a part of the answer, or the answer consists of end marks alone.
+            InputError: the chat template drops a part of the answer, or the answer consists of end marks alone.
         """
         text = self._frame.said(text)
         if self._chat is None:

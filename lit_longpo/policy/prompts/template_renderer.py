@@ -64,7 +64,7 @@ class TemplateRenderer:
             fields: of the last message, beside its text or in its place.
 
         Raises:
-            ValueError: the template refuses it.
+            InputError: the template refuses it.
         """
         before = self.system if system is None else system
         chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]

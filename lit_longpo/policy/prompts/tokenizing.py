@@ -86,7 +86,7 @@ class TextEncoder:
         """A whole text without the special tokens that a tokenizer adds around it.
 
         Raises:
-            ValueError: the tokenizer makes a control token out of data even so.
+            InputError: the tokenizer makes a control token out of data even so.
         """
         if not self.tokenizer.is_fast:
             return self._encode_slowly(text, data)
