@@ -46,7 +46,7 @@ class Evaluation(EvaluationRun):
 
         Raises:
             UnreachableError: there is no such server.
-            FileNotFoundError, ModuleNotFoundError, ValueError: see `extreme_examples`, `check_lengths`,
+            MissingFileError, MissingPackageError, InputError: see `extreme_examples`, `check_lengths`,
                 `check_protocol` and `check_asked`.
         """
         check_protocol(self.settings.protocol, self.benchmark)

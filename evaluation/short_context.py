@@ -131,7 +131,7 @@ class ShortContextEvaluation(EvaluationRun):
             What is ready.
 
         Raises:
-            FileNotFoundError, ValueError: as `run`.
+            MissingFileError, InputError: as `run`.
         """
         from lm_eval.tasks import get_task_dict
 

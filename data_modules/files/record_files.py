@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError, error_text
@@ -251,17 +252,12 @@ def hub_table(source: str, split: str, argument: str) -> Any:
         raise _not_loaded(source, split, argument, error) from error
 
 
-@contextmanager
-def _cache_alone(name: str) -> Iterator[None]:
+def _cache_alone(name: str) -> AbstractContextManager[object]:
     """Where the hub cannot be reached: it would be tried again and again for half a minute before the cache is."""
-    import datasets
+    from datasets import config
 
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = before or not (Path(name).exists() or _hub_answers(name))
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before
+    offline = config.HF_HUB_OFFLINE or not (Path(name).exists() or _hub_answers(name))
+    return patch.object(config, "HF_HUB_OFFLINE", offline)
 
 
 def _hub_answers(name: str) -> bool:

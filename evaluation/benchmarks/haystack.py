@@ -98,7 +98,7 @@ def text_digest(path: str) -> str:
     """Hash of the sentences that a file gives as hay (16 hex digits).
 
     Raises:
-        FileNotFoundError, ValueError: as `sentences`.
+        MissingFileError, InputError: as `sentences`.
     """
     return hashlib.sha256("\n".join(_book(path)).encode()).hexdigest()[:16]
 

@@ -114,7 +114,7 @@ class BenchmarkCallback(ScheduledCallback):
         """Read every record, and build the prompts most likely to fail, before any time is spent on training.
 
         Raises:
-            FileNotFoundError, ModuleNotFoundError, ValueError: see `extreme_examples` and `check_lengths`.
+            MissingFileError, MissingPackageError, InputError: see `extreme_examples` and `check_lengths`.
         """
         super().on_fit_start(trainer, pl_module)
         if self.is_off:

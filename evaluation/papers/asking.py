@@ -45,7 +45,7 @@ class PaperEvaluation(EvaluationRun):
         """Ask, write every report, and the tables.
 
         Raises:
-            FileNotFoundError, ModuleNotFoundError, ValueError: as `Evaluation.check` and `Evaluation.ask`; what can be
+            MissingFileError, MissingPackageError, InputError: as `Evaluation.check` and `Evaluation.ask`; what can be
                 known before is known before the model is loaded.
         """
         extremes = {name: part.check() for name, part in self.parts.items()}

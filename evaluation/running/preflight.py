@@ -20,7 +20,7 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
     Every record has been read then, and what a report asks of the benchmark has been asked once.
 
     Raises:
-        FileNotFoundError, ValueError: a record of any task cannot be read, or an id comes twice: answers are kept by
+        MissingFileError, InputError: a record of any task cannot be read, or an id comes twice: answers are kept by
             id, so that the second record would get the answer to the first.
         MissingPackageError: a score needs a package that is not installed, jieba for Chinese answers.
     """

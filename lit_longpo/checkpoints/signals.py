@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Trainer
@@ -150,12 +151,8 @@ def requeue_job() -> None:
 
 def is_over(trainer: Trainer) -> bool:
     """Lightning's `fit_loop.done`, without the message that it logs at every call."""
-    speaker = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    before, speaker.disabled = speaker.disabled, True
-    try:
+    with patch.object(logging.getLogger("lightning.pytorch.utilities.rank_zero"), "disabled", True):
         return trainer.fit_loop.done
-    finally:
-        speaker.disabled = before
 
 
 def _say(signum: int, what: str) -> None:

@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from unittest.mock import patch
 
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
@@ -102,12 +103,9 @@ def save_policy(
     else:
         _warn_of_left_out(base)
         copy_processor(base, folder)
-    settings = base.generation_config
-    base.generation_config = GenerationConfig()  # a model's own may be such that transformers refuses to save it
-    try:
+    # A model's own generation settings may be such that transformers refuses to save it.
+    with patch.object(base, "generation_config", GenerationConfig()):
         cast("PreTrainedModel | PeftModel", model).save_pretrained(str(folder), state_dict=state)
-    finally:
-        base.generation_config = settings
     if model is base:
         write_earlier_names(folder, type(base.config))
     _write_generation_settings(model, prompt_format.end_id, folder)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -209,30 +210,18 @@ def fake(plan: ModelPlan) -> Iterator[None]:
         varlen_plan.cache_clear()  # it has kept fake tensors
 
 
-@contextmanager
-def _one_sequence_each() -> Iterator[None]:
+def _one_sequence_each() -> AbstractContextManager[object]:
     """Without transformers' look for borders in positions, which ends in a mask on fake tensors only."""
-    before = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
-    try:
-        yield
-    finally:
-        masking_utils.find_packed_sequence_indices = before
+    return patch.object(masking_utils, "find_packed_sequence_indices", lambda position_ids: None)
 
 
-@contextmanager
-def _gathered(plan: ModelPlan) -> Iterator[None]:
+def _gathered(plan: ModelPlan) -> AbstractContextManager[object]:
     """With keys gathered where the kernels that attend in parts do not run."""
-    before = merged.merges
-    merged.merges = lambda *arguments: not plan.gathers and before(*arguments)
-    try:
-        yield
-    finally:
-        merged.merges = before
+    merges = merged.merges
+    return patch.object(merged, "merges", lambda *arguments: not plan.gathers and merges(*arguments))
 
 
-@contextmanager
-def _three_tiles() -> Iterator[None]:
+def _three_tiles() -> AbstractContextManager[object]:
     """Of tiles, of logits and of layers, the first two and the last: all between take and leave what the second does.
 
     Each holds results of the one before while it runs, so the second may be larger than the first.
@@ -244,8 +233,4 @@ def _three_tiles() -> Iterator[None]:
         yield from parts[:2]
         yield from parts[2:][-1:]
 
-    tiles.slices = few
-    try:
-        yield
-    finally:
-        tiles.slices = every
+    return patch.object(tiles, "slices", few)

@@ -7,6 +7,7 @@ ModelCheckpoint offers no public way to save outside of its intervals, so its pr
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -45,12 +46,9 @@ def _and_last(
 
 def _write_last(keeper: Any, trainer: Trainer) -> None:
     """Write the last weights, or a link if a file holds them; else Lightning would link to another file."""
-    stated = keeper.save_last
-    keeper.save_last = stated if keeper._last_global_step_saved == trainer.global_step else True
-    try:
+    as_stated = keeper._last_global_step_saved == trainer.global_step
+    with patch.object(keeper, "save_last", keeper.save_last if as_stated else True):
         keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
-    finally:
-        keeper.save_last = stated
 
 
 def _is_due(keeper: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:

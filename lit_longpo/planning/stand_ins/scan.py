@@ -6,8 +6,9 @@ of tokens it would take minutes.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +45,8 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
 def planned_scans(model: nn.Module) -> Iterator[None]:
     """Inside the block, forward and backward, the model's layers call the stand-ins."""
     codes = {sys.modules[type(mixer).__module__] for mixer in mixers(model)}
-    before = [(code, name, getattr(code, name)) for code in codes for name in _STAND_INS if hasattr(code, name)]
-    for code, name, _ in before:
-        setattr(code, name, _STAND_INS[name])
-    try:
+    with ExitStack() as stack:
+        for code in codes:
+            for name in _STAND_INS.keys() & vars(code).keys():
+                stack.enter_context(patch.object(code, name, _STAND_INS[name]))
         yield
-    finally:
-        for code, name, function in before:
-            setattr(code, name, function)

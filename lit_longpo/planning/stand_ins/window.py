@@ -4,8 +4,9 @@ torch's attention serves such layers in blocks as long as the window (`engine/ba
 row. Forward's peak is in the last of them and backward's in those that it comes to first, so these are run as they are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from unittest.mock import patch
 
 from torch import Tensor
 
@@ -16,8 +17,7 @@ from lit_longpo.planning.live_bytes import LiveBytes
 _LAST = 4  # blocks that are run as they are; backward's sums of gradients are there from the second one on
 
 
-@contextmanager
-def planned_windows(memory: LiveBytes) -> Iterator[None]:
+def planned_windows(memory: LiveBytes) -> AbstractContextManager[object]:
     """Inside the block, forward and backward, layers with a window run few of their blocks."""
     every = sdpa.outputs_of
 
@@ -31,8 +31,4 @@ def planned_windows(memory: LiveBytes) -> Iterator[None]:
         queries = sum(block.queries.stop - block.queries.start for block in middle)
         return [*outputs, one[:, :, :1].expand(-1, -1, queries, -1), *every(last, attend)]
 
-    sdpa.outputs_of = few
-    try:
-        yield
-    finally:
-        sdpa.outputs_of = every
+    return patch.object(sdpa, "outputs_of", few)
