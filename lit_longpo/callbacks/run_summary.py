@@ -23,7 +23,7 @@ from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path
 
 log = logging.getLogger(__name__)
 _REPORT = re.compile(r"(?P<title>.+)-step(?P<step>\d+)\.html")
-_COMMAND = "python -m lit_longpo"
+_REPORTS = "benchmarks"  # their folder
 
 
 class RunSummary(Callback):
@@ -69,13 +69,11 @@ def _ended_by(exception: BaseException) -> str:
 
 def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
     model = next((path for path in map(_model, trainer.callbacks) if path), None)  # type: ignore[attr-defined]
-    checkpoint, reports = _checkpoint(trainer), folder / "benchmarks"
+    checkpoint = _checkpoint(trainer)
     yield f"{how} at step {trainer.global_step:,}: {typed_path(folder)}"
-    yield from (
-        f"  {name:<11} {typed_path(path)}"
-        for name, path in {"checkpoint": checkpoint, "model": model, "reports": reports}.items()
-        if path is not None and path.exists()
-    )
+    for name, path in {"checkpoint": checkpoint, "model": model, "reports": folder / _REPORTS}.items():
+        if path is not None and path.exists():
+            yield f"  {name:<11} {typed_path(path)}"
     yield from _best(trainer)
     for precision in filter(None, map(in_words, trainer.optimizers)):
         yield f"  {'optimizer':<11} {precision}"
@@ -87,15 +85,22 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
             yield f"  {pages.viewer}  # curves and pictures"
         elif pages.pictures.exists():  # else no benchmark has written any
             yield f"  ls {typed_path(pages.pictures)}  # pictures"
+    yield from (f"  python -m lit_longpo {command}" for command in _commands(folder, how, checkpoint, model))
+
+
+def _commands(folder: Path, how: str, checkpoint: Path | None, model: Path | None) -> Iterator[str]:
+    """Our commands that go on from what the run has left."""
     if how != "finished" and checkpoint is not None:
-        yield f"  {_COMMAND} fit --config {typed_path(folder / 'config.yaml')} --ckpt_path {typed_path(checkpoint)}"
-    yield from (f"  {_COMMAND} evaluate --compare {before} {after}" for before, after in _compared(reports))
+        yield f"fit --config {typed_path(folder / 'config.yaml')} --ckpt_path {typed_path(checkpoint)}"
+    yield from (f"evaluate --compare {before} {after}" for before, after in _compared(folder / _REPORTS))
     if model is None and checkpoint is not None:
         model = folder / "model"
-        yield f"  {_COMMAND} export --checkpoint {typed_path(checkpoint)} --output {typed_path(model)}"
+        yield f"export --checkpoint {typed_path(checkpoint)} --output {typed_path(model)}"
     if model is not None:
-        asked = f"evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl"
-        yield f"  {_COMMAND} {asked} --output {typed_path(folder / 'qa')}"  # a folder is of one model: runs of a sweep
+        output = typed_path(folder / "qa")  # a folder is of one model: runs of a sweep
+        yield (
+            f"evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl --output {output}"
+        )
 
 
 def _activation() -> str | None:

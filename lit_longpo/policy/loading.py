@@ -108,7 +108,7 @@ class PolicyConfig:
         """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
 
         Raises:
-            MissingFileError, MissingPackageError, InputError: see `load_base`; or adapters at `source` contradict `lora`.
+            MissingFileError, MissingPackageError, InputError: as `load_base`; adapters at `source` contradict `lora`.
         """
         folder = self._start_adapters()
         if folder and self.adapters == "continue":

@@ -56,7 +56,8 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
         for name in _NEEDED:
             if not settings[name] > 0:  # with 0 they would be read, and do nothing
                 raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
-    _refuse_unread(config, settings)
+    _refuse_other_uses(config, settings)
+    _refuse_unknown(config, settings)
     _refuse_lost_base(config, settings)
     _refuse_unclear_scale(config, settings)
     return settings
@@ -73,21 +74,14 @@ def _instead_of(kind: Any) -> str:
     return f"merge them into their base {how} and set `policy.source` to the result"
 
 
-def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
-    """Settings that say something which would not be done: the adapters would be others than were trained.
-
-    Raises:
-        InputError: naming them, or a package that would be imported; what is no switch is said in the log.
-    """
-    from peft import LoraConfig, __version__
-
-    said = [name for name in sorted(settings) if settings[name] and name not in _OF_FILES]  # null, false, 0, empty: off
-    if _ALORA in said:
+def _refuse_other_uses(config: Path, settings: dict[str, Any]) -> None:
+    """Settings that peft's own forward, other folders or another package would heed, and layers alone do not."""
+    if settings.get(_ALORA):
         raise InputError(
             f"expected adapters that apply to every token in {config}, got activated LoRA (`{_ALORA}: "
             f"{shortened(str(settings[_ALORA]))}`), which applies to some; set `policy.source` to other adapters"
         )
-    if _REPEATED in said:
+    if settings.get(_REPEATED):
         raise InputError(
             f"expected adapters on the layers of their base model in {config}, got `{_REPEATED}: "
             f"{shortened(str(settings[_REPEATED]))}`, which repeats some layers; save the deeper model as a whole "
@@ -104,17 +98,29 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
             f"({shortened(str(settings.get(_MEGATRON[1])))}): nothing that a file names is imported; merge them where "
             "they were trained, and set `policy.source` to the result"
         )
-    known = {item.name for item in fields(LoraConfig)}
-    unread = {name: settings[name] for name in said if name not in known}
+
+
+def _refuse_unknown(config: Path, settings: dict[str, Any]) -> None:
+    """Settings that this peft does not know: the adapters would be others than were trained.
+
+    Raises:
+        InputError: a switch that is on, or settings of its own; a mere number is said in the log.
+    """
+    from peft import LoraConfig, __version__
+
+    known = {*_OF_FILES, *(item.name for item in fields(LoraConfig))}
+    unread = {name: value for name, value in sorted(settings.items()) if value and name not in known}  # 0, "": off
+    if not unread:
+        return
     listed = shortened(", ".join(f"`{name}: {value}`" for name, value in unread.items()))
     got = f"{listed} (of peft {shortened(str(settings.get('peft_version') or 'unknown'))})"
-    if any(value is True or isinstance(value, dict | list) for value in unread.values()):  # a switch, or settings
+    if any(value is True or isinstance(value, dict | list) for value in unread.values()):
         raise InputError(
             f"expected settings that peft {__version__} knows in {config}, got {got}, which would be left out; type "
             "pip install -U peft, or take out what changes nothing"
         )
-    if unread:  # most often a number beside a switch that is off
-        log_once(log.warning, "%s: peft %s does not know %s and leaves it out", config, __version__, got)
+    # Most often a number beside a switch that is off.
+    log_once(log.warning, "%s: peft %s does not know %s and leaves it out", config, __version__, got)
 
 
 def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:

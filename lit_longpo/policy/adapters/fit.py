@@ -20,7 +20,7 @@ PREFIX = "base_model.model."  # of the names of tensors
 _OTHER_EXPERTS = re.compile(r"\.experts\.\d+\.|\.block_sparse_moe\.")  # modules of transformers 4
 
 
-def check_fit(wrapped: "PeftModel", weights: dict[str, Tensor], path: Path, *, bias: str) -> None:
+def check_tensors(wrapped: "PeftModel", weights: dict[str, Tensor], path: Path, *, bias: str) -> None:
     """Refuse tensors that are not those of a model's adapters: too few, unknown, or of another shape.
 
     Args:

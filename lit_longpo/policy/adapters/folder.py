@@ -19,7 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.log_once import log_once
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
-from lit_longpo.policy.adapters.fit import PREFIX, check_fit
+from lit_longpo.policy.adapters.fit import PREFIX, check_tensors
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR
@@ -218,7 +218,7 @@ class AdapterFolder:
             config.base_model_name_or_path = model.name_or_path
             wrapped = with_adapters(model, config, f"the adapters of {self.path}")
         refuse_other_experts(wrapped, self.settings, str(self.path))
-        check_fit(wrapped, weights, self.path, bias=str(self.settings.get("bias", "none")))
+        check_tensors(wrapped, weights, self.path, bias=str(self.settings.get("bias", "none")))
         set_weights(wrapped, weights)
         mark_as_start(wrapped)
         warn_of_zeros(weights, str(self.path))
