@@ -76,15 +76,18 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
     found = list(words)
     for number, word in enumerate(words):
         option, equals, value = word.partition("=")
-        if equals and option in _CONFIG_OPTIONS:
-            found[number] = f"{option}={_configuration(value, room)}"
-        elif equals and _is_section(option):
-            found[number] = f"{option}={_fragment(option, value, room)}"
-        elif number and words[number - 1] in _CONFIG_OPTIONS:
-            found[number] = _configuration(word, room)
-        elif number and _is_section(words[number - 1]):
-            found[number] = _fragment(words[number - 1], word, room)
+        if equals and (file := _file(option, value, room)) is not None:
+            found[number] = f"{option}={file}"
+        elif number and (file := _file(words[number - 1], word, room)) is not None:
+            found[number] = file
     return found
+
+
+def _file(option: str, value: str, room: str) -> str | None:
+    """What is put in the place of an option's value; `None` where the option takes no file of settings."""
+    if option in _CONFIG_OPTIONS:
+        return _configuration(value, room)
+    return _fragment(option, value, room) if _is_section(option) else None
 
 
 @contextmanager
