@@ -101,7 +101,8 @@ class PreferenceDataModule(PairDataModule):
         if split == "test":
             return None
         held_out: tuple[object, ...] = (split, self.val_fraction, self.seed, self.keep, self._source_of("val") is None)
-        held_out += () if self.first is None else (self.first,)  # without it, what it always was
+        if self.first is not None:  # without it, what it always was
+            held_out += (self.first,)
         return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
 
     def longest_example(self, root: Path) -> LongestExample | None:

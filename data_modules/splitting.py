@@ -215,9 +215,10 @@ def shared_documents(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dic
     for (split, source), labels in _labels(parts).items():
         of_split.setdefault(split, []).append(labels)
         found = np.zeros(len(labels), dtype=np.bool_)
-        for other in _sources(documents) if split != "train" and "train" in documents else ():
-            trained = parts["train", other]
-            found |= about_documents_of(trained, parts[split, source], contexts=other != source)
+        if split != "train" and "train" in documents:
+            for other in _sources(documents):
+                trained = parts["train", other]
+                found |= about_documents_of(trained, parts[split, source], contexts=other != source)
         in_training.setdefault(split, []).append(labels[found])
     unique = {split: np.unique(np.concatenate(found)) for split, found in of_split.items()}
     return _counted(unique, {split: np.concatenate(found) for split, found in in_training.items()})
@@ -278,7 +279,9 @@ def _sources(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> Iterable[st
 
 def _counted(found: Mapping[str, NDArray[np.int64]], in_training: Mapping[str, NDArray[np.int64]]) -> dict[str, int]:
     counts = {split: len(labels) for split, labels in found.items()}
-    for split in found.keys() - {"train"} if "train" in found else ():
+    if "train" not in found:
+        return counts
+    for split in found.keys() - {"train"}:
         counts[f"train and {split}"] = shared = len(
             np.union1d(np.intersect1d(found["train"], found[split]), in_training[split])
         )

@@ -103,7 +103,10 @@ def evaluate(arguments: Sequence[str]) -> None:
         log.info("%s is ready", asked.prepare())
         return
     with asked.respondent.lifeline, storing(asked.output, "--output FOLDER"):
-        asked.rescore() if values.rescore else asked.run()
+        if values.rescore:
+            asked.rescore()
+        else:
+            asked.run()
 
 
 def _compare(words: list[str]) -> None:

@@ -184,7 +184,8 @@ class Build:
             row |= {"answers": keys, "verdicts": dict(outcome.verdicts)}
             if margin is not None:
                 row["margin"] = margin
-                report.margins += [margin] * (outcome.pair is not None)
+            if margin is not None and outcome.pair is not None:
+                report.margins.append(margin)
             lines.write(json.dumps(row) + "\n")
             progress.record()
             if outcome.pair is not None:

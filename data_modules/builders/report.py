@@ -178,7 +178,8 @@ class BuildReport:
             f"({found['measure']}; median margin {found['median_margin']:.2f})."
         )
         advice = " Nearly all: preferring them more teaches little; more temperatures find other mistakes."
-        summary += advice if difficulty.is_easy else ""
+        if difficulty.is_easy:
+            summary += advice
         rows = table(("margin", "pairs"), found["margins"].items())
         return _section("How hard are the pairs?", [summary, "", *rows])
 

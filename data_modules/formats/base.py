@@ -123,7 +123,8 @@ def conversation_pair(
     Raises:
         RecordError: chosen is rejected, too.
     """
-    check_rejected(rejected, chosen, "rejected", where) if rejected else None
+    if rejected:
+        check_rejected(rejected, chosen, "rejected", where)
     return PreferencePair(
         id=id,
         question="",

@@ -87,8 +87,8 @@ class PairParser:
 
     def notes(self, record: Record, pair: PreferencePair) -> list[str]:
         """What is odd about a record although it makes a pair; the reader counts each note and logs it once."""
-        said = self.layout.note(record)
-        return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said) + _lower_scores(record)
+        notes = [_DOUBLED if _repeats_prompt(pair) else "", self.layout.note(record), *_lower_scores(record)]
+        return [note for note in notes if note]
 
     def by(self, layout: RecordFormat) -> "PairParser":
         """The same parser for another layout."""

@@ -62,7 +62,7 @@ class TRLPreference(RecordFormat):
     def extras(self, record: Record) -> list[str]:
         """`messages` too, unless they say again what the pair says."""
         said_elsewhere = "messages" in self.companions and record.get("messages") and not self._says(record)
-        return [*["messages"] * bool(said_elsewhere), *super().extras(record)]
+        return [*(["messages"] if said_elsewhere else []), *super().extras(record)]
 
     def unknown(self, fields: list[str], where: str) -> RecordError:
         """See `RecordFormat`; of `messages` what they would have been."""

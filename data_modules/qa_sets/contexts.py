@@ -47,7 +47,8 @@ def join_passages(passages: Sequence[Passage]) -> tuple[str, tuple[Span, ...]]:
     """The passages in the given order, and the character spans of the supporting ones."""
     text, spans = "", list[Span]()
     for passage in passages:
-        text += SEPARATOR if text else ""
+        if text:
+            text += SEPARATOR
         start = len(text)
         text += passage_text(passage)
         if passage.supporting:

@@ -41,7 +41,8 @@ class TokenChecks:
             for group in example.policy:
                 for ids in (group.prompt_ids, *(response.token_ids for response in group.responses)):
                     self.tokens += len(ids)
-                    self.unknown += 0 if unknown_id is None else ids.count(unknown_id)
+                    if unknown_id is not None:
+                        self.unknown += ids.count(unknown_id)
             yield example
         self.repeated, self.opposed = pairs.repeated, pairs.opposed
 
@@ -61,18 +62,18 @@ class TokenChecks:
             )
         if split.split()[0] == "train" and self.examples and self.equal_answers == self.examples:
             raise InputError(f"{split}: expected answers that differ, got {equal}: no gradient; correct the data")
-        lines = [f"{equal}: they have no gradient"] * bool(self.equal_answers) + [unknown] * bool(self.unknown)
-        lines += self._said_again()
+        counts = {f"{equal}: they have no gradient": self.equal_answers, unknown: self.unknown, **self._said_again()}
+        lines = [text for text, number in counts.items() if number]
         return f"{split}: {'; '.join(lines)}" if lines else ""
 
-    def _said_again(self) -> list[str]:
+    def _said_again(self) -> dict[str, int]:
         of_all = f"of {self.examples:,}"
         repeated = f"{self.repeated:,} {of_all} examples have all tokens of an earlier one, and count again"
         opposed = (
             f"{self.opposed:,} {of_all} pairs prefer, in the same context, the answer that another pair rejects to the "
             "one that it prefers: they undo each other, keep one of the two"
         )
-        return [repeated] * bool(self.repeated) + [opposed] * bool(self.opposed)
+        return {repeated: self.repeated, opposed: self.opposed}
 
 
 def _equal_answers(groups: Sequence[Group]) -> bool:

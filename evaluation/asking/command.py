@@ -5,6 +5,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _NO_BASE = "none"
 _NAMES_MODEL = ("--policy", "--config", "-c")
-_LISTS = {"--document": "document", "--question": "question", "--answers": "answers"}
+_LISTS = ("--document", "--question", "--answers")
 
 
 def ask_parser() -> SuggestingParser:
@@ -121,25 +122,30 @@ def with_lists(arguments: Sequence[str]) -> list[str]:
     Raises:
         InputError: one of them is followed by nothing.
     """
-    rest, lists = list[str](), {name: list[list[str]]() for name in _LISTS}
+    rest, lists = _parted(arguments)
+    for name, groups in lists.items():
+        if not all(groups):
+            raise InputError(f"expected a value behind {name}, got none; type {name} VALUE")
+        together = groups if name == "--answers" else list(chain.from_iterable(groups))
+        rest.append(f"{name}={json.dumps(together)}")
+    return rest
+
+
+def _parted(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[list[str]]]]:
+    """Words that belong to no list, and the values behind every mention of an option that takes one."""
+    rest, lists = list[str](), dict[str, list[list[str]]]()
     current: list[str] | None = None
     for word in arguments:
         name, equals, value = word.partition("=")
         if name in _LISTS:
             current = [value] if equals else []
-            lists[name].append(current)
+            lists.setdefault(name, []).append(current)
         elif word.startswith("--") or current is None:
             current = None
             rest.append(word)
         else:
             current.append(word)
-    for name, groups in lists.items():
-        if any(not group for group in groups):
-            raise InputError(f"expected a value behind {name}, got none; type {name} VALUE")
-        if groups:
-            together = groups if name == "--answers" else [word for group in groups for word in group]
-            rest.append(f"{name}={json.dumps(together)}")
-    return rest
+    return rest, lists
 
 
 def _parsed(words: Sequence[str], origin: Origin | None) -> Any:

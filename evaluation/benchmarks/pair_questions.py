@@ -73,7 +73,7 @@ def _of_pair(pair: Pair, context: Which) -> Question:
             f"expected a {context} context in the record {pair.id!r}, got none; set `context` to the other"
         )
     preferred = without_thoughts(pair.chosen)  # as answers to be compared with it are
-    answers = tuple(pair.answers) or (preferred,) * bool(preferred)
+    answers = tuple(pair.answers) or ((preferred,) if preferred else ())
     depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else answer_place(answers, text)
     return Question(
         id=pair.id,

@@ -141,22 +141,21 @@ class QA(Benchmark):
     @property
     def notes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Which score the means are of, and what a length is."""
-        joined = sum(any(map(joins_words, item.answers)) for item in self.asked)
-        by_spaces = (
-            f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, which join words: "
-            "F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
-        )
-        letters = sum(any(map(is_letter, item.answers)) for item in self.asked)
-        inside = (
-            f"{letters} of {len(self.asked)} questions have answers of one letter or digit: sub_em takes a letter "
-            "for a choice, and finds a digit inside numbers; see em and f1"
-        )
-        return (
+        said = [
             f"mean score, intervals and lengths: {self.metric}",
             "a length is the most tokens that its prompts have without the chat template",
-            *[by_spaces] * bool(joined),
-            *[inside] * bool(letters),
-        )
+        ]
+        if joined := sum(any(map(joins_words, item.answers)) for item in self.asked):
+            said.append(
+                f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, which join "
+                "words: F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
+            )
+        if letters := sum(any(map(is_letter, item.answers)) for item in self.asked):
+            said.append(
+                f"{letters} of {len(self.asked)} questions have answers of one letter or digit: sub_em takes a letter "
+                "for a choice, and finds a digit inside numbers; see em and f1"
+            )
+        return tuple(said)
 
     @property
     def settings(self) -> dict[str, object]:

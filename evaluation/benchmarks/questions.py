@@ -230,7 +230,8 @@ def joined_passages(passages: Iterable[Passage]) -> tuple[str, float | None, tup
     """
     text, start, found = "", None, list[tuple[str, bool]]()
     for title, body, supports in passages:
-        text += "\n\n" if text else ""
+        if text:
+            text += "\n\n"
         start = len(text) if supports and start is None else start
         text += f"{title}\n{body}" if title.strip() else body
         found.append((body, supports))

@@ -98,7 +98,8 @@ class BenchmarkCallback(ScheduledCallback):
         """Tells several of these callbacks apart in a checkpoint."""
         run, asked = self.settings, list(self.benchmark.identity)
         chosen: list[object] = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
-        chosen += [run.protocol] if run.protocol != "served" else []  # keys of before stay
+        if run.protocol != "served":  # keys of before stay
+            chosen.append(run.protocol)
         return self._generate_state_key(benchmark=self.benchmark.name, label=self.label, asked=asked, run=chosen)
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,4 +51,5 @@ def score(dataset: str, prediction: str, answers: Sequence[str]) -> float:
     """
     if dataset not in TASKS:
         raise InputError(f"expected a task of {', '.join(TASKS)}, got {dataset!r}")
-    return (any_found if dataset in CATEGORIES["QA"] else share_found)(prediction, answers)
+    metric = any_found if dataset in CATEGORIES["QA"] else share_found
+    return metric(prediction, answers)

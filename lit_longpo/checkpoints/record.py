@@ -89,8 +89,9 @@ def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
         return
     yield name, type(value).__name__
-    for part in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
-        yield from flatten(f"{name}.{part.name}", getattr(value, part.name))
+    if dataclasses.is_dataclass(value):
+        for part in dataclasses.fields(value):
+            yield from flatten(f"{name}.{part.name}", getattr(value, part.name))
 
 
 def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:

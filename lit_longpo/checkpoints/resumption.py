@@ -116,7 +116,8 @@ def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False
     for path in paths:
         differing = _grave(read_record(path), settings)
         if differing:
-            passed += [] if chosen else [f"{path}: it was trained with {_in_words(differing)}"]  # said of newer ones
+            if not chosen:  # said of newer ones
+                passed.append(f"{path}: it was trained with {_in_words(differing)}")
         elif fitting and holds_weights_alone(path):
             passed.append(f"{path}: it holds weights alone (`save_weights_only`)")
         else:

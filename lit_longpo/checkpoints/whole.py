@@ -97,7 +97,8 @@ def complete(partial: Path, path: Path, strategy: str, world_size: int) -> None:
 def replace(partial: Path, path: Path) -> None:
     """Rename `partial` to `path`, over a file or a folder."""
     if not path.is_dir():
-        discard(path) if partial.is_dir() else None
+        if partial.is_dir():
+            discard(path)
         partial.replace(path)
         return
     older = path.with_name(f"{path.stem}-replaced{path.suffix}")

@@ -29,14 +29,16 @@ def not_consented(values: Namespace, words: Sequence[str], commands: Iterable[st
 
 def _granted(values: Any, name: str = "") -> Iterator[str]:
     """Dotted names of the settings that allow it, however deep."""
-    for item in values if isinstance(values, list | tuple) else ():
-        yield from _granted(item, name)
+    if isinstance(values, list | tuple):
+        for item in values:
+            yield from _granted(item, name)
     inside = vars(values) if isinstance(values, Namespace) else values
-    for key, value in inside.items() if isinstance(inside, dict) else ():
-        inner = f"{name}.{key}".removeprefix(".")
-        if key == _TRUST and value:
-            yield _short(inner)
-        yield from _granted(value, inner)
+    if isinstance(inside, dict):
+        for key, value in inside.items():
+            inner = f"{name}.{key}".removeprefix(".")
+            if key == _TRUST and value:
+                yield _short(inner)
+            yield from _granted(value, inner)
 
 
 def _is_typed(name: str, words: Sequence[str]) -> bool:

@@ -68,8 +68,9 @@ class SuggestingParser(ArgumentParser):
             if problem:
                 self.error(problem)
             command = next((name for name in commands_of(self) if name in values), "")
-            for message in undone(values[command] if command else values, words, files) if outermost else ():
-                log.warning(message)
+            if outermost:
+                for message in undone(values[command] if command else values, words, files):
+                    log.warning(message)
             return values
 
     def _parsed(self, words: Sequence[str], *more: Any, **options: Any) -> Namespace:

@@ -97,8 +97,9 @@ def _lost_in_classes(values: object) -> Iterator[tuple[str, Any]]:
     """Sections in the settings of every class that is named somewhere in `values`."""
     for where, path, settings in _classes(values, ""):
         plain = {name: value for name, value in vars(settings).items() if isinstance(value, _PLAIN)}
-        for name in plain.keys() & _sections(path) if plain else ():
-            yield f"{where}{name}", plain[name]
+        if plain:
+            for name in plain.keys() & _sections(path):
+                yield f"{where}{name}", plain[name]
 
 
 def _sections(path: str) -> set[str]:

@@ -145,7 +145,7 @@ def _kinds(message: str) -> list[str]:
         (cls and _KINDS.get(cls, cls.rpartition(".")[2])) or f"one of {names}"
         for cls, names in _EXPECTED.findall(message)
     ]
-    return [kind for kind in dict.fromkeys(found) if kind != "null"] + ["null"] * ("null" in found)
+    return sorted(dict.fromkeys(found), key=lambda kind: kind == "null")
 
 
 def _typed(words: Sequence[str]) -> list[Path]:

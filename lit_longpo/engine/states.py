@@ -68,7 +68,8 @@ class _Scan:
             result = function(*parts, **{**named, **state})
             if isinstance(result, tuple):
                 result, left = result
-                states |= {piece: left} if piece in before else {}
+                if piece in before:
+                    states[piece] = left
             outputs.append(result)
             start += length
         return torch.cat(outputs, dim=1)
@@ -173,7 +174,9 @@ def share_states(model: nn.Module) -> None:
     for code in {sys.modules[type(mixer).__module__] for mixer in found}:
         _wrap_functions(code)
     deaf = {id(mixer) for mixer in found if _takes_no_table(mixer)}
-    for layer in model.modules() if deaf else ():
+    if not deaf:
+        return
+    for layer in model.modules():
         if any(id(part) in deaf for part in layer.children()) and not hasattr(layer, "hands_tables"):
             cast(Any, layer).hands_tables = layer.register_forward_pre_hook(_hand_table, with_kwargs=True)
 

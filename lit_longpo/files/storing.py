@@ -141,7 +141,8 @@ def _number(error: BaseException, folder: Path) -> int:
 def _room(folder: Path, need: int | None) -> str:
     free = _free(folder)
     parts = [] if need is None else [f"about {_amount(need)} are needed"]
-    parts += [] if free is None else [f"{_amount(free)} are free"]
+    if free is not None:
+        parts.append(f"{_amount(free)} are free")
     return f" ({', '.join(parts)})" if parts else ""
 
 

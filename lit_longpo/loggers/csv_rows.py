@@ -59,7 +59,10 @@ class EarlierRows:
             path = _file(logger)
             aside = path.with_name(_ASIDE)
             if aside.is_file() and not path.exists():
-                _leave(aside, path) if anew else _continue(logger, aside, path, steps)
+                if anew:
+                    _leave(aside, path)
+                else:
+                    _continue(logger, aside, path, steps)
 
 
 def _file(logger: CSVLogger) -> Path:

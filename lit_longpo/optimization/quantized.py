@@ -124,8 +124,9 @@ def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
 def state_bits(optimizer: Optimizer) -> Counter[int]:
     """How many weights have states of how many bits; empty for optimizers of torch's, which go by the weights' own."""
     counts = Counter[int]()
-    for bits, parameter in _with_bits(optimizer) if has_quantized_states(optimizer) else ():
-        counts[bits] += parameter.numel()
+    if has_quantized_states(optimizer):
+        for bits, parameter in _with_bits(optimizer):
+            counts[bits] += parameter.numel()
     return counts
 
 

@@ -102,8 +102,9 @@ class ModelPlan:
                 freeze_weights(model, self.train_only, self.frozen)
             if checkpointing:
                 enable_checkpointing(model, checkpointing)
-            for linear in quantizable(model) if self.quantization else ():
-                cast(Any, linear.weight).quantized_as = self.quantization
+            if self.quantization:
+                for linear in quantizable(model):
+                    cast(Any, linear.weight).quantized_as = self.quantization
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
             if layers is None:
                 freeze_unread(wrapped)

@@ -37,7 +37,10 @@ def about_documents_of(others: DocumentKeys, records: DocumentKeys, *, contexts:
         matters = (messages == 1) & (kinds != AROUND_FACTS) & (kind != AROUND_FACTS)
         compared = messages == 1 if not contexts else messages < 2
         about = candidates[compared & (alike | matters)]
-        found[theirs.records[[holder] * bool(len(about))] if swapped else ours.records[about]] = True
+        if not swapped:
+            found[ours.records[about]] = True
+        elif len(about):
+            found[theirs.records[holder]] = True
     return found
 
 
@@ -76,7 +79,8 @@ class _Parts:
         values, holders = others.values[met], others.holders[met]
         first, last = (np.searchsorted(self.values, values, side) for side in ("left", "right"))
         order = np.argsort(holders, kind="stable")
-        for of_one in np.split(order, np.flatnonzero(np.diff(holders[order])) + 1) if len(order) else ():
-            runs = [self.holders[first[part] : last[part]] for part in of_one]
-            candidates, shared = np.unique(np.concatenate(runs), return_counts=True)
-            yield int(holders[of_one[0]]), candidates, shared
+        if len(order):
+            for of_one in np.split(order, np.flatnonzero(np.diff(holders[order])) + 1):
+                runs = [self.holders[first[part] : last[part]] for part in of_one]
+                candidates, shared = np.unique(np.concatenate(runs), return_counts=True)
+                yield int(holders[of_one[0]]), candidates, shared

@@ -66,7 +66,8 @@ class ExampleMeans:
         means = (sums / examples[:, None]).float().unbind()
         found = _named(self._names, means[0])
         for source, row, number in zip(self._sources, means[1:], examples[1:].tolist(), strict=True):
-            found |= _named([f"{source}/{name}" for name in self._names], row) if number else {}
+            if number:
+                found |= _named([f"{source}/{name}" for name in self._names], row)
         return found, totals[-1].float()
 
 

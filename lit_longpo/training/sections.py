@@ -52,7 +52,8 @@ class Sections:
         other = self.reference.policy
         if self.views.reference:
             settings |= flatten("reference.policy", other)
-            settings |= {} if other is None else {"reference.policy.files": _files(other)}
+            if other is not None:
+                settings["reference.policy.files"] = _files(other)
         return settings | self.optimization.settings
 
     def check(self, strategy: object, precision: str, *, fits: bool = True) -> None:

@@ -75,7 +75,8 @@ class Decontamination:
         for words in map(_words, texts):
             for number, gram in enumerate(ngrams(words, self.n)):
                 begun = index.setdefault(gram, [])
-                begun += [tuple(words)] * (number == 0 and len(words) >= self.n)
+                if number == 0 and len(words) >= self.n:
+                    begun.append(tuple(words))
         return index
 
     def _index(self) -> dict[str, Index]:

@@ -70,13 +70,15 @@ class VLLMGenerator(TextGenerator):
         requests, failures = self._prompts.part_by_room(every, self._window())
         yield from failures
         asked_again = list[Request]()
-        for request, output in self._outputs(requests, stops=True) if requests else ():
-            if self._ends_in_thoughts(request, output.outputs[0]):
-                asked_again.append(request)
-            else:
+        if requests:
+            for request, output in self._outputs(requests, stops=True):
+                if self._ends_in_thoughts(request, output.outputs[0]):
+                    asked_again.append(request)
+                else:
+                    yield self._completion(request, output)
+        if asked_again:
+            for request, output in self._outputs(asked_again, stops=False):
                 yield self._completion(request, output)
-        for request, output in self._outputs(asked_again, stops=False) if asked_again else ():
-            yield self._completion(request, output)
         self._prompts.forget()
 
     def _outputs(self, requests: Sequence[Request], *, stops: bool) -> Iterator[tuple[Request, Any]]:

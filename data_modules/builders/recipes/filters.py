@@ -170,5 +170,8 @@ def first_reason(filters: Sequence[AnswerFilter], reply: str, context: str, benc
     answer = bench.said(reply)
     reasons = (each.reason(answer, context) for each in filters)
     reason = _THOUGHTS_ALONE if reply and not answer else next((reason for reason in reasons if reason), None)
-    bench.counts.update([reason] if reason else [_UNKNOWN_MARKS] * (unknown_marks(answer) is not None))
+    if reason:
+        bench.counts[reason] += 1
+    elif unknown_marks(answer) is not None:
+        bench.counts[_UNKNOWN_MARKS] += 1
     return reason

@@ -151,7 +151,8 @@ def _filled(alike: Sequence[int], examples: Examples, max_tokens: int, most: int
                 yield Bundle(tuple(sorted(members)), length)
             members, joined, length = [], [], own
         members.append(number)
-        joined += [] if example is None else [example]
+        if example is not None:
+            joined.append(example)
     yield Bundle(tuple(sorted(members)), length)
 
 

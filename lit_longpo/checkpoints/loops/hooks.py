@@ -14,6 +14,7 @@ def unchanged_hooks(
         Callback, the hook's name, and the hook.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for name in names if isinstance(callback, kinds) else ():
-            if name not in vars(callback):
-                yield callback, name, getattr(callback, name)
+        if isinstance(callback, kinds):
+            for name in names:
+                if name not in vars(callback):
+                    yield callback, name, getattr(callback, name)

@@ -201,7 +201,10 @@ def _with_tokens(part: Tensor, num_tokens: int) -> Tensor:
 
 def _write(total: Tensor, start: int, part: Tensor, found: Tensor | None) -> None:
     place = _narrow(total, start, _num_tokens(part))
-    place.zero_() if found is None else place.copy_(found)
+    if found is None:
+        place.zero_()
+    else:
+        place.copy_(found)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ def commands(
     length = row.long_tokens + row.response_tokens
     chosen = [word for part in best.parts for word in part.words]
     chosen += ["--data.init_args.max_tokens", str(row.num_tokens)]
-    chosen += ["--data.init_args.max_length", str(length)] if "max_length" in data else []
+    if "max_length" in data:
+        chosen += ["--data.init_args.max_length", str(length)]
     rope = run.policy.rope
     if window_problem(length, config) and (rope is None or rope.type != "dynamic"):
         chosen += ["--policy.rope.max_length", str(length)]

@@ -157,10 +157,11 @@ class AdapterFolder:
         if wanted and (wanted.r, wanted.alpha) != (self.settings["r"], self.settings["lora_alpha"]):
             mine = f"r {self.settings['r']} and alpha {self.settings['lora_alpha']}"
             raise self._contradiction(f"r {wanted.r} and alpha {wanted.alpha}", mine)
-        for name in LORA_KINDS if wanted else ():
-            asked, there = getattr(wanted, name), bool(self.settings.get(name, False))
-            if asked != there:
-                raise self._contradiction(f"`{name}: {str(asked).lower()}`", f"`{name}: {str(there).lower()}`")
+        if wanted:
+            for name in LORA_KINDS:
+                asked, there = getattr(wanted, name), bool(self.settings.get(name, False))
+                if asked != there:
+                    raise self._contradiction(f"`{name}: {str(asked).lower()}`", f"`{name}: {str(there).lower()}`")
         if beyond := self.beyond_lora:
             raise self._not_apart(beyond)
 

@@ -334,9 +334,10 @@ class PromptFormat:
         head = tokens.starting_before(context[0])
         tail = max(head, tokens.ending_by(context[1]))
         written = [self._chat is not None] * len(tokens.ids)
-        for message in said if self._chat is not None else ():
-            first, end = tokens.ending_by(message.start), tokens.starting_before(message.end)
-            written[first:end] = [False] * max(0, end - first)
+        if self._chat is not None:
+            for message in said:
+                first, end = tokens.ending_by(message.start), tokens.starting_before(message.end)
+                written[first:end] = [False] * max(0, end - first)
         ids = tokens.ids
         start = _missing(self._start, ids)
         flags = (True,) * len(start)

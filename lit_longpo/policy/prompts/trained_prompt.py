@@ -47,7 +47,9 @@ def warn_of_other_prompt(source: str, template: PromptTemplate, *, has_chat_temp
         has_chat_template: whether prompts are chat messages where `chat` is null.
     """
     trained = template_in_card(Path(source) / CARD)
-    for name in _WORDING if isinstance(trained, dict) else ():
+    if not isinstance(trained, dict):
+        return
+    for name in _WORDING:
         usual = has_chat_template if name == "chat" else None
         said, given = (usual if value is None else value for value in (trained.get(name), getattr(template, name)))
         if name in trained and said != given:

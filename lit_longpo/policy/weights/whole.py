@@ -100,7 +100,9 @@ def refuse_integers(folder: Path | None, named: str | None = None) -> None:
     Raises:
         InputError: naming one of them.
     """
-    for file in () if folder is None else files_read(folder, named):
+    if folder is None:
+        return
+    for file in files_read(folder, named):
         held = load_state_dict(str(file), map_location="meta")
         weights = {name: tensor.dtype for name, tensor in held.items() if name.endswith("weight")}
         if found := [name for name, dtype in weights.items() if not dtype.is_floating_point]:
