@@ -88,7 +88,8 @@ def parse_evaluation(arguments: Sequence[str]) -> tuple[Any, Any]:
     settings = RunSettings(**{name: values[name] for name in names})
     who = {name: values[name] for name in ("policy", "accelerator", "devices", "shard")}
     respondent = Respondent(**who) if values.server.url is None else ServedRespondent(**who, server=values.server)
-    loggers = values.logger if isinstance(values.logger, list) else [values.logger] if values.logger else []
+    loggers = values.logger or []
+    loggers = loggers if isinstance(loggers, list) else [loggers]
     rest = (respondent, settings, Path(values.output), typed("evaluate", arguments), loggers)
     return _ASKED[given[0]](*rest, **{given[0]: values[given[0]]}), values
 

@@ -59,9 +59,10 @@ def kinds_of(answer: str) -> tuple[list[Finder], list[Finder]]:
     own = [_matches(pattern) for pattern in _full_kinds(answer)]
     if any(mark.isdigit() for mark in answer):
         own.append(_matches(_alike(answer)))
-    is_name = answer[:1].isupper() and not _full_kinds(answer)  # "Super Bowl 50"
-    if is_name or not own:
-        own.append(_names if is_name else _clauses if JOINED.search(answer) else _phrases_like(answer))
+    if answer[:1].isupper() and not _full_kinds(answer):  # "Super Bowl 50"
+        own.append(_names)
+    elif not own:
+        own.append(_clauses if JOINED.search(answer) else _phrases_like(answer))
     return own, everything
 
 

@@ -43,7 +43,8 @@ class LongBenchPro(RecordBenchmark):
 
     def __init__(self, path: str, thinking: bool = False, max_new_tokens: int | None = None) -> None:
         self.thinking = thinking
-        self.max_new_tokens = (32_768 if thinking else 1024) if max_new_tokens is None else max_new_tokens
+        usual = 32_768 if thinking else 1024
+        self.max_new_tokens = usual if max_new_tokens is None else max_new_tokens
         check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
         super().__init__(path)
 

@@ -6,6 +6,7 @@ because scores are only comparable if everybody has the same ones.
 
 import difflib
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -167,7 +168,7 @@ def score(
 
 def bucket(length: int) -> str:
     """LongBench-E's bucket of a record's `length` (words; characters in Chinese)."""
-    return BUCKETS[0] if length < 4000 else BUCKETS[1] if length < 8000 else BUCKETS[2]
+    return BUCKETS[bisect_right((4000, 8000), length)]
 
 
 def total(scores: Sequence[float], predictions: Sequence[str] = ()) -> float:

@@ -127,8 +127,11 @@ class PreferenceBatch:
     def _copy(
         self, move: Callable[[PackedBatch], PackedBatch], move_tensor: Callable[[Tensor], Tensor]
     ) -> "PreferenceBatch":
-        policy = move(self.policy)
-        reference = policy if self.same_row else None if self.reference is None else move(self.reference)
+        policy, reference = move(self.policy), self.reference
+        if self.same_row:
+            reference = policy
+        elif reference is not None:
+            reference = move(reference)
         weights, margins = (None if t is None else move_tensor(t) for t in (self.weights, self.margins))
         sources = None if self.sources is None else {name: move_tensor(mask) for name, mask in self.sources.items()}
         return PreferenceBatch(policy, reference, weights, margins, sources)

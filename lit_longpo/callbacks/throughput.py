@@ -44,7 +44,7 @@ class ThroughputCallback(Callback):
         self.every_n_steps = every_n_steps
         self._watch = Stopwatch(torch.device("cpu"))
         self._state: _State = "set-up"
-        self._tokens, self._held, self._evaluations, self._logged_at, self._stepped_at = 0, 0, 0, 0, 0
+        self._tokens = self._held = self._evaluations = self._logged_at = self._stepped_at = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Time reference passes from here on: the cached one comes before training starts."""
@@ -123,7 +123,8 @@ class ThroughputCallback(Callback):
         if _REFERENCE_PASS in seconds:
             pl_module.log(f"perf/{_REFERENCE_PASS}_seconds", seconds[_REFERENCE_PASS])
         pl_module.log("perf/peak_memory_gib", peak_memory_gib(pl_module.device))
-        self._tokens, self._held, self._evaluations, self._logged_at = 0, 0, 0, trainer.global_step
+        self._tokens = self._held = self._evaluations = 0
+        self._logged_at = trainer.global_step
 
 
 def peak_memory_gib(device: torch.device) -> float:

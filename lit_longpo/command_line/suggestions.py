@@ -85,9 +85,10 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
 
 def _meant(message: str, parser: ArgumentParser, command: ArgumentParser) -> str | None:
     """The option of the command that a key would be if it stood in another section of its file, if there is one."""
-    of_command, place = _OF_COMMAND.fullmatch(message), _place(message, parser)
-    name = of_command[1] if of_command else place[0] if place else ""
-    return meant_place(name, known_options(command)) if name else None
+    if of_command := _OF_COMMAND.fullmatch(message):
+        return meant_place(of_command[1], known_options(command))
+    place = _place(message, parser)
+    return None if place is None else meant_place(place[0], known_options(command))
 
 
 def _place(message: str, parser: ArgumentParser) -> tuple[str, Path] | None:

@@ -54,8 +54,10 @@ def typed_value(option: str) -> str | None:
         name, equals, value = word.partition("=")
         if name != f"--{option}":
             continue
+        if equals:
+            return value
         following = words[number + 1] if number + 1 < len(words) else "--"
-        return value if equals else None if following.startswith("--") else following
+        return None if following.startswith("--") else following
     found = next(filter(None, (_value_in(path, option) for path in reversed(files))), None)
     inside = typed_option(option, words)  # of a class
     return found if found or inside is None else typed_value(inside.lstrip("-"))

@@ -81,7 +81,9 @@ def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value in (None, "null", "") else [value]
+    if isinstance(value, list):
+        return value
+    return [] if value in (None, "null", "") else [value]
 
 
 def _class(one: Any) -> str:

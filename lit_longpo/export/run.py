@@ -89,8 +89,10 @@ def plain_section(section: Any, kind: type[Kind], where: str) -> Kind:
 
 def _classes(value: Any) -> Iterator[Any]:
     """What is named as a class, however deep."""
-    if isinstance(value, dict) and _CLASS in value:
-        yield value[_CLASS]
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in inside:
-        yield from _classes(part)
+    if isinstance(value, dict):
+        if _CLASS in value:
+            yield value[_CLASS]
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _classes(part)

@@ -274,8 +274,11 @@ def _called(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     kind = get_origin(hint) or hint
-    shape = "a list" if kind in (list, tuple, Sequence) else "a JSON object" if issubclass(kind, Mapping) else None
-    return _CALLED.get(hint) or shape or kind.__name__
+    if kind in (list, tuple, Sequence):
+        return "a list"
+    if issubclass(kind, Mapping):
+        return "a JSON object"
+    return _CALLED.get(hint, kind.__name__)
 
 
 def _no_number(where: str) -> Callable[[str], Any]:

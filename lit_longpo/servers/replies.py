@@ -55,7 +55,9 @@ def reply_text(choice: Any) -> Any:
     content = choice.message.content
     if isinstance(content, list):
         content = "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
-    return _TURN_ENDS.split(content, maxsplit=1)[0] if isinstance(content, str) else "" if content is None else content
+    if isinstance(content, str):
+        return _TURN_ENDS.split(content, maxsplit=1)[0]
+    return "" if content is None else content
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

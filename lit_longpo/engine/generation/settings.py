@@ -56,7 +56,7 @@ def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
 def ends_of(settings: GenerationConfig) -> tuple[int, ...]:
     """The end tokens of generation settings, as a tuple."""
     ends = getattr(settings, "eos_token_id", None)
-    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+    return (ends,) if isinstance(ends, int) else tuple(ends or ())
 
 
 def until_stop_ids(ids: Iterable[int], stop_ids: Container[int]) -> list[int]:

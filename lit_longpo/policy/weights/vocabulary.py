@@ -33,10 +33,10 @@ def missing_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *,
     vocabulary = tokenizer.get_vocab()
     added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
     if other := [token for token in tokens if token in vocabulary and added.get(token) is not special]:
-        kind = "special" if added.get(other[0]) else "added" if other[0] in added else "a part of its vocabulary"
+        kinds = {True: "special", False: "added", None: "a part of its vocabulary"}
         raise InputError(
-            f"expected `{setting}` to be new to the tokenizer, got {other[0]!r}, which is {kind} there already; remove "
-            "it from the list"
+            f"expected `{setting}` to be new to the tokenizer, got {other[0]!r}, which is "
+            f"{kinds[added.get(other[0])]} there already; remove it from the list"
         )
     return [token for token in tokens if token not in vocabulary]
 
