@@ -10,15 +10,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from lit_longpo.command_line.foreign_warnings import leave_out
+from lit_longpo.command_line.foreign_warnings import quieten_libraries
 from lit_longpo.command_line.process import (
     DIED,
     Terminated,
     ended_by_sigterm,
+    import_from_here_last,
     importing,
     is_first,
     log_to_terminal,
-    look_here_last,
     refuse_namesakes,
     refuse_other_parser,
 )
@@ -170,10 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (text := _help(words)) is not None:
         sys.stdout.write(text)
         return
-    leave_out()
+    quieten_libraries()
     log_to_terminal(first_process=is_first(os.environ))
     try:
-        look_here_last()
+        import_from_here_last()
         refuse_namesakes()
         refuse_other_parser()
         with ended_by_sigterm():  # a trainer hears it itself while it runs

@@ -74,7 +74,7 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def look_here_last() -> None:
+def import_from_here_last() -> None:
     """Let YAML name classes of the current folder under the console script, too, after everything installed."""
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))

@@ -15,14 +15,14 @@ from lightning.pytorch.utilities.data import has_len_all_ranks
 from torch.utils.data import DataLoader
 
 from lit_longpo.command_line import process
-from lit_longpo.command_line.foreign_warnings import _WARNINGS, leave_out
+from lit_longpo.command_line.foreign_warnings import _WARNINGS, quieten_libraries
 
 
 def test_nothing_held_out_is_no_warning(monkeypatch):
     """By the very function of Lightning that counts the empty list of a `data.val_fraction` of 0."""
     with warnings.catch_warnings(record=True) as shown:
         warnings.resetwarnings()
-        leave_out()
+        quieten_libraries()
         has_len_all_ranks([], SingleDeviceStrategy("cpu"))
         has_len_all_ranks(DataLoader([]), SingleDeviceStrategy("cpu"))
     assert [str(warning.message)[:30] for warning in shown] == ["Total length of `DataLoader` a"]
@@ -32,7 +32,7 @@ def test_nothing_held_out_is_no_warning(monkeypatch):
 def test_what_is_left_out_is_that_and_nothing_else(warning):
     with warnings.catch_warnings(record=True) as shown:
         warnings.resetwarnings()
-        leave_out()
+        quieten_libraries()
         warnings.warn(warning.beginning + ", and so on", warning.category, stacklevel=1)
         warnings.warn("before " + warning.beginning, warning.category, stacklevel=1)
         warnings.warn(warning.beginning, BytesWarning, stacklevel=1)
@@ -43,13 +43,13 @@ def test_a_filter_of_the_users_has_the_last_word():
     with warnings.catch_warnings(record=True) as shown:
         warnings.resetwarnings()
         warnings.simplefilter("default")
-        leave_out()
+        quieten_libraries()
         warnings.warn(_WARNINGS[0].beginning, _WARNINGS[0].category, stacklevel=1)
     assert len(shown) == 1
 
 
 def test_lightnings_advertisement_is_left_out(caplog):
-    leave_out()
+    quieten_libraries()
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with caplog.at_level(logging.INFO, logger.name):
         logger.info("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud logging, try installing something")
@@ -68,7 +68,7 @@ def test_libraries_draw_bars_on_terminals_alone(on_terminal, asked, drawn, monke
     if asked is None:
         monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal, raising=False)
-    leave_out()
+    quieten_libraries()
     code = "from transformers.utils.logging import is_progress_bar_enabled as asked; print(asked())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == str(drawn)
@@ -82,7 +82,7 @@ def test_what_the_harness_says_of_every_model_that_is_loaded_is_left_out(caplog)
     texts = [item.value for item in ast.walk(source) if isinstance(item, ast.Constant) and isinstance(item.value, str)]
     said = [text for text in texts if text.startswith(("`pretrained` model kwarg", "Passed an already-initialized"))]
     assert len(said) == 2
-    leave_out()
+    quieten_libraries()
     for text in (*said, "and a cut prompt"):
         logging.getLogger("lm_eval.models.huggingface").warning(text)
     assert [record.getMessage() for record in caplog.records] == ["and a cut prompt"]
@@ -100,7 +100,7 @@ def test_lightnings_advice_on_fp32_products_is_left_out(monkeypatch, caplog):
     cuda._check_cuda_matmul_precision(torch.device("cuda", 0))
     assert "Tensor Cores" in caplog.text
     caplog.clear()
-    leave_out()
+    quieten_libraries()
     cuda._check_cuda_matmul_precision(torch.device("cuda", 0))
     assert "Tensor Cores" not in caplog.text
 
@@ -122,7 +122,7 @@ def test_lines_of_libraries_that_a_user_can_do_nothing_about(name, package, file
     """`export` showed the first on every machine without a GPU; the file that says them still does."""
     source = Path(find_spec(package).origin).parent / file
     [said] = [text for text in _strings(source) if text.startswith(beginning)]
-    leave_out()
+    quieten_libraries()
     logger = logging.getLogger(name)
     with caplog.at_level(logging.INFO, logger.name):
         logger.addHandler(caplog.handler)

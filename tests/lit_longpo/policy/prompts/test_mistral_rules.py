@@ -7,7 +7,7 @@ import pytest
 from support.bpe_tokenizers import bpe_tokenizer
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-from lit_longpo.command_line.foreign_warnings import leave_out
+from lit_longpo.command_line.foreign_warnings import quieten_libraries
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # camelCase is one
@@ -50,7 +50,7 @@ def saved(folder, pattern: str, **settings: object) -> PolicyConfig:
 )
 def test_which_rules_are_meant_is_asked_where_they_differ(pattern, settings, told, joined, tmp_path, caplog):
     policy = saved(tmp_path, pattern, **settings)
-    leave_out()
+    quieten_libraries()
     with caplog.at_level(logging.WARNING):
         form = policy.prompt_format()
     assert caplog.text.count('write "fix_mistral_regex": true into tokenizer_config.json') == told
