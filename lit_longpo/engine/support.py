@@ -63,25 +63,29 @@ def check_model(model: nn.Module) -> float:
     base = base_model(model)
     share_states(base)
     if (cause := packing_rule(base)) is not None:
-        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}")
+        raise _not_packed(base, cause)
     try:
         error, where = probe(model)
         leak = leaked_states(model) if mixers(base) else None
     except MissingKernelError:
         raise
     except UnsupportedModelError as refused:
-        cause = packing_cause(refused)
-        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}") from refused
+        raise _not_packed(base, packing_cause(refused)) from refused
     if leak is not None:
-        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {leak}")
+        raise _not_packed(base, leak)
     tolerance = TOLERANCE[coarsest_dtype(base)]
     if not error <= tolerance:
-        raise UnsupportedModelError(
-            f"{type(base).__name__} cannot be trained in packed rows: {where} differs from separate rows by "
-            f"{error:.1e} (tolerance {tolerance:.0e}). A layer carries state between responses, the head changes "
-            "its logits in a way we do not know, or keywords are dropped on the way to attention"
+        cause = (
+            f"{where} differs from separate rows by {error:.1e} (tolerance {tolerance:.0e}). A layer carries state "
+            "between responses, the head changes its logits in a way we do not know, or keywords are dropped on the "
+            "way to attention"
         )
+        raise _not_packed(base, cause)
     return error
+
+
+def _not_packed(base: PreTrainedModel, cause: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}")
 
 
 def packing_rule(base: PreTrainedModel) -> str | None:
