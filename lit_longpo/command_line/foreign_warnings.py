@@ -90,7 +90,7 @@ _LINES = {
 
 
 def quieten_libraries() -> None:
-    """Leave them out in this process from now on; filters that the user gave stay in front.
+    """Leave out the words listed here in this process from now on; filters that the user gave stay in front.
 
     Libraries that are imported later draw bars on terminals alone: transformers' of weights filled logs.
     """
