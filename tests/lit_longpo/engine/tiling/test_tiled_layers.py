@@ -86,6 +86,16 @@ def test_routers_see_the_whole_row():
     assert_same(scored(model, router_loss=True), expected, 2e-6)  # experts have no float64; AVX-512: 1.03e-6
 
 
+def test_experts_are_found_where_zero3_has_left_an_empty_vector():
+    """They stayed whole: without a word where a model has other MLPs, and refused as Mixtral's where it has none."""
+    model = make_model("Mixtral")
+    expected = [type(module) for module in token_wise(model)]
+    for parameter in model.parameters():
+        parameter.ds_shape, parameter.data = parameter.shape, parameter.new_empty(0)
+    assert [type(module) for module in token_wise(model)] == expected
+    assert any("Experts" in kind.__name__ for kind in expected)
+
+
 class Products(TorchDispatchMode):
     """Counts matrix products."""
 
