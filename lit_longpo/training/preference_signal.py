@@ -36,14 +36,17 @@ class PreferenceSignal:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
         context: the context in which the objective compares both answers; the report names it.
         compares: whether the objective compares two answers at all.
+        aligns: whether it also brings another context nearer to this one, which easy pairs do not hinder.
 
     Attributes:
         folder: the run's folder, for `data_report.json`. Set from outside, because asking a trainer for it is a
             broadcast and only one process reports.
     """
 
-    def __init__(self, *, by_log_probs: bool, context: Context = "long", compares: bool = True) -> None:
-        self.by_log_probs, self.context, self.compares = by_log_probs, context, compares
+    def __init__(
+        self, *, by_log_probs: bool, context: Context = "long", compares: bool = True, aligns: bool = False
+    ) -> None:
+        self.by_log_probs, self.context, self.compares, self.aligns = by_log_probs, context, compares, aligns
         self.folder: str | None = None
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
@@ -54,7 +57,8 @@ class PreferenceSignal:
         """The signal that fits an objective's views."""
         contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
         context = (contexts or ["long"])[0]
-        return cls(by_log_probs=bool(views.reference), context=context, compares=bool(contexts))
+        aligns = any(view.context != context for view in views.policy)
+        return cls(by_log_probs=bool(views.reference), context=context, compares=bool(contexts), aligns=aligns)
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
         """Collect the margins of a row; metrics of objectives without rejected answers are ignored.
@@ -86,7 +90,7 @@ class PreferenceSignal:
         if trainer.is_global_zero:
             difficulty = self.difficulty()
             if difficulty.is_easy:
-                log.warning(_advice(difficulty))
+                log.warning(_advice(difficulty, aligns=self.aligns))
             if not keeps_nothing(trainer) and trainer.loggers:
                 self._log(difficulty, trainer.loggers)
                 _report(difficulty, self._steps, self.folder)
@@ -122,11 +126,12 @@ class PreferenceSignal:
                 draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
 
 
-def _advice(difficulty: Difficulty) -> str:
+def _advice(difficulty: Difficulty, *, aligns: bool) -> str:
+    still = ", while aligning the other context with this one still can" if aligns else ""
     return (
         f"the untrained policy prefers the chosen answer in {difficulty.ranked_right:.0%} of the first "
-        f"{len(difficulty.margins)} pairs ({difficulty.measure}): preferring it more teaches little. Take rejected "
-        f"answers that the model itself gives: {_BUILD} (or --policy and --source of yours)"
+        f"{len(difficulty.margins)} pairs ({difficulty.measure}): preferring it more teaches little{still}. Take "
+        f"rejected answers that the model itself gives: {_BUILD} (or --policy and --source of yours)"
     )
 
 

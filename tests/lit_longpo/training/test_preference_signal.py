@@ -60,6 +60,15 @@ def test_one_process_speaks(caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize(("module", "aligns"), [(SoLoPO(), True), (ORPO(), False), (LongPO(), False)])
+def test_easy_short_pairs_do_not_hinder_what_is_aligned_with_the_long_context(module, aligns, caplog):
+    signal = PreferenceSignal.of(module.views)
+    signal.add(row_metrics(*[1] * 32))
+    assert signal.look(ALONE)
+    assert ("aligning the other context with this one still can" in caplog.text) is aligns
+    assert "preferring it more teaches little" in caplog.text
+
+
 OBJECTIVES = [
     DPO(), IPO(), SimPO(), ORPO(), SimPO(context="short"), SoLoPO(), SoLoPO(base=DPO()), LongPO(nll="answer"),
     LOGO(num_rejected=2), SFT(),
