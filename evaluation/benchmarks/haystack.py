@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from textwrap import wrap
 from typing import Protocol, runtime_checkable
@@ -14,7 +15,8 @@ from lit_longpo.errors import InputError, MissingFileError
 
 CountTokens = Callable[[str], int]
 
-_LONGEST, _PIECE = 400, 100  # characters of a sentence that is laid whole, and of the pieces of a longer one
+_LONGEST, _PIECE = 2000, 100  # characters of a sentence that is laid whole (novels have some of 1,500), and of a piece
+_LONGEST_CHINESE = 400  # of one that is not looked through for Chinese full stops
 _CHINESE_END = re.compile("(?<=[\u3002\uff01\uff1f])")  # of a sentence, with no space behind it
 _NAMES = ("Alba", "Bruno", "Clara", "Dario", "Elena", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karin", "Leo")
 # Filler of our own.
@@ -78,7 +80,7 @@ def sentences(draw: random.Random, path: str | None = None) -> Iterator[str]:
     Args:
         draw: chooses sentences, or where a file is begun.
         path: text file whose sentences are taken in order, again and again; `None` means made-up ones. Sentences of
-            more than 400 characters (lists, code, Chinese without spaces) are taken in pieces.
+            more than 2,000 characters (lists, code) are taken in pieces, and from 400 on by Chinese full stops.
 
     Raises:
         MissingFileError: `path` is not there.
@@ -121,9 +123,9 @@ def _book(path: str) -> tuple[str, ...]:
 
 def _pieces(sentence: str) -> list[str]:
     """The sentence, or pieces of one that would fit into no context, which would hold its facts alone."""
-    if len(sentence) <= _LONGEST:
-        return [sentence]
-    return [piece for part in _CHINESE_END.split(sentence) for piece in wrap(part, _PIECE, break_on_hyphens=False)]
+    parts = [sentence] if len(sentence) <= _LONGEST_CHINESE else [part for part in _CHINESE_END.split(sentence) if part]
+    cut = (wrap(part, _PIECE, break_on_hyphens=False) if len(part) > _LONGEST else [part] for part in parts)
+    return list(chain.from_iterable(cut))
 
 
 def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num_tokens: CountTokens) -> str:

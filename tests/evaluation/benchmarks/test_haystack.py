@@ -112,6 +112,14 @@ def test_hay_of_long_sentences_fills_the_context(text, depth, tmp_path):
     assert abs(context.index("The secret code") - depth * 2000) < 150
 
 
+def test_a_novel_is_laid_by_its_sentences_however_long_they_are(tmp_path):
+    """Reports of before stay comparable: in Alice 76 of 893 sentences have more than 400 characters, the longest 1,516."""
+    novel = [f"Chapter {number} begins, {'and on it goes, ' * words}and ends" for number, words in enumerate((1, 30, 90))]
+    (tmp_path / "novel.txt").write_text(". ".join(novel) + ".", encoding="utf-8")
+    hay = sentences(random.Random(0), str(tmp_path / "novel.txt"))
+    assert {next(hay) for _ in range(6)} == {f"{sentence}." for sentence in novel}
+
+
 def test_hay_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Stra\u00dfe. ".encode("latin-1") * 50)
     with pytest.raises(InputError, match=r"expected text in UTF-8 as hay in .*latin\.txt, got .*; name another file"):
