@@ -77,7 +77,7 @@ class RoPE:
         """
         text = config.get_text_config()
         parameters = global_rope(text)
-        own = parameters.get("original_max_position_embeddings")
+        own = parameters.get("original_max_position_embeddings") or getattr(text, CHUNKS, None)
         trained = self.original_length or trained_length(text)
         self._check_layers(text)
         self._exchange_type(parameters, text.model_type)

@@ -163,6 +163,10 @@ def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention
         rope.apply(stretched)
         check_window(500000, stretched)
         assert not stretched.dual_chunk_attention_config
+    for kind, factor, window in (("yarn", 2.0, 524288), ("linear", 2.0, 524288), ("default", None, 262144)):
+        changed = copy.deepcopy(config)
+        RoPE(type=kind, factor=factor).apply(changed)
+        assert readable_positions(changed) == window
 
 
 def test_what_is_typed_for_positions_beyond_the_window_is_enough():
