@@ -16,7 +16,8 @@ ALL_LINEAR = "all-linear"
 def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
     """Every name of a list means some map, a pattern means one; peft is content if one of the names does.
 
-    Names that transformers 4 had for the maps of experts mean the stacked experts, as peft reads them.
+    Names that transformers 4 had for the maps of experts mean the stacked experts of all layers, as peft reads them,
+    whatever stands before them.
 
     Args:
         model: without adapters; may be on the meta device.
@@ -30,7 +31,10 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
     modules = dict(model.named_modules())
     named = {name: _named(name, modules, is_pattern=isinstance(wanted, str)) for name in _listed(wanted)}
     stacked = set() if isinstance(wanted, str) else _names_of_experts(model)
-    if missing := [name for name, found in named.items() if not found and name.rpartition(".")[2] not in stacked]:
+    if some := [name for name in named if "." in name and name.rpartition(".")[2] in stacked]:
+        every = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in some))
+        raise _wrong_targets(model, ", ".join(some), f"which peft takes for the experts of all layers (type {every});")
+    if missing := [name for name, found in named.items() if not found and name not in stacked]:
         raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, modules, wanted)}")
     for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
         inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
@@ -73,7 +77,8 @@ def _names_of_experts(model: PreTrainedModel) -> set[str]:
 
     names: Mapping[str, Mapping[str, str]] = getattr(read_by_peft, "_MOE_TARGET_MODULE_MAPPING", {})
     kinds: Mapping[str, str] = getattr(read_by_peft, "_MODEL_TO_CONVERSION_PATTERN", {})
-    return set(names.get(kinds.get(model.config.model_type, ""), {}))
+    stacked = names.get(kinds.get(model.config.model_type, ""), {})
+    return {old for old, new in stacked.items() if "." not in new}  # the router's is a module's
 
 
 def _is_map(module: nn.Module) -> bool:

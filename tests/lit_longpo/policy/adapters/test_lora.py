@@ -171,6 +171,21 @@ def test_names_of_experts_in_other_trainers_recipes_are_read_as_peft_reads_them(
         add_adapters(tiny_model(name), LoRA(target_modules=[*targets, "w9"]))
 
 
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("Qwen3Moe", ["layers.0.mlp.experts.0.gate_proj", "layers.0.mlp.experts.0.up_proj"]),
+        ("DeepseekV3", ["shared_experts.gate_proj", "shared_experts.up_proj"]),
+        ("DeepseekV3", ["layers.0.mlp.down_proj"]),
+    ],
+)
+def test_names_of_some_experts_are_not_taken_for_those_of_all_layers(name, targets):
+    """peft goes by a name's last part: it puts adapters on the stacked experts of all layers, and nowhere else."""
+    with pytest.raises(InputError, match=r"got (layers|shared).*which peft takes for the experts of all layers \(type "):
+        add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
+    assert add_adapters(tiny_model("Llama"), LoRA(r=2, target_modules=["layers.0.mlp.down_proj"]))
+
+
 def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
     """An adapter reads its base weight before that is gathered."""
     problem = training_problem(policy(policy_folder, use_dora=True), "ZeRO-3")
