@@ -113,8 +113,10 @@ def test_hay_of_long_sentences_fills_the_context(text, depth, tmp_path):
 
 
 def test_a_novel_is_laid_by_its_sentences_however_long_they_are(tmp_path):
-    """Reports of before stay comparable: in Alice 76 of 893 sentences have more than 400 characters, the longest 1,516."""
-    novel = [f"Chapter {number} begins, {'and on it goes, ' * words}and ends" for number, words in enumerate((1, 30, 90))]
+    """Reports of before stay comparable: 76 of the 893 sentences in Alice have more than 400 characters."""
+    novel = [
+        f"Chapter {number} begins, {'and on it goes, ' * words}and ends" for number, words in enumerate((1, 30, 90))
+    ]
     (tmp_path / "novel.txt").write_text(". ".join(novel) + ".", encoding="utf-8")
     hay = sentences(random.Random(0), str(tmp_path / "novel.txt"))
     assert {next(hay) for _ in range(6)} == {f"{sentence}." for sentence in novel}

@@ -181,7 +181,9 @@ def test_names_of_experts_in_other_trainers_recipes_are_read_as_peft_reads_them(
 )
 def test_names_of_some_experts_are_not_taken_for_those_of_all_layers(name, targets):
     """peft goes by a name's last part: it puts adapters on the stacked experts of all layers, and nowhere else."""
-    with pytest.raises(InputError, match=r"got (layers|shared).*which peft takes for the experts of all layers \(type "):
+    with pytest.raises(
+        InputError, match=r"got (layers|shared).*which peft takes for the experts of all layers \(type "
+    ):
         add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
     assert add_adapters(tiny_model("Llama"), LoRA(r=2, target_modules=["layers.0.mlp.down_proj"]))
 
