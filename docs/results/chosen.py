@@ -20,6 +20,7 @@ _LENGTHS, _LONG = ("64", "128", "256", "384", "512"), ("256", "384", "512")
 # By label and trained length.
 _REAL = {
     ("SFT, short contexts", ""): "sft-short",
+    ("SFT, long contexts", "1,024"): "sft-long-1024",
     ("ORPO, long contexts", "1,024"): "orpo-long-1024",
     ("SoLoPO-ORPO", "1,024"): "solopo-orpo-1024",
     ("LongPO, answer's NLL", "1,024"): "longpo-answer-1024",
