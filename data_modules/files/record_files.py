@@ -41,7 +41,7 @@ def read_records(source: str, split: str, argument: str) -> Rows:
         RecordError: what is read is no JSON, or holds no record.
     """
     if any(sign in split for sign in _PARTS):
-        check_splits(source, split, f"{argument[:-4]}split", "write that part into a file of its own")
+        check_splits(source, split, _split_setting(argument), "write that part into a file of its own")
     rows = _rows(source, split, argument)
     first = next(rows, None)
     if first is None:
@@ -285,8 +285,13 @@ def _table(table: Any, name: str) -> Rows:
 def _known_split(split: str, splits: list[Any], source: str, argument: str) -> str:
     if split not in splits:
         names = ", ".join(map(str, splits))
-        raise InputError(f"expected a split of {source!r} ({names}), got {split!r}; set `{argument[:-4]}split`")
+        raise InputError(f"expected a split of {source!r} ({names}), got {split!r}; set `{_split_setting(argument)}`")
     return split
+
+
+def _split_setting(argument: str) -> str:
+    """`data.init_args.val_split` beside `data.init_args.val_path`."""
+    return f"{argument.removesuffix('path')}split"
 
 
 def _not_loaded(source: str, split: str, argument: str, error: Exception) -> MissingFileError:
