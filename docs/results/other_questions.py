@@ -10,11 +10,11 @@ Questions to be answered with yes or no are left out, which a substring cannot t
 
 import argparse
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_modules.builders.sources.documents import clip
 from data_modules.qa_sets.contexts import SEPARATOR, passage_text
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import QARecord
@@ -55,11 +55,6 @@ def asked_of(name: str, records: Sequence[QARecord]) -> Iterator[dict[str, Any]]
             }
 
 
-def own_text(distributed: str) -> str:
-    """What stands between the first two lines that begin with "*** ", which a distributor has put around a book."""
-    return re.split(r"^\*\*\* .*$", distributed, maxsplit=2, flags=re.MULTILINE)[1].strip() + "\n"
-
-
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -70,8 +65,8 @@ def main(words: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     options.output.mkdir(parents=True, exist_ok=True)
     if options.book:
-        text = own_text(options.book.read_text(encoding="utf-8-sig"))
-        (options.output / "book.txt").write_text(text, encoding="utf-8")
+        text = clip(options.book.read_text(encoding="utf-8-sig"), r"\*\*\* START", r"\*\*\* END")
+        (options.output / "book.txt").write_text(f"{text}\n", encoding="utf-8")
         return
     lines = list[str]()
     for name, (file, first) in FILES.items():

@@ -9,7 +9,7 @@ import torch
 import yaml
 from results import chosen, outcomes
 from results.cells import Cell, Settings, Suite
-from results.other_questions import asked_of, own_text, two_hop
+from results.other_questions import asked_of, main, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.pages import replaced
@@ -681,10 +681,12 @@ def test_two_hop_questions_are_asked_about_their_paragraphs_and_about_all():
     assert (rows[2]["question"], rows[2]["answers"]) == ("a?", ["red"])
 
 
-def test_book_is_without_what_its_distributor_has_added():
+def test_book_is_without_what_its_distributor_has_added(tmp_path):
     own, after = "A story.\n***\nIts end.", "*** END OF THIS EBOOK ***\n*** LICENCE ***\n"
     around = f"Title: X\n*** START OF THIS EBOOK ***\n\n{own}\n\n{after}"
-    assert own_text(around) == "A story.\n***\nIts end.\n"
+    (tmp_path / "distributed.txt").write_text(around, encoding="utf-8-sig")
+    main(["--book", str(tmp_path / "distributed.txt"), "--output", str(tmp_path)])
+    assert (tmp_path / "book.txt").read_text() == "A story.\n***\nIts end.\n"
 
 
 def test_questions_of_a_benchmark_are_by_task():
