@@ -1,9 +1,10 @@
 """Parts of a causal language model by role, whatever its architecture calls them."""
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_longpo.errors import InputTypeError
@@ -68,3 +69,8 @@ def accepted_by(model: PreTrainedModel, **keywords: Any) -> dict[str, Any]:
 def passes_keywords_on(decoder: nn.Module) -> bool:
     """Whether a decoder's forward takes keywords that it does not know itself."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(decoder.forward).parameters.values())
+
+
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """Shape of the whole parameter, of which ZeRO-3 leaves an empty vector on each rank."""
+    return cast(torch.Size, getattr(parameter, "ds_shape", parameter.shape))

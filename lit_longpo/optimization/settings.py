@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.fused import FusedAdamW
 from lit_longpo.optimization.kinds import (
@@ -27,7 +28,7 @@ from lit_longpo.optimization.kinds import (
 from lit_longpo.optimization.quantized import placement_problem, prepare
 from lit_longpo.optimization.schedules import Shape, build_schedule
 from lit_longpo.ranges import check_range, check_weight
-from lit_longpo.strategies.sharding import optimizer_device, optimizer_split, whole_shape
+from lit_longpo.strategies.sharding import optimizer_device, optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"

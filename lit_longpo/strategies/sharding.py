@@ -117,11 +117,6 @@ def splits_parameters(strategy: object) -> bool:
     return split_by(strategy) is not None
 
 
-def whole_shape(parameter: Tensor) -> torch.Size:
-    """Shape of the whole parameter, of which ZeRO-3 leaves an empty vector on each rank."""
-    return cast(torch.Size, getattr(parameter, "ds_shape", parameter.shape))
-
-
 def full_value(parameter: Tensor) -> Tensor:
     """The whole parameter, detached; a collective call if it is sharded. Shape: as `whole_shape` says."""
     if isinstance(parameter, DTensor):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import PreTrainedModel
 
-from lit_longpo.engine.decoder import decoder_of
+from lit_longpo.engine.decoder import decoder_of, whole_shape
 from lit_longpo.engine.tiling.tile_lengths import Tiles, TileTokens, mlp_sizes
 from lit_longpo.engine.tiling.tiles import run_in_tiles, token_dimension
 from lit_longpo.engine.tiling.unwritten import Map
@@ -161,19 +161,14 @@ def _is_activation(module: nn.Module) -> bool:
 
 def _chooses(module: nn.Module) -> bool:
     """Whether it routes tokens to experts (Llama-4's routers are linear maps)."""
-    stacked = any(_num_dimensions(parameter) > 2 for parameter in module.parameters())
+    stacked = any(len(whole_shape(parameter)) > 2 for parameter in module.parameters())
     return stacked or any("router" in type(part).__name__.lower() for part in module.modules())
 
 
 def _are_experts(module: nn.Module) -> bool:
     """Whether it holds all experts of a layer in stacked tensors, and is called with the chosen experts."""
-    stacked = any(_num_dimensions(parameter) == 3 for parameter in module.parameters(recurse=False))
+    stacked = any(len(whole_shape(parameter)) == 3 for parameter in module.parameters(recurse=False))
     return stacked and _num_arguments(type(module)) == 3
-
-
-def _num_dimensions(parameter: Tensor) -> int:
-    """Those of the whole one: ZeRO-3 leaves an empty vector in its place."""
-    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _num_arguments(kind: type[nn.Module]) -> int:

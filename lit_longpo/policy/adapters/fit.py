@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG
 from lit_longpo.policy.adapters.weights import adapter_state, is_second_name
-from lit_longpo.strategies.sharding import whole_shape
 
 if TYPE_CHECKING:
     from peft import PeftModel

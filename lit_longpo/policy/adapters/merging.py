@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters.lora import with_adapters
 from lit_longpo.policy.adapters.weights import adapted_layers, adapter_state, set_weights
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
-from lit_longpo.strategies.sharding import whole_parameters, whole_shape
+from lit_longpo.strategies.sharding import whole_parameters
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

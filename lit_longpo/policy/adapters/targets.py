@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
-from lit_longpo.strategies.sharding import whole_shape
 
 ALL_LINEAR = "all-linear"
 

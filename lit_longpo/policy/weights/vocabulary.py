@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
-from lit_longpo.strategies.sharding import whole_shape
 
 log = logging.getLogger(__name__)
 
