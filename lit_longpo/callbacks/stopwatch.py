@@ -10,9 +10,6 @@ class Stopwatch:
 
     On a GPU the marks are events in its queue: they say when the device got there, and are read only when
     `read` is called, which waits for the last of them once.
-
-    Args:
-        device: where the work runs.
     """
 
     def __init__(self, device: torch.device) -> None:

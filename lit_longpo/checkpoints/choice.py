@@ -38,10 +38,6 @@ class CheckpointChoice:
     def to_fit(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
         """The checkpoint to fit from; or those of "last", one of which it is once the data are known.
 
-        Args:
-            ckpt_path: as in `usable`.
-            settings: of this run.
-
         Raises:
             InputError: as `usable`; or it was trained with other settings, or holds weights alone.
         """

@@ -20,9 +20,6 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
 
     Lightning 2.6 counts it as processed. A run resumed with more steps would then skip its other rows, and with
     `max_epochs` 1 train nothing.
-
-    Args:
-        checkpoint: what Lightning is about to save; changed in place.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop is None or loop["epoch_loop.batch_progress"]["is_last_batch"]:
@@ -56,20 +53,12 @@ def log_from(trainer: Trainer, step: int) -> None:
 
     Lightning 2.6 counts these steps separately. After a resume its guess is one too high if the checkpoint was saved
     after the end of a step, as the last one of a training and that of a stopped one are.
-
-    Args:
-        trainer: whose training is about to go on.
-        step: from 0.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
 def warn_of_used_time(trainer: Trainer) -> None:
-    """Explain why a resumed run ends at once: `max_time` includes the time before the checkpoint.
-
-    Args:
-        trainer: about to go on; its callbacks have what the checkpoint holds.
-    """
+    """Explain why a resumed run ends at once: `max_time` includes the time before the checkpoint."""
     timer = next((one for one in getattr(trainer, "callbacks", ()) if isinstance(one, Timer)), None)
     left = None if timer is None else timer.time_remaining()
     if timer is not None and left is not None and left <= 0 and trainer.is_global_zero:

@@ -35,13 +35,7 @@ def gather_random_states() -> list[RandomState]:
 
 
 def restore_random_state(states: list[RandomState], rank: int, world_size: int) -> None:
-    """Go on with this rank's state; a word of warning if there were other ranks.
-
-    Args:
-        states: what `gather_random_states` returned when the checkpoint was saved.
-        rank: this rank.
-        world_size: ranks now.
-    """
+    """Go on with this rank's state; a word of warning if there were other ranks."""
     if len(states) != world_size:
         log.warning(
             "random states of %d processes cannot be restored in %d: dropout draws anew", len(states), world_size

@@ -78,11 +78,6 @@ def refuse_bare(path: Path) -> None:
 def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> None:
     """Start from a checkpoint's weights, and from nothing else that it holds.
 
-    Args:
-        model: the whole policy, before any strategy splits it.
-        path: checkpoint of a policy that may have been trained otherwise.
-        settings: of this run.
-
     Raises:
         InputError: the checkpoint is broken, or its weights mean another model here.
     """

@@ -29,12 +29,7 @@ _SLIGHT = {f"trainer.{name}" for name in _OF_TRAINER} | {f"data.{name}" for name
 
 
 def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
-    """Plain values: objective, steps, epoch, last metrics, settings, schedule's length, hash of the training data.
-
-    Args:
-        trainer: in the middle of `fit`, or after it.
-        objective: class name.
-    """
+    """Plain values: objective, steps, epoch, last metrics, settings, schedule's length, hash of the training data."""
     return {
         "objective": objective,
         "step": trainer.global_step,
@@ -98,10 +93,6 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     """Settings that differ from those of the checkpoint's run: its value and today's, by name.
 
     Settings that only one of the two has are left out, and so are settings inside of one that differs.
-
-    Args:
-        record: of the checkpoint; empty for one that another trainer wrote.
-        settings: of the run that is about to resume.
     """
     then, now = record.get("settings") or {}, plain_json(settings)
     for model in _MODELS:

@@ -106,11 +106,6 @@ def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False
 
     Those that hold weights alone are left out if training is to continue. A warning names the newest one that is
     passed over.
-
-    Args:
-        paths: whole checkpoints.
-        settings: of this run.
-        fitting: whether it is trained further, so that weights alone are not enough.
     """
     chosen, passed = list[Path](), list[str]()
     for path in paths:

@@ -23,11 +23,7 @@ ELSEWHERE = "--trainer.default_root_dir FOLDER"
 
 
 class CheckpointRoom:
-    """What this run's checkpoints have taken so far, and whether the next one fits.
-
-    Args:
-        trainer: of the run.
-    """
+    """What this run's checkpoints have taken so far, and whether the next one fits."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -36,11 +32,6 @@ class CheckpointRoom:
 
     def check(self, folder: Path, *, weights_only: bool, at_least: int = 0) -> int:
         """Refuse, on all processes alike, to write what the disk has no room for; say if a folder is made anew.
-
-        Args:
-            folder: of the checkpoint.
-            weights_only: leave the optimizer's state out.
-            at_least: bytes that it will take at least.
 
         Returns:
             Bytes that it takes at least.
@@ -79,13 +70,7 @@ class CheckpointRoom:
         self.check(Path(keeper.dirpath), weights_only=weights_only, at_least=need)
 
     def note(self, written: Path, folder: Path, *, weights_only: bool) -> None:
-        """Remember what a checkpoint has taken.
-
-        Args:
-            written: file or folder, still under its temporary name.
-            folder: where it lies.
-            weights_only: whether it holds weights only.
-        """
+        """Remember what a checkpoint has taken."""
         files = written.rglob("*") if written.is_dir() else [written]
         self._sizes[weights_only] = sum(file.stat().st_size for file in files if file.is_file())
         self._folders.add(folder)
@@ -108,10 +93,6 @@ def least_size(trainer: Trainer, *, weights_only: bool) -> int:
     """Bytes that the next checkpoint takes at least: what is trained, and the optimizer's state.
 
     0 with DeepSpeed, which keeps both to itself; then the last checkpoint tells.
-
-    Args:
-        trainer: in the middle of `fit`.
-        weights_only: leave the optimizer's state out.
     """
     if isinstance(trainer.strategy, DeepSpeedStrategy) or trainer.lightning_module is None:
         return 0

@@ -34,9 +34,6 @@ class StopSignals(_SignalConnector):
 
     The first signal asks, the second one ends the process at once; so does the first before there is anything to
     write, for example in the reference pass, which keeps what it has.
-
-    Args:
-        trainer: about to run; of several processes, each has one.
     """
 
     def __init__(self, trainer: Trainer) -> None:

@@ -50,11 +50,7 @@ def fetched(name: str | Path | None) -> Iterator[str | Path | None]:
 
 
 def refuse_root(root: str | Path) -> None:
-    """Refuse an address for the runs' folder, into which tokens, reference values and reports are written as files.
-
-    Args:
-        root: `trainer.default_root_dir`.
-    """
+    """Refuse an address for the runs' folder, into which tokens, reference values and reports are written as files."""
     if "://" in str(root):
         raise InputError(
             f"expected a folder on a disk for `trainer.default_root_dir`, got {root}; checkpoints alone may lie in an "

@@ -66,11 +66,6 @@ class ResumableTrainer(Trainer):
     ) -> None:
         """Save under a temporary name, then rename; call it on every rank.
 
-        Args:
-            filepath: file, or folder with strategies that shard.
-            weights_only: leave optimizer, schedule and callbacks out.
-            storage_options: see Lightning's `Trainer.save_checkpoint`.
-
         Raises:
             InputError: with Lightning's `AsyncCheckpointIO`, whose files are whole at an unknown time.
         """

@@ -43,9 +43,6 @@ def expand_homes(section: Any) -> Any:
 def check_typed(config: Any) -> None:
     """Compare what was typed with this machine, and with what a shell makes of it.
 
-    Args:
-        config: of `fit`, `validate` or `test`, as the command line has parsed it.
-
     Raises:
         InputError: there are no such devices as are wanted, a template has the two characters that should have been a
             line break, or a section stands where the top-level one would take its place.
@@ -76,11 +73,7 @@ def _check_places(config: Any) -> None:
 
 
 def check_length(config: Any) -> None:
-    """Refuse a training that would end before its first step, with nothing written.
-
-    Args:
-        config: of `fit`, as the command line has parsed it.
-    """
+    """Refuse a `fit` that would end before its first step, with nothing written."""
     if config.get("trainer.fast_dev_run"):  # which has its own
         return
     for name, instead in _LENGTHS.items():

@@ -22,12 +22,7 @@ _FILES = dict.fromkeys((PROCESSOR_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NA
 
 
 def copy_processor(model: PreTrainedModel, folder: Path) -> None:
-    """Copy the source's processor files beside a model with eyes or ears; without them nobody can show it a picture.
-
-    Args:
-        model: as it was read from its source, folder or hub name.
-        folder: where it is saved.
-    """
+    """Copy the source's processor files beside a model with eyes or ears; without them nobody can show it a picture."""
     if not unread_parts(model) or not model.name_or_path:
         return
     try:

@@ -17,12 +17,6 @@ def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> No
 
     Where there are no locks, two runs in one folder are the user's care, which is said.
 
-    Args:
-        file: one of the folder's files.
-        folder: for the error.
-        kind: of the run, for example "build".
-        setting: what names the folder, for the error.
-
     Raises:
         BusyError: another process holds it.
     """

@@ -45,12 +45,6 @@ def check_manifest(
 def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
     """Check as `check_manifest` does what can be known early; nothing is written.
 
-    Args:
-        folder: of the run; it may not be there yet.
-        known: part of the manifest.
-        kind: of the run, for example "build".
-        lines: files of the folder that depend on it.
-
     Raises:
         InputError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """

@@ -71,10 +71,6 @@ def write_json(path: Path, value: object, **layout: Any) -> None:
 def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:
     """The JSON object in one of our files, its fields unchecked.
 
-    Args:
-        path: of one JSON object.
-        advice: as of `read_stored`.
-
     Raises:
         MissingFileError: there is no such file.
         RecordError: it is no JSON object, or holds numbers that are none.
@@ -86,10 +82,6 @@ def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:
 def stored_line(line: bytes, where: str) -> dict[str, Any]:
     """The JSON object in one line of one of our files, its fields unchecked.
 
-    Args:
-        line: as `line_of` makes it; one that somebody has changed may have no checksum.
-        where: file and line.
-
     Raises:
         RecordError: as of `stored_object`, or it is another than was written.
     """
@@ -97,20 +89,12 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
 
 
 def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with a checksum.
-
-    Args:
-        row: what `unsealed` will give back.
-    """
+    """An object with a checksum."""
     return {**row, _CHECKSUM: _checksum(row)}
 
 
 def unsealed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An object without its checksum; it may have none, as one that somebody has changed.
-
-    Args:
-        row: as `sealed` makes it.
-        where: file and line.
 
     Raises:
         RecordError: it is another than was written.
@@ -142,11 +126,6 @@ def _checksum(row: Mapping[str, Any]) -> str:
 
 def stored_as(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
     """A JSON object as what it is of.
-
-    Args:
-        value: the object.
-        kind: as of `read_stored`.
-        where: file and line.
 
     Raises:
         RecordError: a field is missing, unknown, or not of its type.

@@ -69,10 +69,6 @@ def storing(folder: Path, elsewhere: str, need: int | None = None) -> Iterator[N
 def check_writable(folder: Path, elsewhere: str) -> None:
     """Make a folder, and check that it can be written to, before anything is computed.
 
-    Args:
-        folder: of results.
-        elsewhere: what to type to have another one.
-
     Raises:
         StorageError: that cannot be done.
     """

@@ -135,13 +135,7 @@ def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: s
 
 
 def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
-    """Refuse what another format says about the answers, and nobody would read here: the record would mean another.
-
-    Args:
-        record: of a set of questions.
-        names: of the fields that are read; `a|b` are two names of one.
-        where: file and line, for the error.
-    """
+    """Refuse what another format says about the answers, and nobody would read here: the record would mean another."""
     known = {name for field in names for name in field.split("|")}
     for name, nothing in _ABOUT_ANSWERS.items():
         if name in record and name not in known and record[name] not in nothing:

@@ -59,12 +59,7 @@ class Table:
 
 
 class RunPages(ABC):
-    """What one logger shows of a run.
-
-    Args:
-        logger: of a kind that the class knows.
-        folder: the run's.
-    """
+    """What one logger shows of a run."""
 
     def __init__(self, logger: Any, folder: Path) -> None:
         self.logger, self.pictures = logger, folder / "pages"

@@ -70,9 +70,6 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, str | float]:
     """What decides what is trained, by the names that are typed: `model.base.beta`.
 
     Numbers and words stay what they are; lists become text. What is not set is left out.
-
-    Args:
-        config: of `fit`, as plain dictionaries.
     """
     trainer = {name: config.get("trainer", {}).get(name) for name in _OF_TRAINER}
     chosen = {name: config.get(name) for name in _SECTIONS} | {"trainer": trainer}

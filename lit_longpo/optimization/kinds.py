@@ -69,13 +69,8 @@ def graph_problem(make: OptimizerFactory) -> str | None:
 
 
 def closure_problem(make: OptimizerFactory, split: str | None) -> str | None:
-    """Why the optimizer's first step would fail, as Lightning hands it the loss as a function; `None` if it would not.
-
-    Args:
-        make: of parameters.
-        split: as for `slices_problem`; DeepSpeed hands it nothing.
-    """
-    if split is not None and split.startswith("ZeRO"):
+    """Why the first step would fail, to which Lightning hands the loss as a function; `None` if it would not."""
+    if split is not None and split.startswith("ZeRO"):  # DeepSpeed hands it nothing
         return None
     optimizer = probe_of(make)
     try:
@@ -105,12 +100,7 @@ def host_problem(optimizer: Optimizer, device: str | None) -> str | None:
 
 
 def accumulation_problem(optimizer: Optimizer, rows: int) -> str | None:
-    """Why the optimizer cannot train on several rows a step, and what to type; `None` if it can.
-
-    Args:
-        optimizer: any.
-        rows: `trainer.accumulate_grad_batches`.
-    """
+    """Why the optimizer cannot train on several rows a step, and what to type; `None` if it can."""
     if rows == 1 or not isinstance(optimizer, torch.optim.LBFGS):
         return None
     return (

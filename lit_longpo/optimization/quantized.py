@@ -78,13 +78,7 @@ def is_paged(optimizer: Optimizer) -> bool:
 
 
 def placement_problem(optimizer: Optimizer, device: str | None, split: str | None) -> str | None:
-    """Why the optimizer cannot train there, and what to type; `None` if it can.
-
-    Args:
-        optimizer: any.
-        device: type of the device, "cuda" for example; `None` if it is not of this machine.
-        split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
-    """
+    """Why the optimizer cannot train there, and what to type; `None` if it can."""
     if not has_quantized_states(optimizer):
         return None
     name = type(optimizer).__name__

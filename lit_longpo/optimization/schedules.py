@@ -38,13 +38,7 @@ def share_of_peak(step: int, *, shape: Shape, warmup: int, num_steps: int, floor
 
 
 def stretch_schedule(schedule: LambdaLR, num_steps: int, warmup: int) -> None:
-    """Let a schedule end after another number of steps, from the next step on.
-
-    Args:
-        schedule: made by `build_schedule`, where it stands.
-        num_steps: of the whole fit.
-        warmup: steps of it over which the rate rises.
-    """
+    """Let a schedule end after another number of steps, from the next step on."""
     settings = {**(_settings(schedule) or {}), "num_steps": num_steps, "warmup": warmup}
     shape: Callable[[int], float] = partial(share_of_peak, **settings)
     schedule.lr_lambdas = [shape] * len(schedule.lr_lambdas)

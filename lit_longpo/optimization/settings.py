@@ -145,11 +145,7 @@ class Optimization:
         return problem or host_problem(optimizer, device)
 
     def accumulation_problem(self, rows: int) -> str | None:
-        """Why the optimizer cannot train on so many rows a step, and what to type; `None` if it can.
-
-        Args:
-            rows: `trainer.accumulate_grad_batches`.
-        """
+        """Why the optimizer cannot train on so many rows a step, and what to type; `None` if it can."""
         return accumulation_problem(self.probe(), rows)
 
     def check_trainer(self, trainer: Trainer, *, vectors: bool = False) -> None:

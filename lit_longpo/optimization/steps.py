@@ -27,12 +27,7 @@ _NOTHING = Taken()
 
 
 def rows_of_an_epoch(trainer: Trainer, loaded: int) -> int:
-    """Rows that a process trains on in an epoch.
-
-    Args:
-        trainer: whose `limit_train_batches` is a number of rows or a share of them.
-        loaded: rows that the process's loader has.
-    """
+    """Rows that a process trains on in an epoch, of those that its loader has."""
     limit = trainer.limit_train_batches
     return min(loaded, limit) if isinstance(limit, int) else int(loaded * limit)
 

@@ -61,11 +61,7 @@ class Activations:
 
 
 class Tracer:
-    """Traces one model over any row, and remembers what it has traced.
-
-    Args:
-        model: how the policy is built.
-    """
+    """Traces one model over any row, and remembers what it has traced."""
 
     def __init__(self, model: ModelPlan) -> None:
         self.model = model

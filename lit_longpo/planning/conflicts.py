@@ -24,11 +24,7 @@ def conflicts(run: Configuration, config: PretrainedConfig) -> list[str]:
 
 
 def start_warnings(config: Namespace) -> list[str]:
-    """The warnings that `fit` gives before it loads anything, without what it refuses, measures or says elsewhere.
-
-    Args:
-        config: of `fit`, as the command line has parsed it.
-    """
+    """The warnings that `fit` gives before it loads anything, without what it refuses, measures or says elsewhere."""
     try:
         run = read_configuration(config)
     except InputError as error:  # a strategy that is none of ours may train all the same

@@ -16,13 +16,7 @@ from lit_longpo.policy.stored_files import stored_file
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:
-    """(the largest example, where its length comes from), or (`None`, why it is not known).
-
-    Args:
-        config: of `plan`, as the command line has parsed it.
-        views: that the objective reads.
-        policy: whose tokenizer counts.
-    """
+    """(the largest example, where its length comes from), or (`None`, why it is not known)."""
     if config.get("shape") is not None:
         return None, "`--shape` has no tokenizer to count with"
     try:

@@ -46,11 +46,7 @@ class LiveBytes(TorchDispatchMode):
 
     @contextmanager
     def repeated(self, times: int) -> Iterator[None]:
-        """What is made inside the block and outlives it counts so often; what goes at once raises no peak.
-
-        Args:
-            times: that the same would be done, one after another.
-        """
+        """What is made inside the block and outlives it counts as made so often; what goes at once raises no peak."""
         before, self._times = self._times, times
         try:
             yield

@@ -193,17 +193,7 @@ def memory(
     untied_head_bytes: int = 0,
     reference: ReferenceBytes = ReferenceBytes(),
 ) -> Memory:
-    """Put the moments together.
-
-    Args:
-        states: of the strategy.
-        activations: traced with the mode's checkpointing.
-        sharding: the strategy.
-        mode: what is done with activations.
-        accumulates: whether several rows make one step.
-        untied_head_bytes: the head's gradient, if it has one of its own.
-        reference: what the reference takes.
-    """
+    """Put the moments together; `activations` are traced with the mode's checkpointing."""
     on_device = activations.offloaded() if mode == "offload" else activations
     whole, first = on_device.whole, activations.one_layer
     lasting = states.lasting + reference.copy

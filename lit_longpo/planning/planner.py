@@ -37,12 +37,7 @@ def chosen_mode(run: Configuration) -> ActivationMode:
 
 
 class Planner:
-    """Adds up memory; keeps what is the same for all rows.
-
-    Args:
-        run: what was configured.
-        config: architecture of the policy.
-    """
+    """Adds up memory; keeps what is the same for all rows."""
 
     def __init__(self, run: Configuration, config: PretrainedConfig) -> None:
         self.run = run

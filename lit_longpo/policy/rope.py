@@ -197,10 +197,6 @@ def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:
 def refuse_idle_theta(config: PretrainedConfig, where: str) -> None:
     """Refuse a base of rotary angles that stands where transformers 5 does not look: DBRX's, beside its heads.
 
-    Args:
-        config: of the model, as it was read.
-        where: it was read from.
-
     Raises:
         InputError: saying what to type.
     """
@@ -216,10 +212,6 @@ def refuse_idle_theta(config: PretrainedConfig, where: str) -> None:
 @contextmanager
 def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator[None]:
     """Inside the block the model computes positions as `config` says; `None` changes nothing.
-
-    Args:
-        model: a policy, perhaps PEFT-wrapped.
-        config: the configuration before its rotary settings were changed.
 
     Raises:
         InputError: the model keeps its angles somewhere else than in `rotary_emb` of its decoder.

@@ -36,12 +36,7 @@ _NOT_OF_FILES = (UserError, MemoryError, torch.OutOfMemoryError)
 
 
 def check_model_folder(folder: Path, gguf_file: str | None) -> None:
-    """Refuse a folder that holds no model.
-
-    Args:
-        folder: an existing folder.
-        gguf_file: name of a gguf file, which needs no other file beside it.
-    """
+    """Refuse a folder that holds no model."""
     wanted = (gguf_file,) if gguf_file else _MODEL_FILES
     if any((folder / name).is_file() for name in wanted) or any(folder.glob("*/adapter_config.json")):
         return
@@ -90,14 +85,7 @@ def _looked_up(error: BaseException) -> str:
 def check_hub_name(
     name: str, gguf_file: str | None = None, revision: str | None = None, setting: str = "`policy.source`"
 ) -> None:
-    """Refuse a name that is neither a folder nor a model in the hub's cache or on the hub.
-
-    Args:
-        name: as in `policy.source`.
-        gguf_file: name of a gguf file, which needs no other file beside it.
-        revision: of the model; `None` for the newest.
-        setting: that names it, for the error.
-    """
+    """Refuse a name that is neither a folder nor a model in the hub's cache or on the hub."""
     files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
     if any(stored_file(name, file, revision) for file in files):
         return

@@ -9,11 +9,6 @@ from huggingface_hub.errors import HFValidationError
 def stored_file(source: str, name: str, revision: str | None = None) -> Path | None:
     """Where a model's file lies, without a look into the hub.
 
-    Args:
-        source: folder or hub name.
-        name: of the file.
-        revision: of a hub's model; `None` for the main branch.
-
     Returns:
         `None` if the folder lacks it, or nothing has downloaded it.
     """

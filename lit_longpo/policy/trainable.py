@@ -13,12 +13,7 @@ from lit_longpo.strategies.sharding import Split
 
 
 def check_training(policy: PolicyConfig, split: Split | None = None) -> None:
-    """Refuse, before anything is loaded, what cannot be trained.
-
-    Args:
-        policy: its settings.
-        split: which kind of strategy leaves only a slice of every parameter on each rank.
-    """
+    """Refuse, before anything is loaded, what cannot be trained."""
     if problem := training_problem(policy, split):
         raise InputError(problem)
     if policy.quantized is not None:
@@ -26,12 +21,7 @@ def check_training(policy: PolicyConfig, split: Split | None = None) -> None:
 
 
 def training_problem(policy: PolicyConfig, split: Split | None) -> str | None:
-    """What to type where the policy cannot be trained; `None` if it can.
-
-    Args:
-        policy: its settings.
-        split: which kind of strategy leaves only a slice of every parameter on each rank.
-    """
+    """What to type where the policy cannot be trained; `None` if it can."""
     return next((problem for rule in _RULES if (problem := rule(policy, split))), None)
 
 

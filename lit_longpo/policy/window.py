@@ -37,9 +37,6 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     Model cards (Qwen2.5, Qwen3) advise to add a YaRN scaling and to leave `max_position_embeddings` as it is, and
     transformers asks the same of "linear" and "dynamic". "longrope" is written either way: with a factor, or (Phi-3)
     with the scaled length and none. Other types state the scaled length themselves.
-
-    Args:
-        config: of the model, with its rotary settings as they are used.
     """
     text = config.get_text_config()
     size = _stated_length(text)
@@ -76,10 +73,6 @@ def check_window(reach: int, config: PretrainedConfig) -> None:
 
     `policy.rope.max_length` says that. Models without rotary positions take no such setting; for them, and where it
     is too late to set one, `window_problem` is said.
-
-    Args:
-        reach: positions of the longest sequence.
-        config: of the model, with its rotary settings as they are used.
     """
     window = readable_positions(config)
     if window is not None and reach > window and _has_rope(config):

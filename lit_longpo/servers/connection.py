@@ -102,9 +102,6 @@ class Server:
 class Connection:
     """Requests to a server, several at a time.
 
-    Args:
-        server: who is asked.
-
     Raises:
         MissingPackageError: the client is not installed.
     """

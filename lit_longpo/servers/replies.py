@@ -78,10 +78,6 @@ def at_limit(reply: Any, most: int) -> bool:
     """Whether the tokens of the answer were over; some servers say "stop" all the same (litellm#25825).
 
     More tokens than these were not held to the limit: thoughts that a server keeps apart (see `beyond_limit`).
-
-    Args:
-        reply: of a server.
-        most: tokens that it was asked for.
     """
     return reply.choices[0].finish_reason == CUT_OFF or most <= (num_written(reply) or 0) <= most + _UNCOUNTED
 

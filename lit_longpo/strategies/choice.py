@@ -12,11 +12,7 @@ from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 
 
 def check_strategy(strategy: object) -> None:
-    """Refuse a strategy in whose place there is one of ours, or a newer one.
-
-    Args:
-        strategy: of the trainer; `None` without one.
-    """
+    """Refuse a strategy in whose place there is one of ours, or a newer one."""
     if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, AnyDeviceDeepSpeedStrategy):
         stage = (getattr(strategy, "config", None) or {}).get("zero_optimization", {}).get("stage", 2)
         overlay = f"deepspeed_zero{stage if stage in (1, 2, 3) else 2}"

@@ -26,11 +26,7 @@ _NUMBERS = ("gradient_clipping", "train_micro_batch_size_per_gpu")  # compared w
 
 
 def refuse_beside_config(given: dict[str, bool]) -> None:
-    """Refuse arguments that the user's own configuration would silently overrule.
-
-    Args:
-        given: whether each argument was given, by its name.
-    """
+    """Refuse arguments that the user's own configuration would silently overrule."""
     names = [f"`{name}`" for name, stated in given.items() if stated]
     if names:
         raise InputError(

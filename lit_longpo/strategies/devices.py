@@ -52,12 +52,7 @@ def check_devices(accelerator: Any, devices: Any, prefix: str = "", instead: str
 
 
 def check_accelerator(accelerator: str, prefix: str = "") -> None:
-    """Refuse what is no name of Lightning's, on whatever machine.
-
-    Args:
-        accelerator: what was typed.
-        prefix: as in `check_devices`.
-    """
+    """Refuse what is no name of Lightning's, on whatever machine."""
     names = ("auto", "gpu", *ACCELERATOR_REGISTRY.available_accelerators())
     if accelerator not in names:
         near = difflib.get_close_matches(accelerator.lower(), names, n=1) or ["auto"]
@@ -69,11 +64,6 @@ def check_accelerator(accelerator: str, prefix: str = "") -> None:
 
 def num_devices(accelerator: str, devices: Any, prefix: str = "") -> int | None:
     """How many devices a setting asks for, on whatever machine.
-
-    Args:
-        accelerator: as in `check_devices`.
-        devices: as in `check_devices`.
-        prefix: as in `check_devices`.
 
     Returns:
         `None` for as many as there are.

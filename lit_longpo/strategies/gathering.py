@@ -50,9 +50,6 @@ def gather_unseen(optimizer: Any) -> None:
     It gathers in other places when a layer is recomputed than in its forward pass: small weights that are still
     there, an order of modules that differs from the last row's. The mode that keeps attention
     (`gradient_checkpointing: keep_attention`) counts all operators and stops at one that forward did not have.
-
-    Args:
-        optimizer: of a DeepSpeed engine in stage 3.
     """
     offload = getattr(optimizer, "parameter_offload", optimizer)  # itself where nothing is trained
     coordinator = offload.get_param_coordinator()

@@ -35,13 +35,7 @@ def check_launch(trainer: Trainer) -> None:
 
 
 def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> str | None:
-    """What is wrong, and what to type; `None` if nothing is.
-
-    Args:
-        devices: of each node, as the trainer sees them.
-        nodes: as the trainer was told.
-        environment: variables that launchers set.
-    """
+    """What is wrong, and what to type; `None` if nothing is."""
     launched = _launched(devices, nodes, environment)
     if launched is not None and launched.is_batch_script and launched.total > 1:
         alone = ", or #SBATCH --ntasks=1" if devices * nodes == 1 else ""  # more would need tasks again

@@ -173,11 +173,7 @@ class Lifeline:
 
 
 class TrainerLifeline(Lifeline):
-    """That of the processes of a trainer, connected as soon as they have met.
-
-    Args:
-        trainer: of one process or several.
-    """
+    """That of the processes of a trainer, connected as soon as they have met."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__("type the same command with --ckpt_path last")

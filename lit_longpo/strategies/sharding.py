@@ -64,13 +64,7 @@ def _refuse_weights_between(base: nn.Module, decoder: nn.Module, head: nn.Module
 
 
 def mesh_problem(data: int, tensor: int, world: int) -> str | None:
-    """What is wrong with a mesh, and what to type; `None` if all ranks are data-parallel.
-
-    Args:
-        data: data-parallel ranks.
-        tensor: tensor-parallel ranks.
-        world: processes.
-    """
+    """What is wrong with a mesh, and what to type; `None` if all ranks are data-parallel."""
     if (data, tensor) == (world, 1):
         return None
     where = "trainer.strategy.init_args"

@@ -56,12 +56,6 @@ class SequenceParallelDDPStrategy(SharedRowsStrategy):
 def form_groups(degree: int, world_size: int, device: torch.device, head_chunks: HeadChunks = "auto") -> None:
     """Make this rank share rows with its group; a collective call.
 
-    Args:
-        degree: ranks of a group; 1 shares nothing.
-        world_size: all ranks.
-        device: this rank's.
-        head_chunks: in how many parts they exchange heads.
-
     Raises:
         InputError: the ranks do not form whole groups.
     """

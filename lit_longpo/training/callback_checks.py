@@ -50,13 +50,7 @@ _WRITES_HALF_STEPS = (
 
 
 def check_callbacks(callbacks: list[Callback], strategy: object = None, trained: str = "float32") -> None:
-    """Refuse callbacks that would silently choose the wrong weights, or fail only late in the run.
-
-    Args:
-        callbacks: of a trainer that is about to fit.
-        strategy: of that trainer.
-        trained: precision of the trained weights.
-    """
+    """Refuse callbacks that would silently choose the wrong weights, or fail only late in the run."""
     for callback in callbacks:
         problem = next(_problems(callback, strategy, trained), None)
         if problem is not None:

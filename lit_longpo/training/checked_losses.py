@@ -13,11 +13,6 @@ from lit_longpo.errors import InputTypeError
 def checked_losses(objective: str, given: Any, policy: Scores) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Losses and metrics as returned, checked: a scalar or (B, M) would broadcast, and train something else.
 
-    Args:
-        objective: name of the objective's class.
-        given: what its `loss` returned.
-        policy: the scores that `loss` was called with.
-
     Returns:
         Losses and metrics. Shape of each: (B,).
 

@@ -50,11 +50,6 @@ class FirstPairs:
         """Score the rows that training begins with before step 1, while the policy is untrained.
 
         Does nothing if the data module cannot name its first rows; then they are collected during training.
-
-        Args:
-            score: per-example metrics of a row.
-            model: the policy.
-            trainer: about to train from step 0.
         """
         first_rows = data_attribute(trainer, "first_rows", None)
         if first_rows is None or trainer.global_step or keeps_nothing(trainer):

@@ -31,9 +31,6 @@ def check_validated(trainer: Trainer) -> None:
     """Refuse to monitor a validation metric in a run that never validates.
 
     Lightning would save nothing, and EarlyStopping would end the run with an error after its first epoch.
-
-    Args:
-        trainer: about to fit; its data are set up.
     """
     of_validation = (
         (name, monitor)

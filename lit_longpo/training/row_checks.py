@@ -26,10 +26,6 @@ Value = TypeVar("Value")
 def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
     """Refuse data and trainer settings that this policy cannot be trained with.
 
-    Args:
-        trainer: about to fit; its data are set up.
-        policy: not loaded yet.
-
     Raises:
         InputError: there are no rows, they reach beyond the model's window, or they only keep their budget by sharing
             prompts, which this model cannot; or several processes are to validate after a time.
@@ -55,9 +51,6 @@ def _check_clock(trainer: Trainer) -> None:
 
 def _check_training_rows(trainer: Trainer) -> None:
     """Refuse rows that cannot be filled, and a validation that would never be due.
-
-    Args:
-        trainer: about to fit; its data are set up.
 
     Raises:
         InputError: an example does not fit into a row, none is left or asked for, or an epoch has fewer rows than
@@ -113,11 +106,6 @@ def check_evaluated_rows(trainer: Trainer, model: nn.Module, rows: list[int | fl
 
     It would wait for the others for ever. Whole models on each process wait for nobody.
 
-    Args:
-        trainer: about to validate or to test.
-        model: the policy.
-        rows: that this process has, of each loader.
-
     Raises:
         InputError: on all of them.
     """
@@ -147,24 +135,12 @@ def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None
 
 
 def data_attribute(trainer: Trainer, name: str, otherwise: Any) -> Any:
-    """An attribute of the trainer's data module.
-
-    Args:
-        trainer: its data are set up.
-        name: of an attribute that `PairDataModule` has.
-        otherwise: returned if there is no data module, or if it is somebody's own and lacks the attribute.
-    """
+    """An attribute of the trainer's data module; `otherwise` without one, or if somebody's own lacks it."""
     return getattr(getattr(trainer, "datamodule", None), name, otherwise)
 
 
 def check_rows_can_share(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
-    """Refuse rows that keep their budget only if prompts share their beginnings, for a model that cannot.
-
-    Args:
-        trainer: about to fit; its data are set up.
-        config: of the policy.
-        cause: why it cannot; `None` if it can.
-    """
+    """Refuse rows that keep their budget only if prompts share their beginnings, for a model that cannot."""
     if cause is not None and data_attribute(trainer, "fills_by_sharing", False):
         raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
 
@@ -173,10 +149,6 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
     """Refuse sequences longer than the model's window.
 
     Synthesised positions may exceed it: the user has stated how far they reach.
-
-    Args:
-        trainer: about to fit; its data are set up.
-        config: of the policy, with its rotary settings as they are used.
     """
     check_window(data_attribute(trainer, "true_reach", 0), config)
 

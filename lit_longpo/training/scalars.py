@@ -12,13 +12,7 @@ _ON_THE_BAR = {"loss", "rewards/margins"}
 
 
 def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) -> None:
-    """Log means that are the same on all ranks; `sync_dist` only keeps Lightning from warning that they might differ.
-
-    Args:
-        module: the objective, in one of its hooks.
-        stage: "train", "val" or "test".
-        means: over examples, by name. Shape of each: ().
-    """
+    """Log means that all ranks share; `sync_dist` only keeps Lightning from warning that they might differ."""
     for name, mean in means.items():
         on_the_bar = name in _ON_THE_BAR
         module.log(f"{stage}/{name}", mean, prog_bar=on_the_bar, batch_size=1, sync_dist=stage != "train")

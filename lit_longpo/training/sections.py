@@ -29,14 +29,7 @@ _HOW = {
 
 @dataclasses.dataclass(frozen=True)
 class Sections:
-    """The parts of a configuration that decide what is trained.
-
-    Args:
-        policy: which model.
-        optimization: optimizer and schedule.
-        reference: source of reference log-probabilities.
-        views: of the objective.
-    """
+    """The parts of a configuration that decide what is trained."""
 
     policy: PolicyConfig
     optimization: Optimization
@@ -57,13 +50,7 @@ class Sections:
         return settings | self.optimization.settings
 
     def check(self, strategy: object, precision: str, *, fits: bool = True) -> None:
-        """Refuse settings under which policy or reference would differ from what the configuration says.
-
-        Args:
-            strategy: of the trainer; `None` without one.
-            precision: of the trainer.
-            fits: whether it is about to train.
-        """
+        """Refuse settings under which policy or reference would differ from what the configuration says."""
         check_strategy(strategy)
         check_training(self.policy, split_by(strategy))
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
@@ -79,11 +66,6 @@ class Sections:
 
     def kept_whole(self, model: nn.Module, strategy: object, precision: str) -> FullPrecision:
         """Tensors that a half-precision model keeps in fp32, to be restored once the trainer's precision casts them.
-
-        Args:
-            model: the policy as it was loaded.
-            strategy: of the trainer; `None` without one.
-            precision: of the trainer.
 
         Raises:
             InputError: the precision casts such a tensor, and it cannot be restored, because it is trained or split.

@@ -37,13 +37,7 @@ def check_draws(policy: PolicyConfig) -> None:
 
 
 def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization) -> None:
-    """Refuse, before the policy is loaded, callbacks, optimizers and rows with which it could not be trained.
-
-    Args:
-        trainer: about to fit; its data are set up.
-        policy: to be trained.
-        optimization: how.
-    """
+    """Refuse, before the policy is loaded, callbacks, optimizers and rows with which it could not be trained."""
     trained = trained_dtype(policy.dtype, str(trainer.precision), policy.trained_lora)
     check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)
     check_beside(trainer)
@@ -57,11 +51,7 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
 
 
 def warn_of_routers(policy: PolicyConfig) -> None:
-    """Warn if a model's own settings ask for the load-balancing loss of its routers, which no objective adds.
-
-    Args:
-        policy: to be trained without that loss.
-    """
+    """Warn if a model's own settings ask for the load-balancing loss of its routers, which no objective adds."""
     config = None if policy.gguf_file else policy.original_config().get_text_config()
     if getattr(config, "output_router_logits", False):
         log.warning(

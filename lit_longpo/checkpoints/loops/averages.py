@@ -9,9 +9,6 @@ def take_averages_back(trainer: Trainer) -> None:
 
     Lightning 2.6 leaves the average in their place if SIGTERM ends a validation. A checkpoint would then hold each of
     the two under the other's name.
-
-    Args:
-        trainer: whose loop a signal has ended, maybe in the midst of a validation.
     """
     if not trainer.validating:
         return

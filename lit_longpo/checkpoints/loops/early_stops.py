@@ -21,12 +21,7 @@ def decide_behind_least_length(trainer: Trainer) -> None:
 
 
 def keep_patience(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Let EarlyStopping wait as long as this start says: Lightning 2.6 takes what the checkpoint's run was told.
-
-    Args:
-        trainer: about to go on, with its callbacks.
-        checkpoint: that it goes on from; changed in place.
-    """
+    """Let EarlyStopping wait as long as this start says: Lightning 2.6 takes what the checkpoint's run was told."""
     states = checkpoint.get("callbacks") or {}
     for callback in getattr(trainer, "callbacks", ()):
         if isinstance(callback, EarlyStopping) and callback.state_key in states:

@@ -19,9 +19,6 @@ def finish_epoch(trainer: Trainer) -> None:
 
     A run may resume at the end of an epoch with another number of processes, which cuts the data into another number of
     rows. Lightning 2.6 would then drop the difference from every later epoch.
-
-    Args:
-        trainer: whose training is about to go on from a checkpoint.
     """
     loop, rows = trainer.fit_loop, trainer.num_training_batches
     progress = loop.epoch_loop.batch_progress

@@ -81,12 +81,7 @@ def _as_yaml(settings: Any) -> str:
 
 
 def strategies(run: Configuration, degrees: list[int]) -> Iterator[Choice]:
-    """Every strategy that `plan` knows, with every number of ranks to a row.
-
-    Args:
-        run: as configured; says how many devices there are.
-        degrees: that the model's heads allow.
-    """
+    """Every strategy that `plan` knows, with every number of ranks to a row."""
     world = run.sharding.world_size
     if world == 1:
         yield _strategy(run, "one device", "auto", {})

@@ -23,12 +23,6 @@ _OTHER_EXPERTS = re.compile(r"\.experts\.\d+\.|\.block_sparse_moe\.")  # modules
 def check_tensors(wrapped: "PeftModel", weights: dict[str, Tensor], path: Path, *, bias: str) -> None:
     """Refuse tensors that are not those of a model's adapters: too few, unknown, or of another shape.
 
-    Args:
-        wrapped: the model with adapters as their settings describe them.
-        weights: what was stored, by peft's names.
-        path: folder of the adapters.
-        bias: which biases their settings say were trained.
-
     Raises:
         InputError: saying why, where the reason is a known one.
     """

@@ -11,12 +11,7 @@ AdaptersAtStart = Literal["continue", "merge"]
 
 
 def start_adapters(files: ModelFiles, how: AdaptersAtStart, *, random: bool) -> AdapterFolder | None:
-    """The adapters that training starts with; `None` if the source is a whole model.
-
-    Args:
-        files: what lies at the source.
-        how: "continue" to train them further, "merge" to add them to their base first.
-        random: whether the policy's weights are random.
+    """The adapters that training starts with, to be continued or merged; `None` if the source is a whole model.
 
     Raises:
         InputError: there are none to merge, or random weights are wanted under them.
@@ -36,12 +31,7 @@ def start_adapters(files: ModelFiles, how: AdaptersAtStart, *, random: bool) -> 
 
 
 def continued_adapters(files: ModelFiles, how: AdaptersAtStart) -> AdapterFolder | None:
-    """The adapters that are trained further; `None` if there are none, or if nothing lies at the source (in `plan`).
-
-    Args:
-        files: what lies at the source.
-        how: see `start_adapters`.
-    """
+    """The adapters that are trained further; `None` if there are none, or if nothing lies at the source (in `plan`)."""
     try:
         return files.adapters() if how == "continue" else None
     except MissingFileError:  # whoever reads the source says what is missing

@@ -42,12 +42,7 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
 
 
 def meant_by(model: PreTrainedModel, wanted: str | list[str]) -> list[str]:
-    """The linear maps that these names mean, by their own names.
-
-    Args:
-        model: without adapters.
-        wanted: `policy.lora.target_modules`.
-    """
+    """The linear maps that these names mean, by their own names."""
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if wanted == ALL_LINEAR:
         return [name for name, module in linear.items() if module is not model.get_output_embeddings()]

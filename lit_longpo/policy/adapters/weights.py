@@ -40,10 +40,6 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     peft takes every name for one of the files that its base was published in, and gives it the model's own: a name that
     is the model's own already may become one that nothing has, and its adapter stays as it was drawn, without an error
     (peft#3262; Laguna's shared experts, Inkling 2's convolutions).
-
-    Args:
-        model: its names are those of the adapters.
-        weights: as peft stores them, by the model's own names.
     """
     from peft import set_peft_model_state_dict
 

@@ -47,11 +47,6 @@ def end_of_answer(
     of the turn). So an answer is closed by what both have in common, up to the token that opens a turn. Some templates
     open another answer behind the last one (Llama 3's first); some leave the last one open, which is then closed as the
     earlier ones are.
-
-    Args:
-        tokenizer: any.
-        texts: encodes with that tokenizer.
-        chat: its chat template; `None` for plain text, which the end-of-sequence token ends.
     """
     eos = (int(tokenizer.eos_token_id),)
     if chat is None:

@@ -15,9 +15,6 @@ _QUESTION = "question"
 class ChatTemplate:
     """Renders conversations and checks that every text comes back.
 
-    Args:
-        renderer: renders the tokenizer's template.
-
     Attributes:
         source: the template itself.
         arguments: what `apply_chat_template` is told beside the messages: the template as it is used, its variables.

@@ -23,11 +23,7 @@ _BOTH_WAYS = ({"split_special_tokens": False}, {"split_special_tokens": True})
 
 @dataclass(frozen=True)
 class Markup:
-    """The control tokens that must stay plain text where data writes them out.
-
-    Args:
-        tokens: their texts and ids.
-    """
+    """The control tokens, with their ids, that must stay plain text where data writes them out."""
 
     tokens: dict[str, int]
 
@@ -44,13 +40,7 @@ class Markup:
 
 @dataclass(frozen=True)
 class Data:
-    """A stretch of a text that comes from data.
-
-    Args:
-        start: first character.
-        end: character after the last one.
-        markup: what must stay text in it.
-    """
+    """A stretch of a text that comes from data."""
 
     start: int
     end: int
@@ -167,12 +157,6 @@ def warn_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: st
 
     A tokenizer that normalises texts before it looks for added tokens (`normalized: true`), or takes them for words of
     their own alone (`single_word: true`), reads a mark as text wherever other text touches it (tokenizers#1408).
-
-    Args:
-        markup: control tokens of prompts.
-        text: that the template writes.
-        ids: its tokens. Shape: (num_ids,)
-        where: the tokenizer comes from.
     """
     written = Counter(match.group() for match in markup.pattern.finditer(text))
     read = Counter(ids)

@@ -32,11 +32,6 @@ _WHOLE_WORDS = {"falcon-h1", "falcon3", "lfm2", "llama-bpe", "llama-v3", "llama3
 def by_gguf_rules(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any], gguf_file: str) -> None:
     """Have a tokenizer cut texts as its file says; it is changed in place.
 
-    Args:
-        tokenizer: as transformers reads it.
-        settings: of the file.
-        gguf_file: its name.
-
     Raises:
         InputError: nobody here knows the rule.
     """

@@ -19,13 +19,7 @@ _SETTING = "fix_mistral_regex"
 
 
 def warn_of_mistral_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> None:
-    """Say so where Mistral's rules would give other tokens, and the files do not say which are meant.
-
-    Args:
-        tokenizer: as transformers reads it.
-        where: folder or hub name that it was read from.
-        **options: of `from_pretrained`.
-    """
+    """Say so where Mistral's rules would give other tokens, and the files do not say which are meant."""
     suspected = getattr(getattr(tokenizer, "backend_tokenizer", None), _SETTING, None) is False
     if suspected and _SETTING not in tokenizer.init_kwargs:
         _warn(where, **options)

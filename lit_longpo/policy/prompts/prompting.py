@@ -30,10 +30,6 @@ class PromptFormat:
     A prompt has the tokens that `apply_chat_template` gives, or the tokenizer alone if there is no chat template.
     Several responses share a prompt, so each is tokenised separately, as it would be at the prompt's end.
 
-    Args:
-        tokenizer: any transformers tokenizer with an end-of-sequence token.
-        template: how context and question are laid out.
-
     Attributes:
         added_in_front: special tokens that the tokenizer puts before every text; not before those of a chat template.
 

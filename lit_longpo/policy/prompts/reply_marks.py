@@ -105,14 +105,7 @@ class ReplyMarks:
 def reply_marks(
     tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate | None, closing: str
 ) -> ReplyMarks:
-    """The marks of answers; empty if the decoded text shows them itself (a `</think>` that is no special token).
-
-    Args:
-        tokenizer: any.
-        texts: encodes with that tokenizer.
-        chat: its chat template; `None` for plain text.
-        closing: the text that ends answers, if no token does.
-    """
+    """The marks of answers; empty if the decoded text shows them itself (a `</think>` that is no special token)."""
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     kept = {number: name for number, name in special.items() if name in (THINKS, THOUGHT)}
     named = ReplyMarks(closing=closing, kept=kept)

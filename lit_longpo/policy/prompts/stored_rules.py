@@ -35,13 +35,7 @@ TEXTS = (
 
 
 def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer, or the one that tokenizer.json describes where that gives other tokens.
-
-    Args:
-        tokenizer: as transformers reads it.
-        where: folder or hub name that it was read from.
-        **options: of `from_pretrained`.
-    """
+    """The tokenizer, or the one that tokenizer.json describes where that gives other tokens."""
     path = stored_file(where, "tokenizer.json", options.get("revision"))
     if path is None or not _has_own_rules(tokenizer):
         return tokenizer

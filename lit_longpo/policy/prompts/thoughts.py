@@ -34,11 +34,7 @@ _UNKNOWN = re.compile(r"\s*([<\[])([a-z]\w*)([>\]])(?=.*?\1/\2\3)", re.DOTALL | 
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
-    """What a reply says behind its last thoughts, stripped; the reply unchanged if it has none.
-
-    Args:
-        text: of a model that may think.
-        opened: whether the prompt opened thoughts (see `opens_thoughts`).
+    """What a reply says behind its last thoughts, which the prompt may have opened, stripped; all of it if it has none.
 
     Returns:
         The answer; empty if the reply was cut off in its thoughts.

@@ -47,13 +47,7 @@ class LocatedTokens:
 
 @dataclass(frozen=True)
 class UnlocatedTokens:
-    """Tokens of a tokenizer that does not tell their characters: parts of the text are encoded to compare.
-
-    Args:
-        ids: token ids.
-        text: what they are of.
-        encode: ids of any text.
-    """
+    """Tokens of a tokenizer that does not tell their characters: parts of the text are encoded to compare."""
 
     ids: tuple[int, ...]
     text: str
@@ -72,11 +66,7 @@ Tokens = LocatedTokens | UnlocatedTokens
 
 
 class TextEncoder:
-    """Encodes texts, and parts of texts as they would be encoded inside the whole.
-
-    Args:
-        tokenizer: any transformers tokenizer; a slow one has no character offsets and is slower here.
-    """
+    """Encodes texts, and parts of texts as they would be encoded inside the whole."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer

@@ -21,9 +21,6 @@ _WORDING = ("user", "system", "chat")  # parts of a template that change what a 
 def template_in_card(card: Path) -> Any:
     """What the head of a model card of ours says about the prompt; `None` from others, which may have such a line, too.
 
-    Args:
-        card: file; there may be none.
-
     Raises:
         RecordError: the line is no JSON.
     """

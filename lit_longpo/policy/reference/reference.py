@@ -39,12 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Reference:
-    """Gives an objective its reference scores; an objective that wants none never calls it.
-
-    Args:
-        config: where the scores come from.
-        policy: the model that is trained.
-    """
+    """Gives an objective its reference scores; an objective that wants none never calls it."""
 
     def __init__(self, config: ReferenceConfig, policy: PolicyConfig) -> None:
         self.config, self.policy = config, policy

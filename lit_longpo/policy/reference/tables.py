@@ -72,12 +72,7 @@ class ValueTable:
         return cls(names, log_probs, merged) if merged else _ascending(names, log_probs)
 
     def save(self, path: Path, *, merged: bool = False) -> None:
-        """Write a file that `read` understands.
-
-        Args:
-            path: of the file.
-            merged: whether it may be mapped, because it stays.
-        """
+        """Write a file that `read` understands."""
         numbers = np.ascontiguousarray(self.keys).view(np.uint8).reshape(-1, _KEY.itemsize)
         tensors = {"keys": torch.from_numpy(numbers), "log_probs": torch.from_numpy(self.log_probs)}
         save_tensors(tensors, path, {"sha256": _sha256(tensors), **(_MERGED if merged else {})})

@@ -17,11 +17,7 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 
 class FullPrecision:
-    """Remembers such tensors, and puts them back after a strategy has converted the model.
-
-    Args:
-        model: as it was loaded, perhaps PEFT-wrapped.
-    """
+    """Remembers such tensors, and puts them back after a strategy has converted the model."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = {name: buffer for name, buffer in model.named_buffers() if _is_full(buffer)}

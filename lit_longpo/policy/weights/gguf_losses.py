@@ -40,14 +40,7 @@ _SCALES = {("gemma2", 46): 144, ("gemma3_text", 62): 168}
 
 
 def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoPE | None = None) -> None:
-    """Refuse a model that is not the one of its file.
-
-    Args:
-        model: as transformers has read it.
-        source: folder or hub name.
-        gguf_file: name of the file.
-        rope: what the user has asked for in place of the file's rotary positions.
-    """
+    """Refuse a model that is not the one of its file."""
     header = GgufHeader.of_model(source, gguf_file)
     lost = [*_numbers(header, _settings(model.config)), *_lost_tensors(header, model)]
     positions = [*_positions(header, model, rope or RoPE())]

@@ -30,12 +30,7 @@ def left_out(model: PreTrainedModel) -> Sequence[str]:
 
 
 def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
-    """The given tensors that a model leaves out because it lacks their layers.
-
-    Args:
-        model: its class says which names it ignores.
-        names: of the tensors in its files.
-    """
+    """The given tensors that a model leaves out because it lacks their layers."""
     patterns = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
     modules = [f".{name}" for name, _ in model.named_modules()]
 

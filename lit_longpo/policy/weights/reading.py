@@ -27,11 +27,6 @@ log = logging.getLogger(__name__)
 def load_weights(source: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
     """A causal language model whose every weight comes from its files.
 
-    Args:
-        source: folder or hub name.
-        config: architecture, if it is not to be read from the source.
-        **options: of `from_pretrained`.
-
     Raises:
         InputError: the folder holds a tensor twice, or parts of one; or some are missing, left over or of another shape
             (a tied head is no missing one).
@@ -115,12 +110,7 @@ def hub_commit(model: PreTrainedModel) -> str | None:
 
 
 def cached_commit(source: str, revision: str | None) -> str | None:
-    """The commit of a hub's model that this machine has kept, by its place in the cache: configurations do not say it.
-
-    Args:
-        source: folder, of which there is none, or hub name.
-        revision: branch, tag or commit; `None` for the main branch.
-    """
+    """The commit of a hub's model that this machine has kept, by its place in the cache; `None` of a folder."""
     return None if Path(source).is_dir() else getattr(_folder_of(source, revision), "name", None)
 
 

@@ -21,9 +21,6 @@ def refuse_shards_of_ranks(source: str) -> None:
 
     transformers reads them by another way, on which it passes over tensors that the model lacks (layers, heads, scales
     of 8-bit weights), takes integers for numbers, and mixes them with other files of the folder, all without a word.
-
-    Args:
-        source: folder or hub name of the weights.
     """
     if found := next(Path(source).glob(_OF_RANKS), None):
         raise InputError(
@@ -35,11 +32,7 @@ def refuse_shards_of_ranks(source: str) -> None:
 
 
 def refuse_twice(source: str) -> None:
-    """Refuse a folder that holds a tensor twice.
-
-    Args:
-        source: folder or hub name of the weights.
-    """
+    """Refuse a folder that holds a tensor twice."""
     folder = Path(source)
     for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
         shards = _shards_of(folder / index)

@@ -37,11 +37,7 @@ def unread_maps(model: PreTrainedModel) -> set[str]:
 
 
 def freeze_unread(model: nn.Module) -> None:
-    """Train nothing in those parts.
-
-    Args:
-        model: perhaps PEFT-wrapped; changed in place.
-    """
+    """Train nothing in those parts."""
     parts = unread_parts(base_model(model))
     trained = [name for name, part in parts.items() if any(p.requires_grad for p in part.parameters())]
     for part in parts.values():

@@ -44,11 +44,6 @@ def missing_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *,
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], special: Sequence[str]) -> dict[str, int]:
     """Add new tokens to the tokenizer in place, and return their ids.
 
-    Args:
-        tokenizer: of the source.
-        tokens: new tokens that texts may contain.
-        special: new control tokens.
-
     Raises:
         InputError: see `missing_tokens`; or a token is in both lists.
     """

@@ -37,10 +37,6 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
 
     gpt-oss is published with experts in MXFP4, 4 bits that stand for exact numbers of any precision.
 
-    Args:
-        config: of the files.
-        where: they lie, for the error.
-
     Raises:
         InputError: they are quantised in a way that cannot be undone while reading.
     """
