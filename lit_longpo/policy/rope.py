@@ -23,6 +23,7 @@ from lit_longpo.policy.window import (
     global_parameters,
     global_rope,
     is_scaled_without_origin,
+    states_scaled_length,
     trained_length,
 )
 from lit_longpo.ranges import LARGEST, check_range
@@ -79,6 +80,7 @@ class RoPE:
         parameters = global_rope(text)
         own = parameters.get("original_max_position_embeddings") or getattr(text, CHUNKS, None)
         trained = self.original_length or trained_length(text)
+        scaled_by = parameters["factor"] if states_scaled_length(text) else None
         self._check_layers(text)
         self._exchange_type(parameters, text.model_type)
         kind = str(parameters.get("rope_type", "default"))
@@ -96,10 +98,12 @@ class RoPE:
             _end_where_scaled(text, parameters, trained)
         if getattr(text, CHUNKS, None) and (self.type or self.max_length):
             setattr(text, CHUNKS, None)  # what was said instead of it; others would still read by chunks
+        if kind == "linear" and scaled_by:
+            text.max_position_embeddings = int(text.max_position_embeddings * parameters["factor"] / scaled_by)
+        elif kind == "linear" and (self.max_length or states_scaled_length(text)):  # the factor is not in it
+            parameters["original_max_position_embeddings"] = trained
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
-            if kind == "linear":  # else the length would be multiplied by the factor once more
-                parameters["original_max_position_embeddings"] = trained
 
     def _check_numbers(self) -> None:
         if self.theta is not None:
@@ -137,8 +141,9 @@ class RoPE:
         if getattr(self, wanted) is None:
             raise InputError(
                 f"expected `policy.rope.{wanted}` beside `policy.rope.type: {kind}` for a model with a linear scaling "
-                "of its own (Gemma 3), whose configuration does not say how long it was trained before that, got "
-                f"null; type --policy.rope.{wanted} TOKENS, or leave out the type to change its factor"
+                "of its own, whose `max_position_embeddings` may be the length before it (Vicuna-16k: 4,096) or with "
+                f"it (Gemma 3: 131,072), got null; type --policy.rope.{wanted} TOKENS, or leave out the type to change "
+                "its factor"
             )
 
     def _check_use(self, kind: str, trained: int | None) -> None:

@@ -42,12 +42,19 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     size = _stated_length(text)
     if size is None:
         return None
-    every, rope = getattr(text, "rope_parameters", None) or {}, global_parameters(text)
+    rope = global_parameters(text)
     if rope.get("rope_type") not in _SCALED_BY_FACTOR or not rope.get("factor"):
         return int(size)
-    # Layers of two kinds (Gemma 3) have linear factors, and the scaled length is stated.
-    trained = rope.get("original_max_position_embeddings") or (size if rope is every else 1)
+    if states_scaled_length(text):
+        return int(size)
+    trained = rope.get("original_max_position_embeddings") or size
     return max(int(size), int(trained * rope["factor"]))
+
+
+def states_scaled_length(text: PretrainedConfig) -> bool:
+    """Whether `max_position_embeddings` holds a linear factor already: where layers are of two kinds (Gemma 3)."""
+    rope = global_parameters(text)
+    return rope is not getattr(text, "rope_parameters", None) and is_scaled_without_origin(rope)
 
 
 def window_problem(reach: int, config: PretrainedConfig, *, synthesised: bool = False) -> str | None:

@@ -151,6 +151,39 @@ def test_a_linear_scaling_of_its_own_is_not_exchanged_for_one_of_its_scaled_leng
     assert readable_positions(stretched) == 262144
 
 
+@pytest.mark.parametrize(
+    ("rope", "window"),
+    [
+        (RoPE(factor=2.0), 32768),  # positions of 131,072 / 8 are all that its angles have seen
+        (RoPE(type="linear", factor=16.0), 262144),
+        (RoPE(max_length=200000), 200000),
+        (RoPE(factor=16.0, max_length=200000), 200000),
+        (RoPE(type="dynamic", factor=4.0, original_length=32768), 131072),
+        (RoPE(theta=1e7), 131072),
+    ],
+)
+def test_a_scaled_length_that_is_stated_follows_the_factor_and_is_not_multiplied(rope, window, tmp_path):
+    config = Gemma3TextConfig(rope_parameters=copy.deepcopy(GEMMA3))
+    rope.apply(config)
+    config.save_pretrained(tmp_path)
+    for stored in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert readable_positions(stored) == window
+
+
+def test_a_linear_scaling_of_global_layers_is_told_from_one_that_is_stated():
+    config = Gemma3TextConfig(max_position_embeddings=32768)  # as Gemma 3 1B: unscaled
+    RoPE(type="linear", factor=4.0).apply(config)
+    assert readable_positions(config) == 131072
+
+
+def test_a_flat_linear_scaling_is_exchanged_from_the_length_that_is_typed():
+    config = LlamaConfig(max_position_embeddings=4096, rope_scaling={"type": "linear", "factor": 4.0})
+    with pytest.raises(InputError, match=r"length before it \(Vicuna-16k: 4,096\) or with it"):
+        RoPE(type="yarn", factor=4.0).apply(copy.deepcopy(config))  # DeepSeek-Coder's file states the length with it
+    RoPE(type="yarn", factor=4.0, original_length=4096).apply(config)
+    assert readable_positions(config) == 16384
+
+
 def test_a_length_that_takes_dual_chunk_attention_is_not_read_by_plain_attention():
     """Qwen2.5-1M and Qwen3-2507: transformers keeps the setting in the configuration and computes without it."""
     chunks = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
