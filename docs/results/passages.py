@@ -248,11 +248,13 @@ def write_questions(options: argparse.Namespace) -> None:
 def write_pairs_of_lengths(options: argparse.Namespace) -> None:
     """Long contexts for what `build` has made; a whole number of batches, the rest is left out."""
     folder, count = Path(options.output), _counter(options.tokenizer)
-    built = read_pairs(Path(options.built) / "pairs.jsonl")
+    evidence = evidence_of(options.train)
+    # `build` answers questions of yes and no, too.
+    open_questions = {question.id for item in evidence for question in item.questions}
+    built = [pair for pair in read_pairs(Path(options.built) / "pairs.jsonl") if pair.id in open_questions]
     if options.max_f1 < 1:
         built = [pair for pair in built if _f1(pair.rejected[0], pair.answers) <= options.max_f1]
     random.Random(0).shuffle(built)
-    evidence = evidence_of(options.train)
     if options.together > 1:
         kept = together(built, evidence, options.together)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from results import chosen, outcomes
+from results import chosen, outcomes, passages
 from results.cells import Cell, Settings, Suite
 from results.other_questions import asked_of, main, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
@@ -25,7 +25,7 @@ from support.word_pairs import FORMAT, SC, VIEWS
 from data_modules.base import PairDataModule
 from data_modules.builders.command import build_parser
 from data_modules.qa_sets.matching import mentions
-from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.records import Passage, PreferencePair, QARecord, read_pairs, write_pairs
 from evaluation.command import evaluate_parser
 from evaluation.perplexity.command import perplexity_parser
 from lit_longpo.__main__ import register_classes
@@ -592,6 +592,18 @@ def test_two_hop_questions_have_all_their_paragraphs_and_are_not_about_yes_and_n
     path.write_text("".join(json.dumps(item) + "\n" for item in (row, row | {"_id": "y", "answer": "yes"})))
     [found] = evidence_of(path)
     assert (found.titles, found.text, len(found.questions)) == ({"A", "B"}, "A\nOne.\n\nB\nTwo. Three.", 1)
+
+
+def test_pairs_that_build_has_made_of_yes_and_no_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(passages, "_counter", lambda source: words)
+    context = [["A", ["One."]], ["B", ["Two."]]]
+    row = {"_id": "x", "question": "?", "answer": "Two", "context": context, "supporting_facts": [["B", 0]]}
+    lines = "".join(json.dumps(item) + "\n" for item in (row | {"_id": "y", "answer": "yes"}, row))
+    (tmp_path / "pairs.qa.jsonl").write_text(lines)
+    write_pairs(tmp_path / "pairs.jsonl", [PreferencePair(n, "?", "s", "l", "x", ("no",), ("Two",)) for n in "yx"])
+    files = ["--built", str(tmp_path), "--train", str(tmp_path / "pairs.qa.jsonl"), "--tokenizer", "any"]
+    passages.main(["pairs", *files, "--output", str(tmp_path / "out"), "--lengths", "90", "--batch", "1"])
+    assert [pair.id for pair in read_pairs(tmp_path / "out/pairs-90.jsonl")] == ["x"]
 
 
 def test_questions_are_asked_alone_and_at_every_length():
