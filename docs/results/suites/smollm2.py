@@ -289,7 +289,7 @@ def _converted(name: str, source: Words, settings: Settings, seed: int = 0, afte
 
 _FAMILY = (
     _OnQuestions("smollm2"),
-    _OnQuestions("smollm2-twohop", "pairs.qa.jsonl", ("--source.format", "2wikimultihop")),
+    _OnQuestions("smollm2-twohop", "pairs.qa.jsonl", ("--source.format", "2wikimultihop"), asked=_LENGTHS),
     _OnQuestions("smollm2-shared", asked=_LENGTHS, together=3, chains=True),
 )
 SUITE, TWO_HOP, SHARED = (
