@@ -82,7 +82,7 @@ class ServedModel(Answerer):
             InputError: it has no such model, or one with another tokenizer.
             MissingPackageError: the client is not installed.
         """
-        connection, generation = settings.server.connect(), policy.files.generation()
+        connection, generation = Connection(settings.server), policy.files.generation()
         card = find_card(connection, settings.model)
         endpoint = ENDPOINTS[settings.way](settings, card, prompt_format, ends_of(generation))
         endpoint = replace(endpoint, abilities=probe_server(connection, endpoint, policy.source))

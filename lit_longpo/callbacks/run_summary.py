@@ -68,7 +68,8 @@ def _ended_by(exception: BaseException) -> str:
 
 
 def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
-    model = next((path for path in map(_model, trainer.callbacks) if path), None)  # type: ignore[attr-defined]
+    savers = [one for one in trainer.callbacks if isinstance(one, SavePretrained)]  # type: ignore[attr-defined]
+    model = next((saver.written for saver in savers if saver.written), None)
     checkpoint = _checkpoint(trainer)
     yield f"{how} at step {trainer.global_step:,}: {typed_path(folder)}"
     for name, path in {"checkpoint": checkpoint, "model": model, "reports": folder / _REPORTS}.items():
@@ -109,10 +110,6 @@ def _activation() -> str | None:
     if (found is not None and Path(found).parent == folder) or not (folder / "activate").exists():
         return None
     return f"source {typed_path(folder / 'activate')}"
-
-
-def _model(callback: Callback) -> Path | None:
-    return callback.written if isinstance(callback, SavePretrained) else None
 
 
 def _checkpoint(trainer: Trainer) -> Path | None:

@@ -11,6 +11,10 @@ _PAIRS = "--data data/pairs --data.path FILE"
 _ADAPTERS = "--policy.lora.r 16"
 _SAVING = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 100"
 _RATE = "--optimization.optimizer.lr 1e-6"
+_BATCHES = (
+    *("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
+    *("eval_batch_size", "per_device_eval_batch_size"),
+)
 
 # What to type; of several the first whose section the command has.
 _FAMILIAR: dict[str, tuple[str, ...]] = {
@@ -20,11 +24,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
     **dict.fromkeys(("router_aux_loss_coef", "moe_aux_loss_coef"), ("--optimization.router_loss model",)),
     "weight_decay": ("--optimization.optimizer.weight_decay 0.0",),
-    **dict.fromkeys(
-        ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
-        (_ROWS, "--batching.max_batch_tokens 16384"),
-    ),
-    **dict.fromkeys(("eval_batch_size", "per_device_eval_batch_size"), (_ROWS, "--batching.max_batch_tokens 16384")),
+    **dict.fromkeys(_BATCHES, (_ROWS, "--batching.max_batch_tokens 16384")),
     **dict.fromkeys(("max_seq_length", "max_seq_len", "sequence_len", "cutoff_len", "max_tokens"), (_LENGTH,)),
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length", "max_target_length"), (_LENGTH,)),
     "truncation_mode": ("--data.on_overlength truncate",),
@@ -74,11 +74,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
 
 # What is meant here by the same word, where it is something else: the value that was typed is not carried over.
 _MEANING = {
-    **dict.fromkeys(
-        ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
-        "tokens of a batch, not examples",
-    ),
-    **dict.fromkeys(("eval_batch_size", "per_device_eval_batch_size"), "tokens of a batch, not examples"),
+    **dict.fromkeys(_BATCHES, "tokens of a batch, not examples"),
     **dict.fromkeys(
         ("max_prompt_length", "max_completion_length", "max_target_length"),
         "tokens of prompt and answer together",

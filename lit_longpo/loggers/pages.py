@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lit_longpo.run_folder import typed_path
 from lit_longpo.servers import without_passwords
@@ -205,7 +205,6 @@ _KINDS: dict[type[Logger], type[RunPages]] = {
     TensorBoardLogger: TensorBoardPages,
     WandbLogger: WandbPages,
     MLFlowLogger: MLFlowPages,
-    CSVLogger: FolderPages,
 }
 
 

@@ -51,11 +51,18 @@ from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 ActivationMode = Literal["none", "recompute", "keep_attention", "offload"]
-CHECKPOINTING: dict[ActivationMode, Checkpointing] = {  # of the traces
+CONFIGURED: dict[ActivationMode, Checkpointing] = {  # `policy.gradient_checkpointing`
     "none": False,
     "recompute": True,
     "keep_attention": "keep_attention",
-    "offload": True,
+    "offload": "offload",
+}
+TRACED: dict[ActivationMode, Checkpointing] = {**CONFIGURED, "offload": True}
+TITLES: dict[ActivationMode, str] = {
+    "none": "keep all",
+    "recompute": "recompute",
+    "keep_attention": "keep attention",
+    "offload": "offload",
 }
 MOST_TOKENS = 2**24  # of a prompt: longer ones are not looked for
 _MAX_LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default, which Lightning keeps

@@ -12,18 +12,13 @@ from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import conflicts
 from lit_longpo.planning.flops import Flops, row_flops
-from lit_longpo.planning.memory import (
-    CHECKPOINTING,
-    ActivationMode,
-    Memory,
-)
+from lit_longpo.planning.memory import TRACED, ActivationMode, Memory
 from lit_longpo.planning.planner import Planner, chosen_mode, reference_model
 from lit_longpo.planning.reference_pass import ReferencePass, reference_pass
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.sizes import ModelSizes
 
 GIB = 2**30
-MODES: tuple[ActivationMode, ...] = tuple(CHECKPOINTING)
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def make_plan(run: Configuration) -> Plan:
     row, mode = run.row(), chosen_mode(run)
     packed = _computed(row, planner.alone).policy_row()
     text = config.get_text_config()
-    again = CHECKPOINTING[mode] or planner.alone is not None  # every sequence is recomputed in backward
+    again = TRACED[mode] or planner.alone is not None  # every sequence is recomputed in backward
     work = row_flops(config, planner.sizes, packed, checkpointing=again)
     return Plan(
         configuration=run,
@@ -124,12 +119,12 @@ def make_plan(run: Configuration) -> Plan:
         sizes=planner.sizes,
         row=row,
         mode=mode,
-        memory={name: planner.memory(row, name) for name in MODES},
+        memory={name: planner.memory(row, name) for name in TRACED},
         flops=work.beside(_online_pass(run, config, planner.sizes, row)),
         kv_copies=0 if planner.alone else _kv_copies(config, row, run),
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
         layer_tile=planner.layer_tile(row, mode),
-        longest_context={name: planner.longest_context(row, name) for name in MODES},
+        longest_context={name: planner.longest_context(row, name) for name in TRACED},
         degrees=[1] if doubts(config) else feasible_degrees(*head_counts(config), run.sharding.world_size),
         warnings=warnings,
         alone=planner.alone,

@@ -10,7 +10,7 @@ from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.memory import (
-    CHECKPOINTING,
+    TRACED,
     ActivationMode,
     Memory,
     ReferenceBytes,
@@ -82,7 +82,7 @@ class Planner:
 
     def one_layer(self, row: RowPlan, mode: ActivationMode) -> tuple[int, int]:
         """Peak bytes of one layer's activations over a device's part of a row: added up, and traced as it is."""
-        return self.tracer.one_layer(row, checkpointing=CHECKPOINTING[mode])
+        return self.tracer.one_layer(row, checkpointing=TRACED[mode])
 
     def memory(self, row: RowPlan, mode: ActivationMode) -> Memory:
         """One device's memory with the row."""
@@ -92,7 +92,7 @@ class Planner:
         borrowed = self.tracer.reference_pass(scored) if self.run.objective.views.reference else 0
         return memory(
             self.states,
-            self.tracer.activations(part, checkpointing=CHECKPOINTING[mode]),
+            self.tracer.activations(part, checkpointing=TRACED[mode]),
             sharding,
             mode=mode,
             accumulates=self.run.accumulate > 1,
@@ -107,7 +107,7 @@ class Planner:
     def layer_tile(self, row: RowPlan, mode: ActivationMode) -> int | None:
         """Tokens of a tile of layers; `None` if they are run whole."""
         part = row.divided(self.run.sharding.sequence_parallel)
-        size = self.tracer.tile_of(part, CHECKPOINTING[mode])
+        size = self.tracer.tile_of(part, TRACED[mode])
         return None if size is None or size >= part.num_tokens else size
 
     def longest_context(self, row: RowPlan, mode: ActivationMode) -> int:

@@ -6,17 +6,9 @@ from transformers import PretrainedConfig
 
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.flops import row_flops
-from lit_longpo.planning.memory import ActivationMode
+from lit_longpo.planning.memory import CONFIGURED, ActivationMode
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.sizes import ModelSizes
-from lit_longpo.policy.checkpointing import Checkpointing
-
-_WAYS: dict[ActivationMode, Checkpointing] = {  # what would be configured
-    "none": False,
-    "recompute": True,
-    "keep_attention": "keep_attention",
-    "offload": "offload",
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ def reference_row(run: Configuration, row: RowPlan, layers: int, mode: Activatio
     """The examples that the reference scores at once: online those of the policy's row, else what its budget takes."""
     if run.reference.mode == "online" or not run.objective.views.reference:
         return row
-    budget = run.reference.row_tokens(row.num_tokens, _WAYS[mode], layers)
+    budget = run.reference.row_tokens(row.num_tokens, CONFIGURED[mode], layers)
     return row.refilled(budget, None if run.longest is None else run.longest.num_examples)
 
 

@@ -8,15 +8,10 @@ from rich.table import Table
 
 from lit_longpo.planning.configuration import PLANNED_SHARE, Configuration
 from lit_longpo.planning.longest import Candidate, Longest
-from lit_longpo.planning.plan import GIB, MODES, Plan
+from lit_longpo.planning.memory import TITLES
+from lit_longpo.planning.plan import GIB, Plan
 from lit_longpo.planning.reference_pass import ReferencePass
 
-_MODE_TITLES = {
-    "none": "keep all",
-    "recompute": "recompute",
-    "keep_attention": "keep attention",
-    "offload": "offload",
-}
 _DEVICES = "devices to a row"  # a choice of `choices.strategies`
 
 
@@ -46,7 +41,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "fits": plan.fits,
         "device_memory": round(configuration.device_memory_gib * GIB),
         "device_memory_from": configuration.device_memory_from,
-        "memory": {name: _memory(plan, name) for name in MODES},
+        "memory": {name: _memory(plan, name) for name in TITLES},
         "head_tile": plan.head_tile,
         "layer_tile": plan.layer_tile,
         "kv_copies_per_layer": plan.kv_copies,
@@ -83,7 +78,8 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_memory_table(plan))
     console.print(_work_table(plan))
     if plan.alone is not None:
-        console.print(f"[yellow]one sequence at a time:[/yellow] {_escape(_alone(plan))}", soft_wrap=True)
+        cost = f"computes {plan.cost_of_alone:.2f} times the tokens of a packed row"
+        console.print(f"[yellow]one sequence at a time:[/yellow] {_escape(plan.alone)}; {cost}", soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
     room, source = plan.configuration.device_memory_gib, plan.configuration.device_memory_from
@@ -92,10 +88,6 @@ def show(plan: Plan, console: Console) -> None:
     when = plan.memory[plan.mode].when
     taken = f"peak {peak:.2f} GiB of {room:.4g} GiB a device ({source})"
     console.print(f"{verdict}: {taken}, {PLANNED_SHARE:.0%} of which are for it, at: {when}", soft_wrap=True)
-
-
-def _alone(plan: Plan) -> str:
-    return f"{plan.alone}; computes {plan.cost_of_alone:.2f} times the tokens of a packed row"
 
 
 def _title(plan: Plan) -> str:
@@ -132,9 +124,9 @@ def _memory_table(plan: Plan) -> Table:
     """One column for each way with activations; the configured one is marked."""
     table = Table(title="GiB on each device", title_justify="left")
     table.add_column("")
-    for mode in MODES:
-        table.add_column(_MODE_TITLES[mode] + (" *" if mode == plan.mode else ""), justify="right")
-    columns = [_memory(plan, mode) for mode in MODES]
+    for mode in TITLES:
+        table.add_column(TITLES[mode] + (" *" if mode == plan.mode else ""), justify="right")
+    columns = [_memory(plan, mode) for mode in TITLES]
     for name in ("parameters", "gradients", "optimizer", "buffers", "reference_copy", "activations_kept"):
         table.add_row(name.replace("_", " "), *(_gib(column[name]) for column in columns))
     table.add_section()
@@ -143,7 +135,7 @@ def _memory_table(plan: Plan) -> Table:
     table.add_section()
     table.add_row("peak", *(_gib(column["peak"]) for column in columns), style="bold")
     table.add_row("in host memory", *(_gib(column["host"]) for column in columns))
-    contexts = (plan.longest_context[mode] for mode in MODES)
+    contexts = (plan.longest_context[mode] for mode in TITLES)
     table.add_row("longest context that fits, tokens", *(f"{tokens:,}" for tokens in contexts))
     return table
 

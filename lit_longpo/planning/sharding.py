@@ -112,18 +112,16 @@ def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sha
 
 def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     """`zero_optimization` of a DeepSpeed configuration: a dictionary or the path of a JSON file."""
-    config = given if isinstance(given, Mapping) else _read_json(Path(given).expanduser())
-    check_config(config)
-    return config.get("zero_optimization", {})
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise InputError(
-            f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
-            "not there"
-        )
-    return stored_object(path)
+    if not isinstance(given, Mapping):
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise InputError(
+                "expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got "
+                f"{path}, which is not there"
+            )
+        given = stored_object(path)
+    check_config(given)
+    return given.get("zero_optimization", {})
 
 
 def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:

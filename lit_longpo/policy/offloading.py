@@ -9,33 +9,13 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 _LEAST_BYTES = 2**20  # smaller tensors stay where they are
-
-
-class Courier(Protocol):
-    """Who carries tensors between device and host."""
-
-    def takes(self, tensor: Tensor) -> bool:
-        """Whether the tensor is worth a way."""
-        ...
-
-    def send(self, tensor: Tensor) -> Tensor:
-        """Start the way to the host; returns the host's copy, which may still be on its way."""
-        ...
-
-    def call(self, host: Tensor, device: torch.device) -> tuple[Tensor, Any]:
-        """Start the way back; returns the device's copy and what `receive` waits for."""
-        ...
-
-    def receive(self, tensor: Tensor, arrived: Any) -> Tensor:
-        """The copy, for use on the stream that computes."""
-        ...
 
 
 class CudaCourier:
@@ -49,7 +29,7 @@ class CudaCourier:
         return tensor.is_cuda and not isinstance(tensor, nn.Parameter) and tensor.nbytes >= _LEAST_BYTES
 
     def send(self, tensor: Tensor) -> Tensor:
-        """The device's memory is free again when the copy is done."""
+        """Start the way to the host; the copy may still be on it, and frees the device's memory when it is there."""
         stream = self._stream(tensor.device)
         stream.wait_stream(torch.cuda.current_stream(tensor.device))
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -59,14 +39,14 @@ class CudaCourier:
         return host
 
     def call(self, host: Tensor, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
-        """Behind all copies before it, its own way out among them."""
+        """Start the way back, behind all copies before it, its own way out among them."""
         stream = self._stream(device)
         with torch.cuda.stream(stream):
             tensor = host.to(device, non_blocking=True)
             return tensor, stream.record_event()
 
     def receive(self, tensor: Tensor, arrived: torch.cuda.Event) -> Tensor:
-        """The computing stream waits, the host does not."""
+        """The copy, for which the computing stream waits; the host does not."""
         current = torch.cuda.current_stream(tensor.device)
         current.wait_event(arrived)
         tensor.record_stream(current)
@@ -85,7 +65,7 @@ class _Parcel:
 class LayerInputs:
     """What autograd saves inside `hooks` is carried to the host, and called back one ahead of backward."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, courier: CudaCourier) -> None:
         self._courier = courier
         self._away: list[weakref.ref[_Parcel]] = []  # a graph that is dropped without backward drops its parcels
 
@@ -119,7 +99,7 @@ class LayerInputs:
             parcel.back = self._courier.call(parcel.host, parcel.device)
 
 
-def offload_inputs(model: nn.Module, courier: Courier | None = None) -> None:
+def offload_inputs(model: nn.Module, courier: CudaCourier | None = None) -> None:
     """Carry what the model's checkpointed layers save to the host."""
     inputs = LayerInputs(courier or CudaCourier())
     for module in model.modules():

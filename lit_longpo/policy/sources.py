@@ -143,15 +143,10 @@ def near_model(path: Path) -> str | None:
     """A "did you mean" question with similarly named folders that hold a model; `None` if there are none."""
     if not path.absolute().parent.is_dir():
         return None
-    names = [folder.name for folder in _models(path.absolute().parent)]
+    beside = path.absolute().parent.iterdir()
+    names = [each.name for each in beside if any((each / name).is_file() for name in _MODEL_FILES)]
     near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else None
-
-
-def _models(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and any((path / name).is_file() for name in _MODEL_FILES):
-            yield path
 
 
 def check_depth(config: PretrainedConfig, where: str) -> None:

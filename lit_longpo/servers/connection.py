@@ -90,17 +90,9 @@ class Server:
                 text = text.replace(secret, "***")
         return without_passwords(" ".join(text.split()))
 
-    def connect(self) -> "Connection":
-        """Make the client; nothing is sent yet.
-
-        Raises:
-            MissingPackageError: the client is not installed.
-        """
-        return Connection(self)
-
 
 class Connection:
-    """Requests to a server, several at a time.
+    """Requests to a server, several at a time; nothing is sent when it is made.
 
     Raises:
         MissingPackageError: the client is not installed.

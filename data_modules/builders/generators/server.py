@@ -100,7 +100,7 @@ class ServerGenerator(TextGenerator):
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
-        self._connection = self._server.connect()
+        self._connection = Connection(self._server)
         prompt_format = policy.prompt_format()
         self._opens_thoughts = prompt_format.opens_thoughts
         self._whole_prompts = WholePrompts(lambda text: len(prompt_format.encode_text(text)))

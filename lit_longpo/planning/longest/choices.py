@@ -14,6 +14,7 @@ import torch
 
 from lit_longpo.optimization.quantized import QuantizedAdamW
 from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.memory import CONFIGURED, TITLES
 from lit_longpo.planning.sharding import read_sharding
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.checkpointing import Checkpointing
@@ -24,12 +25,6 @@ _ZERO = "lit_longpo.strategies.AnyDeviceDeepSpeedStrategy"
 _ULYSSES = "lit_longpo.strategies.SequenceParallelDDPStrategy"
 _ADAPTERS = LoRA(r=16, alpha=32)  # where a configuration has none of its own
 _HALF = {torch.bfloat16: "bf16-true", torch.float16: "16-true"}  # what DeepSpeed wants beside such weights
-_ACTIVATIONS: dict[str, Checkpointing] = {
-    "keep all": False,
-    "keep attention": "keep_attention",
-    "recompute": True,
-    "offload": "offload",
-}
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,7 @@ def _quantized(arguments: dict[str, Any]) -> Choice:
 
 def activations(run: Configuration) -> list[Choice]:
     """What is done with activations, layers in tiles wherever they are recomputed; the longest rows last."""
-    return [_activations(name, how) for name, how in _ACTIVATIONS.items() if run.on_gpu or name != "offload"]
+    return [_activations(TITLES[mode], how) for mode, how in CONFIGURED.items() if run.on_gpu or mode != "offload"]
 
 
 def _activations(name: str, how: Checkpointing) -> Choice:

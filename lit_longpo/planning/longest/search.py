@@ -6,7 +6,6 @@ optimizers and lengths are added up from that. What is found is traced once more
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 
 from transformers import PretrainedConfig
@@ -134,7 +133,10 @@ class Search:
         if self._bound(parts, run) < least:
             return None
         planner = self._planner(parts, run)
-        fits = partial(_fits, planner, run, row, mode)
+
+        def fits(tokens: int) -> bool:
+            return run.has_room(planner.memory(replace(row, long_tokens=tokens), mode))
+
         shorter = least >= 0 and not fits(max(least, STEP))
         tokens = least if shorter else longest(fits, step=STEP)
         if tokens < MOST_TOKENS:
@@ -178,7 +180,3 @@ def _applied(parts: tuple[Choice, ...], run: Configuration) -> Configuration:
     for part in parts:
         run = part.apply(run)
     return run
-
-
-def _fits(planner: Planner, run: Configuration, row: RowPlan, mode: ActivationMode, tokens: int) -> bool:
-    return run.has_room(planner.memory(replace(row, long_tokens=tokens), mode))

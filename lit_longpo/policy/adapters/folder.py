@@ -6,7 +6,6 @@ heads or biases) lies in places that the engine reads directly; such folders can
 """
 
 import logging
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LO
 from lit_longpo.policy.adapters.fit import PREFIX, check_tensors
 from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.adapters.merging import merge_adapters
-from lit_longpo.policy.adapters.targets import ALL_LINEAR
+from lit_longpo.policy.adapters.targets import ALL_LINEAR, meant_by, modules_named
 from lit_longpo.policy.adapters.weights import refuse_other_experts, set_weights, warn_of_zeros
 from lit_longpo.policy.sources import check_hub_name, read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.linear_maps import unadaptable
@@ -252,14 +251,9 @@ def hub_adapters(name: str) -> Path | None:
 
 def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     """Names of the modules that `target_modules` means, as PEFT reads it."""
-    head = model.get_output_embeddings()
     if wanted == ALL_LINEAR:
-        linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
-        return linear - unadaptable(model) - unread_maps(model)
-    names = {name for name, _ in model.named_modules()}
-    if isinstance(wanted, str):
-        return {name for name in names if re.fullmatch(wanted, name)}
-    return {name for name in names if any(name == part or name.endswith(f".{part}") for part in wanted)}
+        return set(meant_by(model, wanted)) - unadaptable(model) - unread_maps(model)
+    return set(modules_named(wanted, [name for name, _ in model.named_modules()]))
 
 
 def _check_below(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -46,7 +46,12 @@ def meant_by(model: PreTrainedModel, wanted: str | list[str]) -> list[str]:
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if wanted == ALL_LINEAR:
         return [name for name, module in linear.items() if module is not model.get_output_embeddings()]
-    return [found for name in _listed(wanted) for found in _named(name, linear, is_pattern=isinstance(wanted, str))]
+    return modules_named(wanted, linear)
+
+
+def modules_named(wanted: str | list[str], modules: Collection[str]) -> list[str]:
+    """The modules, of those with these names, that `policy.lora.target_modules` means to peft."""
+    return [found for name in _listed(wanted) for found in _named(name, modules, is_pattern=isinstance(wanted, str))]
 
 
 def _listed(wanted: str | list[str]) -> list[str]:

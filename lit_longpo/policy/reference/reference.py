@@ -144,7 +144,8 @@ class Reference:
         rows = _rows(trainer)
         first = list(itertools.islice(rows, 1))
         rows = itertools.chain(first, rows)
-        scored = fill_cache(cache, reference, rows, device, needed, self._score, verify=self._at_hand(policy))
+        at_hand = self._other is not None or self._fingerprint_of(policy) == self._fingerprint  # no model is loaded
+        scored = fill_cache(cache, reference, rows, device, needed, self._score, verify=at_hand)
         self._other = None
         trainer.strategy.barrier("reference")
         if trainer.is_global_zero:
@@ -165,10 +166,6 @@ class Reference:
         root = self.config.cache_dir or Path(trainer.default_root_dir) / "reference_cache"
         mixed = f"-{trainer.precision}" if str(trainer.precision).endswith("-mixed") else ""
         return Path(root) / f"{fingerprint}{mixed}"
-
-    def _at_hand(self, policy: nn.Module) -> bool:
-        """Whether the reference can score without loading a model."""
-        return self._other is not None or self._fingerprint_of(policy) == self._fingerprint
 
     def _ready(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
         """The reference model on its device; how to score a model other than the policy is found out first."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.rotary import rotary_embedding
@@ -42,7 +42,7 @@ _SCALES = {("gemma2", 46): 144, ("gemma3_text", 62): 168}
 def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoPE | None = None) -> None:
     """Refuse a model that is not the one of its file."""
     header = GgufHeader.of_model(source, gguf_file)
-    lost = [*_numbers(header, _settings(model.config)), *_lost_tensors(header, model)]
+    lost = [*_numbers(header, model.config.get_text_config().to_dict()), *_lost_tensors(header, model)]
     positions = [*_positions(header, model, rope or RoPE())]
     if lost or positions:
         typed = f"; or type {_typed(header)}" if positions and not lost and _typed(header) else ""
@@ -50,10 +50,6 @@ def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoP
             f"expected a file that transformers reads whole, got {first_names([*positions, *lost], 3)} in {gguf_file}, "
             f"which it leaves out: it would be another model; set `policy.source` to the model in safetensors{typed}"
         )
-
-
-def _settings(config: PretrainedConfig) -> dict[str, Any]:
-    return config.get_text_config().to_dict()
 
 
 def _numbers(header: GgufHeader, has: Mapping[str, Any]) -> Iterator[str]:
