@@ -27,7 +27,6 @@ class CheckpointChoice:
     """Finds the checkpoint that one call of `fit`, `validate` or `test` loads.
 
     Args:
-        trainer: about to run.
         trusted: whether the user has said that a checkpoint may run code.
     """
 

@@ -36,10 +36,7 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
 def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
     """Note in a checkpoint whether the validation after the last row is still to be done.
 
-    Args:
-        checkpoint: what Lightning is about to save; changed in place.
-        trainer: in the middle of `fit`, or after it.
-        validated: the row, as `rows_so_far` counts, after which the last validation was done.
+    `validated` is the row, as `rows_so_far` counts, after which the last one was done.
     """
     loop = trainer.fit_loop
     rows = rows_so_far(trainer)

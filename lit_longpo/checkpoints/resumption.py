@@ -39,11 +39,9 @@ class ResumingConnector(NamedPathsConnector):
     """Lightning's checkpoint connector, but it compares a checkpoint with the training data, or finds one by them.
 
     Args:
-        trainer: about to fit.
         last: checkpoints to choose from, the newest first; `None` if one was named.
         check: refuses the one that is chosen, if the strategy cannot read it.
         damage: what is wrong with the contents of one, in words.
-        named: whether one was.
     """
 
     def __init__(

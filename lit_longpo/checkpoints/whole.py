@@ -159,8 +159,7 @@ def damage(path: Path) -> str | None:
 
     Reads everything once. A folder without a list of its files, as other programs write them, is told.
 
-    Args:
-        path: of a checkpoint without a `fault`.
+    Only for a checkpoint without a `fault`.
     """
     if path.is_file():
         return _damage_in_archive(path)

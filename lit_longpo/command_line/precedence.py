@@ -34,9 +34,7 @@ def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]
 
     A class or section comes before what is set inside it.
 
-    Args:
-        words: of a command line.
-        commands: before one of these everything stays where it is.
+    Words up to one of the commands stay where they are.
     """
     start = next((number + 1 for number, word in enumerate(words) if word in commands), 0)
     options = options_of(words[start:])

@@ -87,14 +87,9 @@ def check_replaceable(folder: Path) -> None:
 def save_policy(
     model: nn.Module, prompt_format: PromptFormat, folder: Path, card: str, state: dict[str, Tensor] | None = None
 ) -> None:
-    """Write the folder, which should be empty.
+    """Write the folder, which should be empty: a PEFT-wrapped model's adapters, else the model.
 
-    Args:
-        model: the policy; PEFT-wrapped, its adapters are written.
-        prompt_format: its tokenizer.
-        folder: where to.
-        card: text of README.md.
-        state: whole tensors, where the model itself is sharded.
+    `state` holds whole tensors where the model itself is sharded.
     """
     base = base_model(model)
     if model is not base:

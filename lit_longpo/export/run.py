@@ -22,12 +22,7 @@ _LEVELS = 4  # a checkpoint lies in `checkpoints`, in the run's folder
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What was trained and how.
-
-    Args:
-        config: the resolved config.yaml.
-        policy: its `policy` section.
-    """
+    """What was trained and how: a run's resolved config.yaml, and its `policy` section."""
 
     config: dict[str, Any]
     policy: PolicyConfig

@@ -32,8 +32,7 @@ def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> No
 def take(file: BinaryIO) -> bool | None:
     """Whether the lock is ours now, or another's; `None` on Windows and where a file system has none (some Lustre).
 
-    Args:
-        file: opened for writing; closing it gives the lock back.
+    Closing the file, which was opened for writing, gives the lock back.
     """
     try:
         import fcntl

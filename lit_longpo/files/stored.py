@@ -141,12 +141,6 @@ def check_fields(
 ) -> None:
     """Refuse a JSON object for some of its fields, whatever others it has.
 
-    Args:
-        value: the object.
-        needed: types of fields that have to be there.
-        where: file and line.
-        optional: types of fields that may be missing.
-
     Raises:
         RecordError: one of them is missing, or not of its type.
     """

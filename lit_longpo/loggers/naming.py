@@ -27,9 +27,7 @@ _BEYOND = "dict_kwargs"  # of a class_path: what it takes as `**kwargs`, which a
 def name_loggers(trainer: Namespace, name: str | None) -> None:
     """Give configured loggers the run's name, and those that would write elsewhere the trainer's root folder.
 
-    Args:
-        trainer: its section of the configuration, before anything is made of it; loggers are changed in place.
-        name: `None` leaves names alone.
+    The loggers' sections are changed in place, before anything is made of them.
 
     Raises:
         InputError: the name is no part of a path, or there is no logger that takes it.

@@ -84,13 +84,7 @@ def closure_problem(make: OptimizerFactory, split: str | None) -> str | None:
 
 
 def host_problem(optimizer: Optimizer, device: str | None) -> str | None:
-    """Why the optimizer finds no weights that it can update, and what to type; `None` if it does.
-
-    Args:
-        optimizer: any.
-        device: type of the device that it updates weights on, "cpu" where they are offloaded; `None` if it is not of
-            this machine.
-    """
+    """Why the optimizer finds no weights that it can update, and what to type; `None` if it does."""
     if device == "cpu" or not names_of(optimizer) & _OF_THE_HOST:
         return None
     return (

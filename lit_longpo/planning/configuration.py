@@ -35,14 +35,6 @@ class Configuration:
     """The parts of a `fit` configuration on which a plan depends.
 
     Args:
-        policy: the model.
-        objective: what is trained; gives the views.
-        optimization: the optimizer.
-        reference: the reference.
-        data: the data module's arguments about rows.
-        trainer: the trainer's arguments.
-        options: of the plan.
-        sharding: the strategy.
         devices_known: whether the number of devices was stated.
         longest: the data's largest example; `None` where it is not known.
         longest_from: where it comes from, or why it is not known.

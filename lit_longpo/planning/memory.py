@@ -97,11 +97,7 @@ class States:
 def states(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory, *, pages: bool = True) -> States:
     """See the table at the top of this module.
 
-    Args:
-        sizes: of the model.
-        sharding: the strategy.
-        optimizer: makes one of parameters.
-        pages: whether the device has memory of its own that states can be paged out of.
+    `pages` says whether the device has memory of its own that states can be paged out of.
     """
     if sharding.kind == "zero":
         return _zero(sizes, sharding, optimizer)

@@ -35,9 +35,6 @@ class ModelPlan:
     """How the policy is built.
 
     Args:
-        config: its architecture.
-        dtype: precision of the weights.
-        lora: adapters.
         flash: whether a flash kernel attends (GPU, half precision), or torch's sdpa.
         autocast: precision of the products where it differs from the weights' ("bf16-mixed").
         converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
@@ -71,9 +68,7 @@ class ModelPlan:
     def tile_of(self, num_tokens: int, checkpointing: Checkpointing) -> int | None:
         """Tokens of a tile in a row of so many; `None` if its layers are run whole.
 
-        Args:
-            num_tokens: of the row, or of the sequence that is scored alone.
-            checkpointing: what is recomputed; `True` where there is no backward.
+        `checkpointing` is `True` where there is no backward.
         """
         if self.tile_tokens != "auto":
             return self.tile_tokens

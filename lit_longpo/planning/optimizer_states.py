@@ -59,11 +59,7 @@ def optimizer_bytes(
 ) -> OptimizerBytes:
     """Bytes per parameter, from two steps on a tensor of this shape.
 
-    Args:
-        make: of parameters.
-        dtype: of the tensor.
-        shape: its sizes.
-        embedding: whether it is one of embeddings, whose states are never quantised.
+    States of an embedding are never quantised.
 
     Raises:
         InputError: the optimizer does not take such a tensor, or its states go on growing.

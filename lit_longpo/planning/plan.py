@@ -26,11 +26,7 @@ class Plan:
     """The predicted costs of a run.
 
     Args:
-        configuration: what was asked about.
-        config: architecture of the policy.
-        architecture: where it came from.
-        sizes: of its parameters.
-        row: the fullest row.
+        architecture: where the architecture came from.
         mode: what the configuration does with activations.
         memory: per device, by what could be done with activations.
         flops: of the row, in the configuration's mode, with the pass of an online reference.
@@ -38,8 +34,6 @@ class Plan:
         head_tile: bytes of one tile of logits.
         layer_tile: tokens that a layer's MLP and norms treat at a time, in the configuration's mode; `None` means all.
         longest_context: tokens of the longest prompt that fits, by mode.
-        degrees: feasible sequence-parallel degrees.
-        warnings: see `conflicts`.
         alone: why every response is scored alone, with a prompt of its own; `None` in packed rows.
         reference_pass: before the first step; `None` without a cached reference.
     """

@@ -67,12 +67,7 @@ class RowPlan:
         return pack(groups) if groups else None
 
     def refilled(self, budget: int, most: int | None) -> "RowPlan":
-        """The row with as many of its examples as the reference's pass puts into one.
-
-        Args:
-            budget: of tokens that the reference reads.
-            most: examples that there are; `None` if nobody knows.
-        """
+        """The row with as many examples, of `most`, as the reference's pass puts into one of `budget` tokens."""
         count = budget // self._tokens_of(self.views.reference)
         return replace(self, num_examples=max(1, min(count, most or count)))
 

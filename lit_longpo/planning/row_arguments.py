@@ -13,9 +13,6 @@ class RowArguments:
 
     Args:
         max_tokens: of a row; `None` means that the data module has no such argument.
-        max_length: tokens of the longest sequence.
-        max_examples: most examples of a row.
-        prefix_sharing: whether responses share their prompt.
         positions: synthesised ones, with their `target_length`.
         share_prompts: which prompts of a row share their beginnings.
     """

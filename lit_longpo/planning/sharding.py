@@ -16,11 +16,8 @@ class Sharding:
     """How a run is spread over devices.
 
     Args:
-        kind: "single", "ddp", "fsdp2" or "zero".
         world_size: devices of all nodes.
         stage: of ZeRO.
-        offload_optimizer: optimizer states in host memory.
-        offload_parameters: parameters in host memory (ZeRO-3).
         sequence_parallel: devices that share a row.
         bucket: elements that ZeRO reduces at a time.
     """
@@ -57,12 +54,7 @@ class Sharding:
 
 
 def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: int | None) -> Sharding:
-    """The strategy that the trainer's arguments name.
-
-    Args:
-        trainer: its arguments.
-        devices: of one node.
-        sequence_parallel: what overrides the strategy's own degree.
+    """The strategy that the trainer's arguments name; `sequence_parallel` overrides its own degree.
 
     Raises:
         InputError: no formula is known for it, the devices do not divide into its groups, or DeepSpeed is told to

@@ -22,8 +22,6 @@ class TrainedTensor(NamedTuple):
     """What an optimizer's states go by.
 
     Args:
-        dtype: of the tensor.
-        shape: its sizes.
         embedding: whether its states are never quantised.
     """
 
@@ -42,8 +40,6 @@ class ModelSizes:
     """Parameters of the whole model.
 
     Args:
-        total: their number.
-        total_bytes: their bytes.
         trained: number of trained ones, by dtype.
         largest_layer_bytes: of the largest decoder layer.
         outside_bytes: of what is in no decoder layer: embeddings, final norm, untied head.
@@ -51,8 +47,6 @@ class ModelSizes:
         frozen_linear: weights of the layers' linear maps that stay as they are; of routed experts, those that one
             token meets.
         trained_linear: of those that are trained, adapters included.
-        head_weights: the head's weights.
-        head_trained: whether the head is.
         dequantized_bytes: of the largest 4-bit weight while its product is computed; 0 if there are none.
         trained_tensors: how many there are of each kind.
     """

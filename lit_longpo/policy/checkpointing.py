@@ -19,9 +19,7 @@ _ATTENTION = ("_scaled_dot_product", "flash_attention", "efficient_attention", "
 def enable_checkpointing(model: PreTrainedModel, how: Checkpointing = True) -> None:
     """Recompute each layer in backward, non-reentrant (the reentrant kind drops the segment table).
 
-    Args:
-        model: a transformers model.
-        how: as in `PolicyConfig`. Offloading moves nothing without a GPU: the layers' inputs are in host memory.
+    Offloading moves nothing without a GPU: the layers' inputs are in host memory.
 
     Raises:
         InputError: transformers cannot recompute its layers.

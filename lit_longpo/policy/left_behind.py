@@ -34,12 +34,7 @@ def own_dtype(policy: PolicyConfig) -> str:
 
 
 def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
-    """A warning about values that were written for another model; `None` if there are none.
-
-    Args:
-        values: the parsed command, not instantiated: with `policy`, and the files in `config`.
-        words: of the command line; values typed there are meant as they are.
-    """
+    """A warning about values that were written for another model, unless they were typed; `None` if there are none."""
     policy = values.policy.as_dict()
     stated = _stated(values)
     source = stated.get("source", policy["source"])

@@ -31,11 +31,7 @@ def has_choice(reply: Any) -> bool:
 
 
 def broke_off(reason: str | None) -> bool:
-    """Whether an answer broke off for another reason than its number of tokens.
-
-    Args:
-        reason: the `finish_reason` of a server or an engine; `None` if it gives none.
-    """
+    """Whether a `finish_reason` says that an answer broke off for another reason than its number of tokens."""
     return reason not in (None, *ENDED, CUT_OFF)
 
 

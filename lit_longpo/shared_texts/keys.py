@@ -50,9 +50,7 @@ def context_keys(context: str, facts: str) -> tuple[int, ...]:
 
     Only for `about_documents_of`: by `labels` contexts would be joined that have a passage in common.
 
-    Args:
-        context: the whole of it.
-        facts: its supporting passages; empty where nothing says which these are.
+    Without facts nothing says which passages support the answer.
     """
     if not facts:
         return tuple(_part_keys([context], CONTEXT))

@@ -19,11 +19,6 @@ def about_documents_of(others: DocumentKeys, records: DocumentKeys, *, contexts:
     these. Else two contexts are, or such a context as a whole and a message, if they share a third of the parts of
     the smaller one: copies under another heading do, contexts that have some passages in common do not. Two messages
     are left to `DocumentKeys.labels`.
-
-    Args:
-        others: keys of messages (`message_keys`) or contexts (`context_keys`).
-        records: likewise.
-        contexts: whether contexts are compared with contexts, too.
     """
     ours, theirs = _Parts.of(records), _Parts.of(others)
     found = np.zeros(len(records), dtype=np.bool_)

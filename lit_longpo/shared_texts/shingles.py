@@ -30,10 +30,7 @@ def chosen_shingles(text: str, size: int, window: int) -> set[int]:
     Runs of dots, dashes or a word again and again are none. Two texts that share another run of `size + window - 1`
     characters share one of the hashes, also where the other's window is narrower.
 
-    Args:
-        text: a line.
-        size: characters of a shingle.
-        window: successive shingles of which the one with the smallest hash is chosen; a power of two.
+    Of each window of so many successive shingles, a power of two, the one with the smallest hash is chosen.
     """
     overlap = size + window - 2  # a window that begins in a block ends so far behind it
     starts = range(0, max(len(text) - overlap, 0), _BLOCK)

@@ -22,10 +22,7 @@ def ends_step(trainer: Trainer) -> bool:
 def multiply_gradients(trainer: Trainer, model: nn.Module, factor: Tensor) -> None:
     """Multiply the gradients of the step that comes next, before they are looked at and clipped.
 
-    Args:
-        trainer: after the backward pass of the step's last row.
-        model: the policy.
-        factor: the same on every rank. Shape: ().
+    The factor, of shape (), is the same on every rank.
     """
     if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):
         trainer.strategy.multiply_next_gradients(float(factor))

@@ -187,8 +187,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
 
         DeepSpeed keeps them to itself, and divides them by the loss scale when it steps.
 
-        Args:
-            factor: above 0, the same on every rank.
+        The factor is above 0, and the same on every rank.
 
         Raises:
             InputError: an optimizer of DeepSpeed that divides by nothing.

@@ -26,14 +26,10 @@ Split = Literal["FSDP2", "ZeRO-3"]  # kinds of strategies that leave only a slic
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Split a policy over the ranks of a mesh (FSDP2): every layer, the decoder, and an untied head apart.
+    """Split a policy over the data-parallel ranks of a mesh (FSDP2): every layer, decoder, and an untied head apart.
 
     The engine calls decoder and head one after the other, so they are the roots, not the model around
     them. A tied head belongs to the decoder, whose group stays gathered from forward to backward.
-
-    Args:
-        model: a policy, perhaps PEFT-wrapped, with whole weights.
-        mesh: one dimension, the data-parallel ranks.
 
     Raises:
         InputError: weights lie elsewhere.
@@ -139,9 +135,7 @@ def whole_parameters(module: nn.Module) -> Iterator[None]:
 def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     """Every tensor of the model's state, whole and in host memory, one at a time; what is tied stays one tensor.
 
-    Args:
-        model: sharded or not.
-        keep: whether this rank wants the result; others take part and get an empty dictionary.
+    Ranks that do not keep it take part and get an empty one.
     """
     names = list(model.state_dict(keep_vars=True))  # FSDP2 frees here what a forward without backward left gathered
     tensors: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))

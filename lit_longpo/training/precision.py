@@ -72,9 +72,6 @@ def _half_states(dtype: str, precision: str, *, trains_weights: bool) -> str | N
 def trained_dtype(dtype: str, precision: str, lora: LoRA | None) -> str:
     """The lowest precision of what is trained, where no master copy is kept.
 
-    Args:
-        dtype: of the weights, `policy.dtype`.
-        precision: `trainer.precision`.
-        lora: settings of the adapters that are trained; they are fp32 unless the precision casts them.
+    Adapters alone are fp32 unless the precision casts them.
     """
     return "float32" if lora is not None and not lora.also_train and precision not in CASTS else dtype

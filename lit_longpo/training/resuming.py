@@ -170,9 +170,7 @@ def leave_frozen_out(checkpoint: dict[str, Any], module: LightningModule) -> Non
 def check_holds_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
     """Refuse a checkpoint that lacks trained weights, since it is loaded non-strictly.
 
-    Args:
-        checkpoint: about to be loaded. Strategies that shard weights keep them elsewhere; then nothing is checked.
-        module: the objective.
+    Strategies that shard weights keep them elsewhere; then nothing is checked.
     """
     if "state_dict" not in checkpoint:
         return

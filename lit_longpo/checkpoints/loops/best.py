@@ -16,9 +16,7 @@ def remember_best(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     Every start has a folder of its own, and Lightning 2.6 forgets the best ones of another folder: the first weights
     that were kept after a resume were the best then, whatever they were worth. It deletes nothing in that folder.
 
-    Args:
-        trainer: about to go on, with its callbacks; called on every process.
-        checkpoint: that it goes on from; changed in place.
+    Called on every process; the checkpoint is changed in place.
     """
     states = checkpoint.get("callbacks") or {}
     for callback in getattr(trainer, "callbacks", ()):

@@ -40,8 +40,7 @@ def begin_next_epoch(trainer: Trainer) -> None:
     old epoch once more without rows, and skips the next one. And if the checkpoint was saved after the last row and
     before the validation, it skips the hooks of the epoch's end (early stopping, checkpoints of epochs).
 
-    Args:
-        trainer: whose training is about to go on from a checkpoint; what was due has been validated.
+    What was due has been validated by then.
     """
     loop = trainer.fit_loop
     progress, epochs = loop.epoch_loop.batch_progress, _counts_of(loop.epoch_progress)[1]

@@ -31,9 +31,6 @@ class Candidate:
     """One way to run: a combination of choices, with the longest row that fits.
 
     Args:
-        parts: what was chosen.
-        run: the configuration that has it.
-        planner: adds its memory up.
         row: of one example, its prompt as long as fits; empty if not even one step does.
         memory: of a device with that row.
     """

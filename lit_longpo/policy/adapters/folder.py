@@ -42,12 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AdapterFolder:
-    """Adapters that PEFT wrote.
-
-    Args:
-        path: the folder.
-        settings: its adapter_config.json.
-    """
+    """Adapters that PEFT wrote: their folder, and its adapter_config.json."""
 
     path: Path
     settings: dict[str, Any]

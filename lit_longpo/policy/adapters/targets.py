@@ -19,10 +19,6 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
     Names that transformers 4 had for the maps of experts mean the stacked experts of all layers, as peft reads them,
     whatever stands before them.
 
-    Args:
-        model: without adapters; may be on the meta device.
-        wanted: `policy.lora.target_modules`.
-
     Raises:
         InputError: one does not; the nearest are named.
     """

@@ -28,12 +28,7 @@ def end_merge_dropout(backend: Tokenizer) -> float:
 
 
 def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """As `end_merge_dropout`, for a tokenizer of transformers; says so in the log.
-
-    Args:
-        tokenizer: changed in place; one that is not of tokenizer.json stays as it is.
-        where: folder or hub name that it was read from.
-    """
+    """As `end_merge_dropout`, for a tokenizer of transformers that has a tokenizer.json; says so in the log."""
     backend: Any = tokenizer
     if tokenizer.is_fast and (share := end_merge_dropout(backend.backend_tokenizer)):
         log_once(

@@ -95,9 +95,7 @@ class PromptFormat:
     def encode_message(self, text: str, answer_prefix: str = "") -> tuple[int, ...]:
         """Tokens of a user's message up to where the answer begins; control tokens in it are read as such.
 
-        Args:
-            text: what the user says.
-            answer_prefix: first words of the answer, tokenised together with what stands before.
+        The first words of the answer, if they are given, are tokenised together with what stands before.
         """
         ids = self._texts.encode(self._render(text).text + answer_prefix).ids
         return _missing(self._start, ids) + ids
@@ -127,8 +125,7 @@ class PromptFormat:
 
         That is so if the chat template marks thoughts otherwise, or has written marks of thoughts already.
 
-        Args:
-            answer: of a record; False for one that cannot be encoded.
+        False for an answer that cannot be encoded.
         """
         if self._chat is None or not answer.lstrip().startswith(THINKS):
             return False

@@ -19,9 +19,7 @@ class TemplateRenderer:
     """Renders conversations.
 
     Args:
-        tokenizer: holds the chat template.
         system: system message of conversations without one of their own; `None` means none.
-        options: variables for the template.
         today: the time that templates get to know; `None` means that of the call.
 
     Attributes:

@@ -36,13 +36,7 @@ def template_in_card(card: Path) -> Any:
 
 
 def warn_of_other_prompt(source: str, template: PromptTemplate, *, has_chat_template: bool) -> None:
-    """Warn, once, where a model from here is given another prompt than it was trained in.
-
-    Args:
-        source: the model's folder; of hub names nothing is known.
-        template: that it is given.
-        has_chat_template: whether prompts are chat messages where `chat` is null.
-    """
+    """Warn, once, where a model's folder from here is given another prompt than it was trained in."""
     trained = template_in_card(Path(source) / CARD)
     if not isinstance(trained, dict):
         return

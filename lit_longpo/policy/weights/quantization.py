@@ -107,11 +107,7 @@ def settle_maps(model: PreTrainedModel) -> None:
 
 
 def unquantizable(others: Mapping[str, bool]) -> str | None:
-    """What to type where weights cannot be quantised as they are read; `None` if they can.
-
-    Args:
-        others: settings that exclude it, and whether each is made.
-    """
+    """What to type where one of these settings is made, under which weights cannot be quantised as they are read."""
     conflict = next((name for name, is_made in others.items() if is_made), None)
     return conflict and (
         f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "

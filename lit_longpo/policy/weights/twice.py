@@ -50,9 +50,7 @@ def refuse_twice(source: str) -> None:
 def files_read(folder: Path, named: str | None = None) -> list[Path]:
     """The files of weights in a folder that transformers reads, whatever others lie beside them.
 
-    Args:
-        folder: of a model.
-        named: `transformers_weights` of its configuration: a file, or an index of shards, that is read in their place.
+    `named` is `transformers_weights` of its configuration: a file, or an index of shards, that is read in their place.
     """
     if named is not None:
         return [folder / name for name in sorted(_shards_of(folder / named)) or [named]]

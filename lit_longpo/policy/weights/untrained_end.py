@@ -22,9 +22,7 @@ _ALIKE = 0.01  # of a row's length; trained rows are at least a tenth apart
 def warn_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None:
     """Warn if the head is frozen and the token that ends answers has the same row as other tokens.
 
-    Args:
-        model: to be trained, perhaps PEFT-wrapped; a head that a strategy has split is not checked.
-        prompt_format: says which token ends answers.
+    A head that a strategy has split is not checked.
     """
     base = base_model(model)
     head = cast("nn.Module | None", base.get_output_embeddings())

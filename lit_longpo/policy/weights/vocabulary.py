@@ -61,13 +61,7 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], specia
 
 @torch.no_grad()
 def grow(model: PreTrainedModel, known: Sequence[int], new: dict[str, int]) -> None:
-    """Give new tokens their rows in embeddings and head.
-
-    Args:
-        model: with whole weights; changed in place.
-        known: ids that the tokenizer had before.
-        new: the new tokens with their ids.
-    """
+    """Give new tokens their rows in embeddings and head: the mean of those of all `known` ids."""
     embeddings = cast(nn.Embedding, model.get_input_embeddings())
     rows, needed = embeddings.num_embeddings, max(new.values()) + 1
     if needed > rows:

@@ -49,12 +49,7 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
 
 
 def hold_experts_as(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Experts that were read from MXFP4 as all other weights are; transformers 5.17 leaves them in bf16.
-
-    Args:
-        model: just read with `reading_whole`; bf16 holds every number of MXFP4 exactly.
-        dtype: of its other weights.
-    """
+    """Experts read from MXFP4 as other weights are; transformers 5.17 leaves them in bf16, which holds them exactly."""
     for parameter in model.parameters():
         if parameter.dtype == torch.bfloat16:
             parameter.data = parameter.data.to(dtype)
