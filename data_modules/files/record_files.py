@@ -173,7 +173,7 @@ def _folder(source: str, split: str, argument: str) -> Rows:
     import datasets
 
     try:
-        files = datasets.load_dataset_builder(source).config.data_files
+        files = datasets.load_dataset_builder(_with_a_name(source)).config.data_files
     except Exception as error:  # it raises a dozen types; all mean that it found no data files
         raise _not_loaded(source, split, argument, error) from error
     if files is None or any(sign in split for sign in _PARTS):  # a part of a split, or several
@@ -197,6 +197,11 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             *(source, ", ".join(names)),
         )
     return _chained(paths)
+
+
+def _with_a_name(source: str) -> str:
+    """The folder from the root on: `datasets` takes a set's name from its path, and "." has none."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _left_out(source: str, taken: Iterable[str]) -> list[str]:
@@ -247,7 +252,7 @@ def hub_table(source: str, split: str, argument: str) -> Any:
     name, _, configuration = (source, "", "") if Path(source).exists() else source.partition(":")
     try:
         with _cache_alone(name):
-            return datasets.load_dataset(name, configuration or None, split=split)
+            return datasets.load_dataset(_with_a_name(name), configuration or None, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
         raise _not_loaded(source, split, argument, error) from error
 

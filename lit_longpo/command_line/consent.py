@@ -20,7 +20,8 @@ def not_consented(values: Namespace, words: Sequence[str], commands: Iterable[st
     """
     outer = tuple(f"{command}." for command in commands)
     names = (name.partition(".")[2] if name.startswith(outer) else name for name in _granted(values))
-    name = next((name for name in names if not _is_typed(name, words)), None)
+    # without a section it is of another project's file, which is refused for all of its keys
+    name = next((name for name in names if name != _TRUST and not _is_typed(name, words)), None)
     return name and (
         f"expected `{name}: true`, which runs the code that a model ships, to be typed, got it from a file, which "
         f"cannot say yes for you; type --{name} true if you trust that code"

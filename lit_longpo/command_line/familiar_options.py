@@ -3,18 +3,20 @@
 import shlex
 from collections.abc import Callable, Container, Mapping
 
+_PAIRS_OF_A_ROW = "--data.max_examples 2"
 _ROWS = "--data.max_tokens 8192"  # a batch is a budget of tokens
 _LENGTH = "--data.max_length 8192"
 _LIGER = ("use_liger_kernel", "enable_liger_kernel", "liger_rms_norm", "liger_swiglu", "liger_glu_activation")
+_FLASH = ("flash_attn", "flash_attention", "attn_implementation", "use_flash_attention_2")
+_TARGETS = ("lora_target", "lora_target_modules", "lora_target_linear")
+_DATA = ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_file")
 _SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
 _PAIRS = "--data data/pairs --data.path FILE"
 _ADAPTERS = "--policy.lora.r 16"
 _SAVING = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 100"
 _RATE = "--optimization.optimizer.lr 1e-6"
-_BATCHES = (
-    *("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
-    *("eval_batch_size", "per_device_eval_batch_size"),
-)
+_BATCHES = ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size")
+_EVAL_BATCHES = ("eval_batch_size", "per_device_eval_batch_size")
 
 # What to type; of several the first whose section the command has.
 _FAMILIAR: dict[str, tuple[str, ...]] = {
@@ -24,12 +26,13 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
     **dict.fromkeys(("router_aux_loss_coef", "moe_aux_loss_coef"), ("--optimization.router_loss model",)),
     "weight_decay": ("--optimization.optimizer.weight_decay 0.0",),
-    **dict.fromkeys(_BATCHES, (_ROWS, "--batching.max_batch_tokens 16384")),
+    **dict.fromkeys(_BATCHES, (_PAIRS_OF_A_ROW, "--batching.max_batch_tokens 16384")),
+    **dict.fromkeys(_EVAL_BATCHES, (_ROWS, "--batching.max_batch_tokens 16384")),
     **dict.fromkeys(("max_seq_length", "max_seq_len", "sequence_len", "cutoff_len", "max_tokens"), (_LENGTH,)),
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length", "max_target_length"), (_LENGTH,)),
     "truncation_mode": ("--data.on_overlength truncate",),
     **dict.fromkeys(("dataloader_num_workers", "num_workers"), ("--data.num_workers 2",)),
-    **dict.fromkeys(("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_file"), (_PAIRS,)),
+    **dict.fromkeys(_DATA, (_PAIRS,)),
     "val_size": ("--data.val_fraction 0.02",),
     **dict.fromkeys(("accumulate", "grad_accum"), ("--trainer.accumulate_grad_batches 8",)),
     "gradient_accumulation_steps": ("--trainer.accumulate_grad_batches 8",),
@@ -59,11 +62,11 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_LIGER, ("--policy.layer_kernels liger",)),
     "torch_compile": ("--policy.layer_kernels compile",),
     "tiled_mlp_num_shards": ("--policy.tile_tokens 2048",),
-    **dict.fromkeys(("flash_attn", "attn_implementation", "use_flash_attention_2"), ("--policy.attention flash",)),
+    **dict.fromkeys(_FLASH, ("--policy.attention flash",)),
     **dict.fromkeys(("use_peft", "lora_r", "lora_rank", "rank", "policy.lora.rank"), (_ADAPTERS,)),
     "lora_alpha": ("--policy.lora.alpha 32",),
     "lora_dropout": ("--policy.lora.dropout 0.05",),
-    **dict.fromkeys(("lora_target", "lora_target_modules"), ("--policy.lora.target_modules all-linear",)),
+    **dict.fromkeys(_TARGETS, ("--policy.lora.target_modules all-linear",)),
     **dict.fromkeys(("modules_to_save", "additional_target"), ("--policy.lora.also_train '[embed_tokens,lm_head]'",)),
     **dict.fromkeys(("trainable_token_indices", "new_special_tokens"), ("--policy.added_tokens '[<fact>]'",)),
     **dict.fromkeys(("template", "chat_template"), ("--policy.template.user '{context} {question}'",)),
@@ -72,9 +75,11 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gamma", "simpo_gamma"), ("--model.gamma 0.5",)),
 }
 
-# What is meant here by the same word, where it is something else: the value that was typed is not carried over.
+# What is meant here by the same word, or by our option for it, where it is something else: the value that was typed is
+# not carried over.
 _MEANING = {
-    **dict.fromkeys(_BATCHES, "tokens of a batch, not examples"),
+    "--batching.max_batch_tokens": "tokens of a batch, not examples",
+    **dict.fromkeys(_EVAL_BATCHES, "tokens of a batch, not examples"),
     **dict.fromkeys(
         ("max_prompt_length", "max_completion_length", "max_target_length"),
         "tokens of prompt and answer together",
@@ -91,7 +96,10 @@ _MEANING = {
 
 # What is not done, and what is done instead.
 _NOT_OFFERED = {
-    "finetuning_type": "adapters are --policy.lora '{r: 16, alpha: 32}', all weights --policy.lora null",
+    **dict.fromkeys(
+        ("finetuning_type", "adapter"),
+        "adapters are --policy.lora '{r: 16, alpha: 32}', all weights --policy.lora null",
+    ),
     "stage": "the objective says what is done: --model DPO",
     "do_train": "the command says what is done: fit, validate, build, evaluate, ask, export",
     "label_smoothing": "label smoothing of preferences is not offered; --model IPO is the objective for noisy labels",
@@ -157,7 +165,7 @@ def _share(value: str) -> str | None:
 
 def _modules(value: str) -> str:
     names = value.strip("[]").replace(",", " ").split()
-    return "all-linear" if names in (["all"], ["all-linear"]) else f"[{','.join(names)}]"
+    return "all-linear" if value.lower() in ("all", "all-linear", "true") else f"[{','.join(names)}]"
 
 
 def _named(words: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -173,7 +181,7 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
     "fp16": _named({"true": "float16"}),
     **dict.fromkeys(("load_in_4bit", "quantization_bit"), _named({"true": "4bit", "4": "4bit"})),
     **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), _named({"true": "auto", "false": "null"})),
-    **dict.fromkeys(("flash_attn", "attn_implementation", "use_flash_attention_2"), _named(_ATTENTION)),
+    **dict.fromkeys(_FLASH, _named(_ATTENTION)),
     **dict.fromkeys(_LIGER, _named({"true": "liger", "false": "null"})),
     "torch_compile": _named({"true": "compile", "false": "null"}),
     "gradient_checkpointing": _named(_SWITCH),
@@ -181,7 +189,8 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
     "report_to": _named(_LOGGERS),
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _whole),
     "val_size": _share,
-    **dict.fromkeys(("lora_target", "lora_target_modules"), _modules),
+    **dict.fromkeys(_TARGETS, _modules),
+    **dict.fromkeys(_DATA, lambda value: "FILE" if "{" in value else value),  # axolotl's have settings of each
     "use_peft": _named({"true": "16"}),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), lambda value: "last" if value.lower() == "true" else value),
 }
@@ -225,8 +234,8 @@ def not_offered(word: str) -> str | None:
 def _with_value(name: str, option: str, typed: str | None) -> str:
     """Our option with the value that was typed, or with an example and what is meant by it."""
     front, example = option.rsplit(" ", 1)
-    if name in _MEANING:
-        return f"{option} (for example: {_MEANING[name]})"
+    if meaning := _MEANING.get(name, _MEANING.get(front)):
+        return f"{option} (for example: {meaning})"
     if typed is None:
         return option if example.isupper() else f"{option} (for example)"
     value = _VALUES.get(name, str)(typed)

@@ -57,6 +57,7 @@ _NO_NAME = re.compile(
 _NOT_A_CLASS = re.compile(r"Option 'class_path' is not accepted|Not a valid subclass")  # in some messages of these
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
 _OF_COMMAND = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
+_LOST = re.compile(r"expected settings of `[\w.]+`, got null; .*")  # nothing has given a section
 _STRANGERS = re.compile(r"unrecognized arguments: ([^\n]+)")
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
@@ -72,7 +73,8 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
     if (strangers := _STRANGERS.search(message)) is not None:
         unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
     command = command_of(parser)
-    if (REFUSED.fullmatch(message) or _OF_COMMAND.fullmatch(message)) and (strays := _strays(command)):
+    by_files = any(pattern.fullmatch(message) for pattern in (REFUSED, _OF_COMMAND, _LOST))
+    if by_files and (strays := _strays(command)):
         return strays
     known = sorted({*known_options(parser), *class_names(parser), *_init_args(message)})
     options = known_options(parser) | known_options(command)

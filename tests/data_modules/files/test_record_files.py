@@ -92,6 +92,14 @@ def test_splits_of_a_folder(name: str, tmp_path: Path) -> None:
         next(read_records(source, "dev", "data.init_args.path"))
 
 
+def test_the_folder_one_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` finds no name of a set in "."."""
+    write(tmp_path / "data/train.jsonl", lines())
+    monkeypatch.chdir(tmp_path / "data")
+    assert [record for _, record in read_records(".", "train", "path")] == RECORDS
+    assert len([*read_records("./", "train[:2]", "path")]) == 2
+
+
 def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
     source = str(SOURCES["folder"](tmp_path))
     records = [record for _, record in read_records(source, "train[:2]", "data.init_args.path")]

@@ -31,7 +31,7 @@ def test_every_option_that_is_named_exists():
     [
         ("lr", "--optimization.optimizer.lr"),
         ("learning-rate", "--optimization.optimizer.lr"),
-        ("per_device_train_batch_size", "--data.max_tokens"),
+        ("per_device_train_batch_size", "--data.max_examples"),
         ("gradient_accumulation_steps", "--trainer.accumulate_grad_batches"),
         ("num_train_epochs", "--trainer.max_epochs"),
         ("max_prompt_length", "--data.max_length"),
@@ -65,6 +65,9 @@ def test_a_command_names_only_what_it_has():
         ("bf16", "True", "--policy.dtype bfloat16"),
         ("lora_target", "q_proj,v_proj", "--policy.lora.target_modules '[q_proj,v_proj]'"),
         ("lora_target", "all", "--policy.lora.target_modules all-linear"),
+        ("lora_target_linear", "True", "--policy.lora.target_modules all-linear"),
+        ("per_device_train_batch_size", "4", "--data.max_examples 4"),  # as the table of docs/start.md
+        ("datasets", "[{'path': 'my.jsonl', 'type': 'chatml.intel'}]", "--data data/pairs --data.path FILE"),
         ("load_in_4bit", "true", "--policy.quantization 4bit"),
         ("dataset", "My Pairs.jsonl", "--data data/pairs --data.path 'My Pairs.jsonl'"),
         ("resume_from_checkpoint", "Runs/A.ckpt", "--ckpt_path Runs/A.ckpt"),
@@ -83,7 +86,7 @@ def test_the_typed_value_is_carried_over(word, typed, ours):
         ("loss_type", "hinge", "hinge is not offered"),
         ("lr_scheduler_type", "polynomial", "polynomial is not offered"),
         ("warmup_steps", "100", "share"),
-        ("per_device_train_batch_size", "2", "tokens of a batch"),
+        ("per_device_eval_batch_size", "2", "tokens of a batch"),
         ("val_size", "100", "100 is not offered"),
     ],
 )
@@ -94,7 +97,9 @@ def test_values_that_mean_something_else_are_examples(word, typed, note):
 
 
 def test_tables_of_values_are_about_known_options():
-    assert {*_VALUES, *_MEANING} <= set(_FAMILIAR)
+    options = {option.rsplit(" ", 1)[0] for of_word in _FAMILIAR.values() for option in of_word}
+    assert {*_VALUES} <= set(_FAMILIAR)
+    assert {*_MEANING} <= {*_FAMILIAR, *options}
 
 
 def test_what_is_not_offered_is_said():
@@ -153,3 +158,16 @@ def test_in_yaml_too(content, tmp_path, capsys):
         parser.parse_args(["--config", str(tmp_path / "theirs.yaml")])
     error, _ = capsys.readouterr().err.splitlines()
     assert error.endswith(f"here it is called {YAML[content]}")
+
+
+@pytest.mark.parametrize("recipe", [(), ("--config", "real/dpo")])
+def test_a_whole_file_of_another_project_is_answered(recipe, tmp_path, capsys):
+    """Alone it gives no objective, and it may ask to run code: neither is what is wrong with it."""
+    file = tmp_path / "theirs.yaml"
+    file.write_text("model_name_or_path: x\ntrust_remote_code: true\nstage: dpo\nlearning_rate: 1.0e-5\n")
+    with pytest.raises(SystemExit, match="2"):
+        parse(*recipe, "--config", file)
+    error = capsys.readouterr().err.splitlines()[0]
+    assert f"in {file}, got model_name_or_path, trust_remote_code, stage, learning_rate; " in error
+    assert "--policy.source x; " in error
+    assert error.endswith("--optimization.optimizer.lr 1.0e-5")
