@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
@@ -19,13 +20,17 @@ from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps, stored_quantization
 from lit_longpo.policy.weights.twice import refuse_shards_of_ranks, refuse_twice
-from lit_longpo.policy.weights.whole import hold_experts_as, refuse_integers, refuse_unsaveable, stay_whole
+from lit_longpo.policy.weights.whole import hold_experts_as, refuse_packed, refuse_unsaveable, stay_whole
 
 log = logging.getLogger(__name__)
 
 
+@isolate_rng(include_cuda=False)  # adapters are drawn on the CPU
 def load_weights(source: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
     """A causal language model whose every weight comes from its files.
+
+    What its class draws meanwhile (Qwen3-Next's decays, once more under ZeRO-3) changes no later draw: adapters start
+    alike under every strategy.
 
     Raises:
         InputError: the folder holds a tensor twice, or parts of one; or some are missing, left over or of another shape
@@ -48,7 +53,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     refuse_unsaveable(model, source)
     if config is not None and stored_quantization(config) is None:
         named = getattr(config, "transformers_weights", None)
-        refuse_integers(_folder_of(source, options.get("revision")), named)
+        refuse_packed(_folder_of(source, options.get("revision")), named)
     _untie(model)
     settle_maps(model)
     stay_whole(model)

@@ -81,8 +81,8 @@ def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
         )
 
 
-def refuse_integers(folder: Path | None, named: str | None = None) -> None:
-    """Refuse integers in the place of weights, which transformers would take for numbers of full precision.
+def refuse_packed(folder: Path | None, named: str | None = None) -> None:
+    """Refuse integers and 8-bit floats in the place of weights, which transformers takes for the numbers themselves.
 
     Args:
         folder: of a model that was read and says nothing of a quantisation; `None` if it is not at hand.
@@ -95,13 +95,18 @@ def refuse_integers(folder: Path | None, named: str | None = None) -> None:
         return
     for file in files_read(folder, named):
         held = load_state_dict(str(file), map_location="meta")
-        weights = {name: tensor.dtype for name, tensor in held.items() if name.endswith("weight")}
-        if found := [name for name, dtype in weights.items() if not dtype.is_floating_point]:
+        if found := [name for name, tensor in held.items() if _is_packed(name, tensor.dtype)]:
+            kind = "8-bit floats" if held[found[0]].dtype.is_floating_point else "integers"
             raise InputError(
-                f"expected weights of full precision in {file}, got integers ({weights[found[0]]}) in {len(found)}, "
+                f"expected weights of full precision in {file}, got {kind} ({held[found[0]].dtype}) in {len(found)}, "
                 f"for example {found[0]}, and no `quantization_config` in config.json that says what they stand for; "
                 "set the source to the model before quantisation"
             )
+
+
+def _is_packed(name: str, dtype: torch.dtype) -> bool:
+    """Whether it stands for a weight in less than 16 bits; masks and numbers of positions are integers by right."""
+    return dtype.itemsize == 1 if dtype.is_floating_point else name.endswith(("weight", "_proj"))
 
 
 def stay_whole(model: PreTrainedModel) -> None:

@@ -16,6 +16,7 @@ from support import parallel_worker, resume_worker, small_fit
 from support.families import twin
 from support.preference_data import RaggedPairs
 from support.ranks import run_ranks
+from support.tiny_hybrids import tiny_hybrid
 from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.checkpoints import read_weights
@@ -274,6 +275,24 @@ def test_tiles_whose_input_needs_no_gradient_train_their_adapters(policy_folder,
     for name, expected in gradients[0].items():
         assert expected.abs().max() > 1e-4
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_adapters_start_and_train_as_in_one_process_where_a_class_draws_while_it_is_read(tmp_path):
+    """Qwen3-Next: of one seed, ZeRO-3 drew other adapters, and so had other gradients from the first step on."""
+    tiny_hybrid("Qwen3Next").save_pretrained(tmp_path / "policy")
+    word_tokenizer().save_pretrained(tmp_path / "policy")
+    runs = []
+    for strategy, ranks in (("single", 1), ("zero3", 2)):
+        arguments = (strategy, "solopo", str(tmp_path / "policy"), tmp_path / strategy)
+        run_ranks(parallel_worker.train, *arguments, "float32", "32-true", None, LoRA(r=2), num_ranks=ranks)
+        runs.append(torch.load(f"{tmp_path / strategy}.solopo", weights_only=True))
+    one, ranks = runs
+    largest = max(gradient.abs().max() for gradient in one["gradients"].values())
+    assert largest > 1e-3
+    for name, gradient in one["gradients"].items():
+        assert (ranks["gradients"][name] - gradient).abs().max() < 1e-5 * largest, name
+    assert ranks["losses"] == pytest.approx(one["losses"], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch.distributed.checkpoint
 import transformers
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, DbrxConfig, MptConfig
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import PolicyConfig, RoPE
 from lit_longpo.policy.rope import refuse_idle_theta
+from lit_longpo.policy.weights.reading import load_weights
 
 UP = "model.layers.1.mlp.up_proj.weight"
 ROW = pack(random_groups([(9, [2, 3])]))
@@ -171,21 +173,45 @@ def test_shards_of_ranks_are_refused_and_told_how_to_put_together(tmp_path, monk
     assert all(torch.equal(read[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("meta", [False, True])
+def test_what_a_class_draws_while_its_weights_are_read_changes_no_later_draw(meta, tmp_path):
+    """Qwen3-Next draws its decays, under ZeRO-3 on the CPU: one seed started other adapters there than elsewhere."""
+    tiny_hybrid("Qwen3Next").save_pretrained(tmp_path)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    load_weights(str(tmp_path), dtype=torch.float32, **({"device_map": "meta"} if meta else {}))
+    assert torch.equal(torch.rand(4), expected)
+
+
 def test_quantised_weights_are_refused(tmp_path):
     policy = changed(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
     with pytest.raises(ValueError, match=r"full precision.*gptq"):
         policy.load()
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32], ids=str)
-def test_integers_without_a_word_on_their_scale_are_refused(dtype, tmp_path):
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.uint8, torch.int32, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
+)
+def test_integers_and_8_bit_floats_without_a_word_on_their_scale_are_refused(dtype, tmp_path):
     """transformers takes them for the weights themselves: other logits, and no error."""
     policy = changed(tmp_path, lambda weights: weights.update({UP: (weights[UP] * 127).to(dtype)}))
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").get_parameter(UP).is_floating_point()
     with pytest.raises(
-        ValueError, match=rf"full precision in .*model\.safetensors, got integers \({dtype}\) in 1, .* {UP}"
+        ValueError,
+        match=rf"full precision in .*model\.safetensors, got (integers|8-bit floats) \({dtype}\) in 1, .* {UP}",
     ):
         policy.load()
+
+
+def test_stacked_experts_of_integers_are_refused(tmp_path):
+    """Their names do not end in `weight`."""
+    tiny_model("GptOss").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.0.mlp.experts.down_proj"
+    save_file(weights | {name: (weights[name] * 127).to(torch.int8)}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=rf"got integers \(torch.int8\) in 1, .* {name}"):
+        PolicyConfig(source=str(tmp_path)).load()
 
 
 @pytest.mark.parametrize("shards", [1, 2])
