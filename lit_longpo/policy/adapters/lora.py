@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_targets, meant_by
+from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_adapted, check_targets, meant_by
 from lit_longpo.policy.adapters.weights import adapted_layers
 from lit_longpo.policy.checkpointing import begin_graph
 from lit_longpo.policy.weights.freezing import names_with
@@ -86,6 +86,8 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     config.exclude_modules = sorted(unread) or None
     odd, meant = unadaptable(model) | unread, meant_by(model, lora.target_modules)
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
+    if isinstance(lora.target_modules, str) and lora.target_modules != ALL_LINEAR:
+        check_adapted(model, lora.target_modules, adapted_layers(base_model(wrapped)))
     _check_read(wrapped, odd)
     _warn_of_passed_over(wrapped, set(meant) - set(odd))
     if lora.use_dora:

@@ -26,7 +26,7 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
         return
     modules = dict(model.named_modules())
     named = {name: _named(name, modules, is_pattern=isinstance(wanted, str)) for name in _listed(wanted)}
-    stacked = set() if isinstance(wanted, str) else _names_of_experts(model)
+    stacked = {} if isinstance(wanted, str) else _stacked_experts(model)
     if some := [name for name in named if "." in name and name.rpartition(".")[2] in stacked]:
         every = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in some))
         raise _wrong_targets(model, ", ".join(some), f"which peft takes for the experts of all layers (type {every});")
@@ -50,6 +50,28 @@ def modules_named(wanted: str | list[str], modules: Collection[str]) -> list[str
     return [found for name in _listed(wanted) for found in _named(name, modules, is_pattern=isinstance(wanted, str))]
 
 
+def check_adapted(model: PreTrainedModel, pattern: str, adapted: Iterable[str]) -> None:
+    """Refuse adapters that a pattern does not mean.
+
+    Where experts were linear layers in transformers 4, peft takes of a pattern the ends of the names that it means:
+    one layer's map means those of all layers, shared experts the stacked ones.
+
+    Args:
+        model: beneath the adapters.
+        pattern: `policy.lora.target_modules`.
+        adapted: names of what has adapters.
+
+    Raises:
+        InputError: naming one.
+    """
+    inside = ["", *(f".{name}" for pair in _stacked_experts(model).items() for name in pair)]
+    for name in (name.replace(".base_layer", "") for name in adapted):  # two stacked weights of one module
+        if not any(re.fullmatch(pattern, name + part) for part in inside):
+            ends = "of which peft takes the names' ends alone"
+            why = f"{ends}, so that {name} would be trained, too; type a list of names,"
+            raise _wrong_targets(model, pattern, why)
+
+
 def _listed(wanted: str | list[str]) -> list[str]:
     return [wanted] if isinstance(wanted, str) else wanted or ["none"]
 
@@ -67,14 +89,14 @@ def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
         ) from error
 
 
-def _names_of_experts(model: PreTrainedModel) -> set[str]:
-    """Names that maps of experts had in transformers 4, and that peft takes for the stacked ones of today."""
+def _stacked_experts(model: PreTrainedModel) -> dict[str, str]:
+    """The stacked experts of today by the names that maps of experts had in transformers 4, as peft takes them."""
     from peft.utils import transformers_weight_conversion as read_by_peft
 
     names: Mapping[str, Mapping[str, str]] = getattr(read_by_peft, "_MOE_TARGET_MODULE_MAPPING", {})
     kinds: Mapping[str, str] = getattr(read_by_peft, "_MODEL_TO_CONVERSION_PATTERN", {})
     stacked = names.get(kinds.get(model.config.model_type, ""), {})
-    return {old for old, new in stacked.items() if "." not in new}  # the router's is a module's
+    return {old: new for old, new in stacked.items() if "." not in new}  # the router's is a module's
 
 
 def _is_map(module: nn.Module) -> bool:

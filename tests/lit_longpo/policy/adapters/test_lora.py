@@ -1,5 +1,7 @@
 """Kinds of LoRA against plain peft on the same rows, and under every strategy."""
 
+import re
+
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
@@ -186,6 +188,41 @@ def test_names_of_some_experts_are_not_taken_for_those_of_all_layers(name, targe
     ):
         add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
     assert add_adapters(tiny_model("Llama"), LoRA(r=2, target_modules=["layers.0.mlp.down_proj"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "beyond"),
+    [
+        ("Mixtral", r".*layers\.0\.self_attn\.(q|v)_proj", r"layers\.1\.self_attn\.[qv]_proj"),
+        ("Mixtral", r".*layers\.1\.mlp\.experts\.w2|.*q_proj", r"layers\.0\.mlp\.experts"),
+        ("DeepseekV3", r".*shared_experts\.(gate|up|down)_proj", r"layers\.1\.mlp\.experts"),
+    ],
+)
+def test_a_pattern_is_not_taken_for_the_ends_of_its_names(name, pattern, beyond):
+    """peft resolves it to last parts of names for models whose experts were linear layers, and adapts all layers."""
+    plain = get_peft_model(tiny_model(name), LoraConfig(r=2, target_modules=pattern))
+    assert any(re.search(beyond, key) for key, part in plain.named_parameters() if part.requires_grad)
+    with pytest.raises(InputError, match=rf"ends alone, so that \S*{beyond} would be trained, too; type a list"):
+        add_adapters(tiny_model(name), LoRA(r=2, target_modules=pattern))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("Mixtral", ["layers.0.self_attn.q_proj", "layers.0.self_attn.v_proj"]),  # what the refusal says
+        ("Mixtral", r".*\.(q_proj|experts\.(w1|w2|w3))"),
+        ("Mixtral", r".*\.(q_proj|gate)"),
+        ("DeepseekV3", r".*experts.*\.(gate|up|down)_proj"),
+        ("Llama", r".*layers\.0\.self_attn\.(q|v)_proj"),
+    ],
+)
+def test_names_and_patterns_that_peft_takes_as_they_are_meant_stay(name, wanted):
+    ours = add_adapters(tiny_model(name), LoRA(r=2, alpha=4, target_modules=wanted))
+    plain = get_peft_model(tiny_model(name), LoraConfig(r=2, lora_alpha=4, target_modules=wanted))
+    trained, expected = (
+        {key for key, part in model.named_parameters() if part.requires_grad} for model in (ours, plain)
+    )
+    assert trained == expected
 
 
 def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
