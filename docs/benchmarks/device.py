@@ -7,7 +7,7 @@
 
 First what needs no idle GPU runs side by side, then measurements one after another, the most telling first, for as
 long as the limit allows. Each is a process of its own with a limit of its own. Results: `device.json`, a table at the
-end, logs beside it. `benchmarks.gpu` measures more, in hours.
+end, logs beside it.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks import gpu
 from benchmarks.device_measures import find_longest, measure_step, profile_step, time_kernels
 from benchmarks.errands import Errand, Errands, run_command
 from benchmarks.machine import describe
@@ -140,7 +139,17 @@ def _settings(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], Se
 
 def _setting(options: argparse.Namespace, shape: str, training: str, prompt: int, **other: Any) -> Setting:
     """A pair's step, recomputed where rows are long."""
-    made = gpu.setting_of(options, shape, training, prompt, 2)
+    made = Setting(
+        shape=shape,
+        prompt=prompt,
+        answers=(options.answer,) * 2,
+        dtype=options.dtype,
+        lora=16 if training == "lora" else 0,
+        steps=options.steps,
+        warmup=1,
+        accelerator=options.accelerator,
+        lr=1e-6,
+    )
     return replace(made, **{"checkpointing": prompt >= options.recomputed, **other})
 
 
@@ -213,13 +222,17 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--beside", type=float, default=80.0, help="seconds for what runs side by side")
     parser.add_argument("--width", type=int, default=8, help="processes side by side")
     parser.add_argument("--workers", type=int, default=8, help="of the tests on CPUs")
+    parser.add_argument("--shapes", nargs=2, default=["0.5b", "8b"], help="a small one, a large one")
+    parser.add_argument(
+        "--prompts", type=int, nargs="+", default=[8192, 4096, 16384, 32768], help="shortest .. longest"
+    )
     parser.add_argument("--cap-gib", type=float, default=30.0, help="memory that the longest prompt is sought in")
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 1.1, 1.2], help="of the longest by plan")
     parser.add_argument("--longest-limit", type=float, default=200.0, help="seconds")
     parser.add_argument("--smoke", action="store_true", help="the same code on a CPU at toy sizes")
     parser.add_argument("--out", type=Path, default=Path("runs/device"))
-    parser.set_defaults(device="cuda", accelerator="gpu", dtype="bfloat16", twins=list(TWINS), shapes=("0.5b", "8b"))
-    parser.set_defaults(prompts=(8192, 4096, 16384, 32768), answer=512, steps=4, device_gib=78.0, fit_steps=20)
+    parser.set_defaults(device="cuda", accelerator="gpu", dtype="bfloat16", twins=list(TWINS))
+    parser.set_defaults(answer=512, steps=4, device_gib=78.0, fit_steps=20)
     parser.set_defaults(layer_kernels=("liger", "compile"), recomputed=16384)
     options = parser.parse_args(flags)
     if options.smoke:

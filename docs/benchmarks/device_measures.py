@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import torch
-from benchmarks import gpu, ours
+from benchmarks import ours
+from benchmarks.flops import PEAK_TFLOPS, step_flops
 from benchmarks.predicted import predict
 from benchmarks.setting import Setting
 
@@ -14,12 +16,25 @@ _SHOWN = 30  # kernels and operators of a profile, those that take longest
 
 
 def measure_step(setting: Setting, side: str) -> dict[str, Any]:
-    """Seconds, MFU and memory of a step."""
+    """Seconds, speed, MFU and memory of a step."""
     from benchmarks.side import SIDES
 
     result = SIDES[side](setting)
-    reserved = torch.cuda.max_memory_reserved() / 2**30 if setting.device == "cuda" else None
-    return {**gpu.numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
+    seconds = median(result["wall"])
+    tflops = step_flops(setting) / seconds / 1e12
+    on_gpu = setting.device == "cuda"
+    peak = PEAK_TFLOPS.get(setting.dtype) if on_gpu else None
+    return {
+        "loss": result["losses"][0],
+        "seconds": seconds,
+        "tokens_per_second": setting.num_row_tokens / seconds,
+        "tflops": tflops,
+        "mfu": tflops / peak if peak else None,
+        "peak_gib": result["peak_mib"] / 1024,
+        "walls": result["wall"],
+        "losses": result["losses"],
+        "reserved": torch.cuda.max_memory_reserved() / 2**30 if on_gpu else None,
+    }
 
 
 def profile_step(setting: Setting) -> dict[str, Any]:

@@ -3,52 +3,29 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from benchmarks import head, ours, parity
+from benchmarks import head, ours
 from benchmarks.setting import Setting
 
-
-def _trl(setting: Setting) -> dict[str, Any]:
-    from benchmarks import trl_side
-
-    return trl_side.run(setting, compact=False)
+Run = Callable[[Setting], dict[str, Any]]
 
 
-def _trl_compact(setting: Setting) -> dict[str, Any]:
-    from benchmarks import trl_side
-
-    return trl_side.run(setting, compact=True)
-
-
-def _reference_cache(setting: Setting) -> dict[str, Any]:
-    from benchmarks import upkeep
-
-    return upkeep.reference_cache(setting)
+def _later(module: str, function: str, **more: Any) -> Run:
+    """A function of a module that is imported when it runs, as not every side needs TRL or Lightning."""
+    return lambda setting: getattr(import_module(f"benchmarks.{module}"), function)(setting, **more)
 
 
-def _data_speed(setting: Setting) -> dict[str, Any]:
-    from benchmarks import upkeep
-
-    return upkeep.data_speed(setting)
-
-
-def _ceiling(setting: Setting) -> dict[str, Any]:
-    from benchmarks import ceiling
-
-    return ceiling.measure(setting)
-
-
-SIDES: dict[str, Callable[[Setting], dict[str, Any]]] = {
+SIDES: dict[str, Run] = {
     "ours": ours.run,
-    "trl": _trl,
-    "trl_compact": _trl_compact,
+    "trl": _later("trl_side", "run", compact=False),
+    "trl_compact": _later("trl_side", "run", compact=True),
     "head_ours": lambda setting: head.run(setting, head.ours),
     "head_trl": lambda setting: head.run(setting, head.trl),
-    "parity": parity.run,
-    "reference_cache": _reference_cache,
-    "data_speed": _data_speed,
-    "ceiling": _ceiling,
+    "reference_cache": _later("upkeep", "reference_cache"),
+    "data_speed": _later("upkeep", "data_speed"),
+    "ceiling": _later("ceiling", "measure"),
 }
 
 

@@ -1,19 +1,19 @@
 """The benchmarks run, and refuse to compare unlike with unlike. Nothing is timed here."""
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import ceiling, endurance, gpu, sharing, tiles
+from benchmarks import ceiling, device, device_measures, endurance, sharing, tiles, twins
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
+from benchmarks.errands import Errand, Errands
 from benchmarks.flops import computed_flops, layer_weights, seen_keys, step_flops
-from benchmarks.gpu import largest
 from benchmarks.growth import slope
 from benchmarks.setting import SHAPES, Setting, tokenizer, words
 
@@ -126,35 +126,39 @@ def test_every_case_runs_at_toy_size(case, tmp_path):
     assert f"| {case} |" in (tmp_path / "bars.md").read_text()
 
 
-def test_the_gpu_script_runs_on_a_cpu(tmp_path):
-    gpu.main(["--smoke", "--sides", "ours", "--out", str(tmp_path)])
-    result = json.loads((tmp_path / "gpu.json").read_text())
-    assert result["speed"][0]["ours"]["tokens_per_second"] > 0
-    assert result["kernels"][0]["own"]["tokens_per_second"] > 0
-    assert result["longest"][0]["longest_prompt"] == 96
-    errors = result["parity"][0]
-    assert errors["float32 sdpa"]["gradient"] < 1e-5
-    assert errors["bfloat16 sdpa"]["log_probs"] < 2 * errors["bfloat16 separate"]["log_probs"] + 1e-6
+def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path):
+    made = device_measures.measure_step(Setting(shape="toy", prompt=48, answers=(6, 6), steps=1), "ours")
+    assert made["tokens_per_second"] > 0
+    assert {"ours, one row of a pair", "sdpa MATH"} == device_measures.time_kernels("cpu", 48, "float32").keys()
+    errors = twins.measure("Llama", "cpu")
+    assert errors["fp32 packed"]["gradient"] < 1e-5
+    assert errors["sdpa"]["values"] < 2 * errors["separate"]["values"] + 1e-6
 
 
-def test_kernels_are_compared_with_the_layers_own_code(monkeypatch):
-    """Where a package is not there, that is said; where memory runs out, there is nothing to compare."""
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: name != "liger_kernel" or None)
-    seconds, asked = {"own": 3.0, "compile": 2.0}, []
-
-    def run(side):
-        asked.append((side.setting.layer_kernels, side.setting.prompt))
-        if side.setting.prompt > 64:
-            raise RuntimeError("CUDA out of memory")
-        return {"wall": [seconds[side.setting.layer_kernels]], "losses": [0.7], "peak_mib": 1.0}
-
-    options = argparse.Namespace(
-        **{**gpu._SMOKE, "run": run, "prompts": [48, 96], "layer_kernels": ["own", "liger", "compile"]}
+def test_a_gpus_measurements_are_chosen_by_name(capsys):
+    device.main(
+        ["--list", "--shapes", "1.5b", "8b", "--prompts", "4096", "32768", "--only", "speed*liger*", "plan 1.5b*"]
     )
-    short, long = gpu.kernels(options)
-    assert (short["left_out"], short["speedup"]) == (["liger"], {"own": 1.0, "compile": 1.5})
-    assert (long["own"], long["speedup"]) == ({"out_of_memory": True}, {})
-    assert {name for name, _ in asked} == {"own", "compile"}
+    assert [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "plan 1.5b full 4096",
+        "plan 1.5b full 32768 recomputed",
+        "plan 1.5b lora 32768 recomputed",
+        "plan 1.5b lora 4096",
+        "plan 1.5b full 4096 k 4",
+        "speed 1.5b full 4096 liger ours",
+        "speed 8b lora 4096 recomputed liger ours",
+    ]
+
+
+def test_an_errand_that_fails_or_hangs_spoils_no_other(tmp_path):
+    errands = Errands(tmp_path, time.monotonic() + 1000)
+    errands.together([Errand("bad", int, ("x",)), Errand("endless", time.sleep, (1000,), 0.5), Errand("good", dict)])
+    assert {name: made["status"] for name, made in errands.results.items()} == {
+        "bad": "failed",
+        "endless": "out of time",
+        "good": "ok",
+    }
+    assert "invalid literal" in json.loads((tmp_path / "device.json").read_text())["bad"]["error"]
 
 
 @pytest.mark.slow
@@ -185,12 +189,6 @@ def test_verdicts_say_pass_or_fail():
     assert "| 0.5 | 0.53 | <= 0.62 | pass |" in table([Verdict("a", "time", 0.5, 0.62, counted=0.53)])
     assert "| 0.7 |  | <= 0.62 | FAIL |" in table([Verdict("a", "time", 0.7, 0.62)])
     assert "| 19 |  | >= 20 | FAIL |" in table([Verdict("a", "data", 19.0, 20, at_least=True)])
-
-
-def test_the_longest_fitting_size_is_found():
-    assert largest(lambda size: size <= 37_000, 8192, 2**20, 1024) == 36864
-    assert largest(lambda size: True, 8192, 65536, 1024) == 65536
-    assert largest(lambda size: False, 8192, 65536, 1024) == 0
 
 
 def test_slopes_are_exponents():
