@@ -73,12 +73,6 @@ def check_messages(value: object, name: str, where: str) -> tuple[Message, ...]:
 def check_message(value: object, name: str, where: str, *, empty_system: bool = False) -> Message:
     """One message of `check_messages`.
 
-    Args:
-        value: what it should be.
-        name: of the field.
-        where: file and line.
-        empty_system: whether a system message may say nothing.
-
     Raises:
         RecordError: it is none.
     """

@@ -106,11 +106,7 @@ class PreferenceDataModule(PairDataModule):
         return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
 
     def longest_example(self, root: Path) -> LongestExample | None:
-        """The largest training example, of tokens on disk or of a local file that fits into memory.
-
-        Args:
-            root: see `PairDataModule.longest_example`.
-        """
+        """The largest training example, of tokens on disk or of a local file that fits into memory."""
         content = self.content("train") if is_local(self.path) else None
         if content is None:
             return None

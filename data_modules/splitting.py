@@ -107,11 +107,6 @@ def first_of(items: Sequence[Item], first: int | None, setting: str) -> Sequence
 
     A context is what a question's answer depends on: its supporting passages, or the whole long context.
 
-    Args:
-        items: questions or pairs, in any order.
-        first: how many questions are wanted; the last context may bring more.
-        setting: name of the setting that says so, for the error.
-
     Raises:
         InputError: fewer than one is wanted.
     """
@@ -225,11 +220,7 @@ def shared_documents(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dic
 
 
 def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[str, NDArray[np.int64]]:
-    """Numbers of the training examples about a document that another source validates on, by source.
-
-    Args:
-        documents: as in `shared_documents`.
-    """
+    """Numbers of the training examples about a document that another source validates on, by source."""
     parts = _specific_parts(documents)
     labels = _labels(parts)
     sources = [source for split, source in parts if split == "train"]

@@ -108,11 +108,7 @@ class Benchmark(ReportRules, ABC):
         return task
 
     def official_length(self, window: int) -> int | None:
-        """Tokens to which the official run cuts the prompts of a model with this window; `None` if it does not say.
-
-        Args:
-            window: positions that the model can read.
-        """
+        """Tokens to which the official run cuts the prompts of a model with this window; `None` if it does not say."""
         return None
 
     @property

@@ -59,13 +59,7 @@ class Evaluation(EvaluationRun):
         return extremes
 
     def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, extremes: list[Example]) -> BenchmarkReport:
-        """Answer, score and write.
-
-        Args:
-            model: who answers.
-            prompt_format: its tokenizer and chat template.
-            extremes: examples, as `check` gives them.
-        """
+        """Answer, score and write."""
         store = Store(self.benchmark, model, prompt_format, self.settings)
         name = self.respondent.name(store.fingerprint)
         with store.open(self.folder, {"name": name}) as responses:

@@ -57,10 +57,6 @@ class Origin:
 def origin_of(source: str, gguf_file: str | None = None) -> Origin:
     """A checkpoint, a run's folder, a folder with a model or adapters, a hub name or "embedded".
 
-    Args:
-        source: as typed.
-        gguf_file: as in `PolicyConfig`.
-
     Raises:
         MissingFileError: there is none, or a run has left neither a model nor a checkpoint.
         InputError: a checkpoint is broken.

@@ -119,15 +119,7 @@ def whole_prompt(
     *,
     advice: str = "",
 ) -> Prompt:
-    """As `build_prompt`, of a text that must not be cut.
-
-    Args:
-        text: the whole prompt, no chat template.
-        prompt_format: tokenizer, chat template and its options.
-        rules: of the task.
-        max_length: tokens of the text at most.
-        window: positions the model can read; `None` checks nothing.
-        advice: how to leave such prompts out; empty means with `max_chars`.
+    """As `build_prompt`, of a text that must not be cut; `advice` is as in `uncut`.
 
     Raises:
         InputError: it is longer, or prompt and answer do not fit the window.

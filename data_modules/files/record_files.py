@@ -51,14 +51,7 @@ def read_records(source: str, split: str, argument: str) -> Rows:
 
 
 def check_splits(source: str, split: str, setting: str, instead: str) -> None:
-    """Refuse a split of a file, or of a table that `Dataset.save_to_disk` wrote: all of it would be read.
-
-    Args:
-        source: as in `read_records`.
-        split: which one is asked for.
-        setting: that names it, for the error.
-        instead: what to type.
-    """
+    """Refuse a split of a file, or of a table that `Dataset.save_to_disk` wrote: all of it would be read."""
     if Path(source).is_file() or _is_saved_table(Path(source)):
         raise InputError(
             f"expected a folder or data set with splits for `{setting}: {split}`, got {source}, which has none and "

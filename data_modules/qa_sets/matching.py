@@ -53,22 +53,14 @@ def _is_spoken(char: str) -> bool:
 
 
 def words_of(plain: str) -> list[str]:
-    """Words of normalised text; of `JOINED` scripts single characters.
-
-    Args:
-        plain: as `normalise` gives it.
-    """
+    """Words of normalised text; of `JOINED` scripts single characters."""
     return _WORD.findall(plain)
 
 
 def holds(text: str, answer: str) -> bool:
     """Whether normalised text holds a normalised answer: as whole words, or characters where words are `JOINED`.
 
-    A number or a name in Latin letters between characters is a word.
-
-    Args:
-        text: where it is looked for.
-        answer: an empty one is nowhere.
+    A number or a name in Latin letters between characters is a word. An empty answer is nowhere.
     """
     if not JOINED.search(answer):
         return bool(answer) and has_words(" ".join(words_of(text)), answer)

@@ -114,13 +114,6 @@ def build_contexts(
 ) -> tuple[AssembledContext, AssembledContext]:
     """Short and long context of a question.
 
-    Args:
-        record: question, answers and passages.
-        pool: further distractors.
-        recipe: budgets.
-        count_tokens: tokens of a text.
-        rng: decides which distractors are taken and the order of the passages.
-
     Raises:
         UnbuildableError: the record has no question or no answer, or its passages are too long.
     """

@@ -34,12 +34,7 @@ class PromptFitter:
     def fit(
         self, pair: PreferencePair, group: UnfittedGroup, counts: SplitLengths
     ) -> tuple[EncodedPrompt, bool] | None:
-        """The prompt within its budget and whether its context was cut; `None` to leave the pair out.
-
-        Args:
-            pair: the record.
-            group: of it.
-            counts: of its split; what is cut is added.
+        """The prompt within its budget and whether its context was cut, which is counted; `None` to leave the pair out.
 
         Raises:
             OverlengthError: the sequence is too long and may not, or cannot, be cut.

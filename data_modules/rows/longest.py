@@ -12,13 +12,7 @@ _TOKENISED = 8  # of the largest pairs; texts of one size may take more or fewer
 
 
 def lengths_of(example: EncodedPair, num_examples: int, source: str) -> LongestExample:
-    """A tokenised example as `plan` reads it.
-
-    Args:
-        example: the largest one.
-        num_examples: see `LongestExample`.
-        source: see `LongestExample`.
-    """
+    """A tokenised example as `plan` reads it."""
     prompts = {context: _longest(example.policy, context) for context in ("long", "short")}
     long, short = prompts["long"] or prompts["short"], prompts["short"] if prompts["long"] else 0
     responses = (len(response.token_ids) for group in example.policy for response in group.responses)

@@ -68,14 +68,7 @@ class PositionSynthesis:
 
 
 def continuous_chunks(num_tokens: int, chunk_tokens: int, target_length: int, draw: random.Random) -> list[int]:
-    """One bias for each chunk: `num_tokens` strictly increasing ids in [0, target_length).
-
-    Args:
-        num_tokens: true tokens of the context.
-        chunk_tokens: tokens that stay beside each other.
-        target_length: positions that ids are drawn from.
-        draw: the biases.
-    """
+    """One bias for each chunk: `num_tokens` strictly increasing ids in [0, target_length)."""
     positions = list[int]()
     for start, end, low, high in _chunks(num_tokens, chunk_tokens, target_length):
         bias = draw.randint(low, high)

@@ -8,11 +8,6 @@ from lit_longpo.errors import InputError
 def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: bool) -> None:
     """Refuse a record that lacks a field that is read, or has one that nothing would honour.
 
-    Args:
-        pair: the record.
-        views: what the objective asks.
-        long_from_short: whether long prompts are filled from the short context.
-
     Raises:
         InputError: the record, what is missing, and what to do.
     """

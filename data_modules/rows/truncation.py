@@ -99,13 +99,6 @@ def drop_passages(
     Passages are what blank lines separate. Which distractors go is random, so that the supporting
     passages keep their relative depth on average.
 
-    Args:
-        text: the context.
-        spans: character spans of the supporting passages.
-        max_tokens: budget, in tokens.
-        count_tokens: tokens of a text.
-        seed: decides which distractors go first.
-
     Returns:
         The shorter context; `None` if the supporting passages alone are too long.
     """

@@ -109,10 +109,6 @@ def made_up_pairs(count: int) -> Iterator[PreferencePair]:
 def pairs(count: int, suffix: str) -> dict[str, Any]:
     """Seconds and resident memory from a file of so many pairs to the last packed row of an epoch, as `fit` reads it.
 
-    Args:
-        count: pairs.
-        suffix: of the file, ".jsonl" or ".parquet".
-
     Returns:
         Seconds of this process on a CPU, MiB more than before at the highest point of each phase, and the MiB of the
         store of tokens.

@@ -15,12 +15,7 @@ GIB = 2**30
 
 
 def predict(setting: Setting, device_gib: float = 78.0) -> dict[str, Any]:
-    """Peak memory of a DPO step on one GPU, and the longest prompt that the plan lets it hold.
-
-    Args:
-        setting: what the step runs.
-        device_gib: memory of the GPU.
-    """
+    """Peak memory of a DPO step on one GPU, and the longest prompt that the plan lets it hold."""
     made = plan(setting, device_gib)
     peak = made.memory[made.mode]
     assert made.row.long_tokens == setting.prompt, made.row

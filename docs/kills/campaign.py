@@ -123,13 +123,7 @@ class Campaign:
 
 
 def moments(seed: str, traces: Sequence[Sequence[Event]], count: int) -> list[tuple[str, Moment]]:
-    """Seeded moments, spread over the phases of an undisturbed run in turn.
-
-    Args:
-        seed: of the draw.
-        traces: of each process.
-        count: of moments.
-    """
+    """Seeded moments, spread over the phases of an undisturbed run in turn."""
     draw = random.Random(seed)
     phases = list(dict.fromkeys(event.phase for event in traces[0]))
     draw.shuffle(phases)

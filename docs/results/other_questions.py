@@ -26,12 +26,7 @@ _HOPS = 2
 
 
 def two_hop(records: Sequence[QARecord], first: int | None) -> list[QARecord]:
-    """The first questions that take two paragraphs and no yes or no.
-
-    Args:
-        records: in the order of their file.
-        first: as many; `None` means all.
-    """
+    """The first questions that take two paragraphs and no yes or no."""
     kept = (item for item in records if item.answers[0].lower() not in ("yes", "no"))
     return [item for item in kept if sum(passage.supporting for passage in item.passages) == _HOPS][:first]
 

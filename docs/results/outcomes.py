@@ -70,13 +70,6 @@ def load(folder: Path) -> dict[str, Outcome]:
 def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str, Any], identity: str = "") -> Outcome:
     """The result of a cell that has ended well.
 
-    Args:
-        cell: that ran.
-        run: its folder.
-        command: what was typed.
-        machine: where it ran.
-        identity: of the command.
-
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
@@ -114,12 +107,7 @@ def _pairs(runs: Path, seed: int) -> dict[str, str]:
 
 
 def training_of(cell: Cell, run: Path) -> Path:
-    """The folder of the training that a cell's result is about.
-
-    Args:
-        cell: of the result.
-        run: its own folder.
-    """
+    """The folder of the training that a cell's result is about."""
     return run.parent / cell.trained if cell.trained else run
 
 

@@ -76,11 +76,6 @@ class Pack:
 def unpack(folder: Path, work: Path, stored: Path) -> None:
     """Put the archives of a pack where a run goes on from them; what lies there already stays.
 
-    Args:
-        folder: of `Pack`.
-        work: folder of runs.
-        stored: folder of results.
-
     Raises:
         FileNotFoundError: there are no archives.
     """

@@ -45,12 +45,7 @@ def untrained() -> PolicyConfig:
 
 
 def shipped(seed: int, count: int | None = None) -> list[PreferencePair]:
-    """Training pairs of the suite's other rows.
-
-    Args:
-        seed: of the data.
-        count: so many of them; `None` for all.
-    """
+    """Training pairs of the suite's other rows."""
     settings = yaml.safe_load((_CONFIGS / "data/synthetic.yaml").read_text())["init_args"]
     settings |= {"seed": seed} if count is None else {"seed": seed, "num_train": count}
     return SyntheticDataModule(**settings).pairs("train")
@@ -74,12 +69,7 @@ def _swapped(pair: PreferencePair) -> PreferencePair:
 
 
 def easy(pair: PreferencePair, seed: int) -> PreferencePair:
-    """With a rejected answer of another kind: nobody who has read verb and question would give it.
-
-    Args:
-        pair: of one rejected answer.
-        seed: of the draw.
-    """
+    """With a rejected answer of another kind: nobody who has read verb and question would give it."""
     rng, stated = random.Random(f"easy-{seed}-{pair.id}"), set(pair.long_context.split())
     others = [value for values in VALUES.values() if pair.chosen not in values for value in values]
     rng.shuffle(others)

@@ -69,11 +69,6 @@ class PromptRules:
     def prompts(self, asked: DocumentQuestions, prompt_format: PromptFormat, window: int | None) -> list[Prompt]:
         """A prompt for each question.
 
-        Args:
-            asked: document and questions.
-            prompt_format: tokenizer and template of the model.
-            window: positions that it can read; `None` if nobody knows.
-
         Raises:
             InputError: a prompt and its answer do not fit the window, or would have to be cut and may not.
         """

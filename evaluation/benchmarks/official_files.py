@@ -177,11 +177,6 @@ def _decode(text: str | bytes, where: str) -> object:
 def parse_literals(source: str, where: str, names: Collection[str]) -> dict[str, object]:
     """Values that a Python file assigns to some names. Nothing is executed or imported.
 
-    Args:
-        source: the file's text.
-        where: the file, for errors.
-        names: which assignments are read.
-
     Raises:
         OfficialFileError: the file is not Python, or one of the values is not a literal.
     """

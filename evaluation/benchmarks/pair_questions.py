@@ -140,10 +140,6 @@ class ValidationQuestions:
     def read(self, trainer: Trainer, split: str) -> None:
         """Take the pairs of the trainer's data module.
 
-        Args:
-            trainer: of the run.
-            split: "val" or "test".
-
         Raises:
             InputError: it has no pairs in that split, or two of one id.
         """

@@ -33,12 +33,7 @@ def unknown_tasks(unknown: Sequence[str], known: Collection[str]) -> InputError:
 
 
 def elsewhere(unknown: Sequence[str], known: Collection[str]) -> str:
-    """Where names belong that a benchmark does not know, as the end of a message; empty if nobody has them.
-
-    Args:
-        unknown: names.
-        known: those of the benchmark.
-    """
+    """Where names belong that a benchmark does not know, as the end of a message; empty if nobody has them."""
     return "".join(_place(name, known) for name in unknown)
 
 

@@ -160,12 +160,7 @@ def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") 
 
 
 def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> Section:
-    """Scores before and after as the harness gives them, shares or not, and the difference.
-
-    Args:
-        before: by name, as `scores_of` gives them.
-        after: the same.
-    """
+    """Scores before and after as the harness gives them, shares or not, and the difference."""
     rows = [
         (name.split("/", 2)[2], f"{value:.4f}", f"{after[name]:.4f}", f"{after[name] - value:+.4f}")
         for name, value in before.items()

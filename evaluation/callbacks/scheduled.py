@@ -143,11 +143,7 @@ class ScheduledCallback(Callback, ABC):
             )
 
     def limit(self, wanted: int | None) -> int | None:
-        """Questions of each task at most.
-
-        Args:
-            wanted: as configured; `None` means all.
-        """
+        """Questions of each task at most; `None` means all."""
         limits = [limit for limit in (wanted, self._trial_limit) if limit is not None]
         return min(limits, default=None)
 

@@ -12,10 +12,6 @@ from lit_longpo.errors import require_package
 def require(module: str, purpose: str) -> ModuleType:
     """A module of the extra `eval`, imported.
 
-    Args:
-        module: of the extra `eval`, or one inside it.
-        purpose: what needs it, for the error.
-
     Raises:
         MissingPackageError: it is not installed.
     """

@@ -99,14 +99,7 @@ def _name(cell: Cell) -> str:
 
 
 def columns_section(title: str, columns: Sequence[Column], reports: Reports, note: str) -> Section:
-    """A paper's table: a row for each column that has all that it is the mean of; others are named.
-
-    Args:
-        title: of the table.
-        columns: in the paper's order.
-        reports: by the paper's names of the benchmarks.
-        note: how the paper averages.
-    """
+    """A paper's table: a row for each column that has all that it is the mean of; others are named."""
     missing = {column.label: column.missing(reports) for column in columns}
     means: Means = {column.label: column.mean(reports) for column in columns if not missing[column.label]}
     left_out = [f"{label} (without {', '.join(names)})" for label, names in missing.items() if names]

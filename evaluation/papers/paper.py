@@ -118,9 +118,5 @@ class Paper(ABC):
         return replace(typed, max_length=cut, limit=typed.limit or self.size.limit)
 
     def sections(self, reports: Reports) -> list[Section]:
-        """The paper's tables.
-
-        Args:
-            reports: by the names of `benchmarks`.
-        """
+        """The paper's tables."""
         return [columns_section(title, columns, reports, note) for title, (columns, note) in self.tables.items()]

@@ -64,13 +64,7 @@ def page_of(comparison: Comparison) -> Page:
 
 
 def write_page(page: Page, folder: Path, title: str) -> list[Path]:
-    """Write `<title>-comparison.md` and `.html`; existing ones are replaced.
-
-    Args:
-        page: as `page_of` makes it.
-        folder: made if it is not there.
-        title: what is compared.
-    """
+    """Write `<title>-comparison.md` and `.html`; existing ones are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     return page.write(folder / f"{title}-comparison.md")
 

@@ -34,10 +34,7 @@ class _Stored(BenchmarkReport):
 
 
 def load_report(path: Path) -> BenchmarkReport:
-    """A report as it was saved.
-
-    Args:
-        path: of what `BenchmarkReport.save` wrote.
+    """A report as `BenchmarkReport.save` wrote it.
 
     Raises:
         MissingFileError: there is no such file.
@@ -65,9 +62,6 @@ def load_checked_report(path: Path) -> BenchmarkReport:
 
 def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:
     """A report and the mean that its file states, `None` for none.
-
-    Args:
-        path: of what `BenchmarkReport.save` wrote.
 
     Raises:
         MissingFileError: there is no such file.

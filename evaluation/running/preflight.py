@@ -107,13 +107,6 @@ def check_lengths(
 ) -> None:
     """Build prompts that only take a tokenizer, so that no model has to be loaded, and nothing be trained, for that.
 
-    Args:
-        benchmark: what is asked.
-        settings: of the run.
-        prompt_format: tokenizer and chat template.
-        positions: that the model can read; `None` if nobody knows.
-        examples: the longest ones and the shortest, as of `extreme_examples`.
-
     Raises:
         InputError: a prompt cannot be made, or does not fit the model's window.
     """

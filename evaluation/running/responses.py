@@ -192,10 +192,6 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
 def check_asked(folder: Path, benchmark: Benchmark) -> None:
     """Refuse a folder of answers to other questions, or one in use, before a model is loaded.
 
-    Args:
-        folder: for the responses; it may not be there yet.
-        benchmark: what will be asked.
-
     Raises:
         InputError: the folder holds responses to another benchmark, or with other settings of it.
         BusyError: another process is writing there.

@@ -65,12 +65,7 @@ class AnswerFilter(ABC):
 
     @abstractmethod
     def reason(self, answer: str, context: str) -> str | None:
-        """Why the answer may not; `None` if it may.
-
-        Args:
-            answer: what was generated.
-            context: what it was generated from.
-        """
+        """Why the answer may not; `None` if it may."""
 
 
 @dataclass

@@ -48,11 +48,6 @@ class QuestionMaker(ABC):
     def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:
         """Coroutine that yields requests and returns the question.
 
-        Args:
-            chunk: what to ask about.
-            name: of the requests.
-            bench: seed and counts.
-
         Raises:
             DroppedError: the chunk gives no question.
         """

@@ -45,10 +45,6 @@ class TextTokens:
     def cut_middle(self, text: str, max_tokens: int) -> str:
         """First and last part of a text that is too long, a mark between them; `max_tokens` at most.
 
-        Args:
-            text: anything.
-            max_tokens: budget of the result, in tokens, the mark included.
-
         Raises:
             InputError: the budget has no room for two tokens and the mark.
         """

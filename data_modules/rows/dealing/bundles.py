@@ -47,13 +47,7 @@ class Bundle:
 
 
 def bundles_of(examples: Examples, max_tokens: int, max_examples: int | None) -> list[Bundle]:
-    """The bundles that hold every example once, in the order of their first members; most hold a single example.
-
-    Args:
-        examples: of a split.
-        max_tokens: budget of one row.
-        max_examples: at most this many in a row; `None` means as many as fit.
-    """
+    """The bundles that hold every example once, in the order of their first members; most hold a single example."""
     bundles, most = list[Bundle](), max_examples or sys.maxsize
     for alike in _alike(examples):
         bundles += _filled(alike, examples, max_tokens, most)

@@ -52,13 +52,7 @@ class RowDealer:
         return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
 
     def loader(self, split: str, examples: Examples, trainer: Any, *, shuffle: bool) -> StatefulDataLoader:
-        """Rows of this rank.
-
-        Args:
-            split: its name.
-            examples: of the split.
-            trainer: whose ranks share the rows; `None` without one.
-            shuffle: another order in every epoch.
+        """Rows of this rank; with `shuffle` in another order every epoch.
 
         Raises:
             InputError: there is no example.
@@ -93,12 +87,7 @@ class RowDealer:
         return partial(collate, sources=examples.sources, shared_from=self.shared_from)
 
     def reference_rows(self, splits: Mapping[str, Examples], trainer: Any) -> Iterator[PackedBatch]:
-        """Every row that the reference has to score, once; each rank gets its share.
-
-        Args:
-            splits: examples by the name of their split.
-            trainer: as in `loader`.
-        """
+        """Every row that the reference has to score, once; each rank gets its share."""
         full = {name: examples for name, examples in splits.items() if len(examples)}
         examples = list(full.values())
         budget, stated = budget_of(trainer, fullest_row(examples, self.max_tokens, self.max_examples))
@@ -116,9 +105,6 @@ class RowDealer:
 
 def ranks_of(trainer: Any) -> dict[str, Any]:
     """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism.
-
-    Args:
-        trainer: whose data they are; `None` without one.
 
     Returns:
         `num_replicas` and `rank`, as samplers take them.

@@ -22,13 +22,7 @@ class DealtRows:
     examples: Examples
 
     def names(self, epoch: int, start: int, end: int) -> Iterator[str]:
-        """Names of the examples in this rank's rows of an epoch.
-
-        Args:
-            epoch: which one.
-            start: first row.
-            end: row behind the last one.
-        """
+        """Names of the examples in this rank's rows of an epoch, from row `start` to before row `end`."""
         rows = self.sampler.batches(epoch)[start:end]
         return (self.examples.name_of(number) for row in rows for number in row)
 

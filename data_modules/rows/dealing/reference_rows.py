@@ -58,13 +58,7 @@ def reference_rows(
 
 
 def fullest_row(splits: Sequence[Examples], max_tokens: int, max_examples: int | None) -> int:
-    """Tokens of the longest row that examples can be dealt into, which may be far from its budget.
-
-    Args:
-        splits: what has been tokenised.
-        max_tokens: budget of a row.
-        max_examples: most examples of a row; `None` means as many as fit.
-    """
+    """Tokens of the longest row that examples can be dealt into, which may be far from its budget."""
     most = (int(np.sort(split.lengths)[-(max_examples or len(split)) :].sum()) for split in splits)
     return min(max_tokens, max(most, default=max_tokens))
 

@@ -108,12 +108,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return self._dealt[1]
 
     def first(self, epoch: int, count: int) -> list[list[int]]:
-        """The first rows of every rank in one epoch, without rows that were added to make the shares equal.
-
-        Args:
-            epoch: its number.
-            count: rows of each rank.
-        """
+        """The first `count` rows of every rank in one epoch, without rows that were added to make the shares equal."""
         return self._deal(epoch)[: count * self.num_replicas]
 
     def is_repeated(self, number: int) -> bool:

@@ -147,11 +147,6 @@ def counts_of(
 ) -> dict[str, SourceCounts]:
     """How many examples of each source an epoch has.
 
-    Args:
-        sizes: examples of each source.
-        weights: see `MixtureDataModule`.
-        smaller: likewise.
-
     Raises:
         InputError: a source with a weight has no examples, or its weight gives it none.
     """

@@ -248,13 +248,7 @@ class _OnQuestions:
 
 
 def asking(settings: Settings, model: Path, questions: Path) -> Words:
-    """Words of an evaluation on questions.
-
-    Args:
-        settings: for which it is.
-        model: folder of weights or adapters.
-        questions: file of records.
-    """
+    """Words of an evaluation on questions."""
     return (
         *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
         *("--accelerator", settings.accelerator),

@@ -15,11 +15,6 @@ _WANTED = re.compile(r"The .+ of")
 def example_of(row: Row, task: str, number: int) -> Example:
     """A record as it is asked and scored.
 
-    Args:
-        row: of the task's file.
-        task: whose file it is.
-        number: of the line, from 1.
-
     Raises:
         OfficialFileError: a field is missing or malformed; the message names file, line and field.
     """
