@@ -1,8 +1,8 @@
 """Computes norms and MLPs with Liger's kernels or torch's compiler, with the same values.
 
 Off unless asked for (`policy.layer_kernels`): which of them is faster is a matter of GPU, shape and row, to be measured
-(`benchmarks.device --only 'speed*'`). Modules are those that are tiled (`tiled_layers.py`), and stay what they are: only
-the function that computes them is another, so that adapters, tiles and recomputation go on around it.
+(`benchmarks.device --only 'speed*'`). Modules are those that are tiled (`tiled_layers.py`), and stay what they are:
+only the function that computes them is another, so that adapters, tiles and recomputation go on around it.
 
 Compiled dropout is left out: torch 2.13 may drop other numbers in backward (pytorch#198333, #190758).
 """
