@@ -29,6 +29,7 @@ class Abilities:
         obeys_ends: end tokens that are sent end answers.
         adds_front: it puts the tokenizer's beginning-of-text token before prompts that are text.
         counts: it says how many tokens it has read and written.
+        names: the model that its replies name, if another than was asked for.
     """
 
     takes_ids: bool = True
@@ -38,6 +39,7 @@ class Abilities:
     obeys_ends: bool = False
     adds_front: bool = True
     counts: bool = True
+    names: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ class Endpoint(ABC):
     def stops(self, prompt: Prompt) -> tuple[int, ...]:
         """Tokens that end the answer to a prompt, as `answering` has them."""
         return prompt.stop_ids if prompt.only_these_stops else tuple(dict.fromkeys((*prompt.stop_ids, *self.ends)))
+
+    def _ended(self, text: str, prompt: Prompt) -> str:
+        """Up to the first end token that the server writes out (mlx-examples#489); a local answer ends before it."""
+        added = self.prompt_format.tokenizer.added_tokens_decoder
+        ends = [added[number].content for number in self.stops(prompt) if number in added and added[number].special]
+        return min((text.partition(end)[0] for end in ends), key=len, default=text)
 
     def _common(self, prompt: Prompt) -> dict[str, Any]:
         return {
@@ -148,7 +156,7 @@ class Completions(Endpoint):
             return None
         if text.startswith(" ") and self._drops_blank:  # as the local decoder does before the first token
             text = text[1:]
-        return self._until_newline(text, prompt)
+        return self._until_newline(self._ended(text, prompt), prompt)
 
     @property
     def _drops_blank(self) -> bool:
@@ -209,6 +217,7 @@ class Chat(Endpoint):
         text = self.raw(choice)
         if not isinstance(text, str):
             return None
+        text = self._ended(text, prompt)
         return _spoken_line(text) if prompt.only_these_stops else text
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ from lit_longpo.servers import (
     keeps_thoughts_apart,
     num_read,
     num_written,
+    other_model,
     whole_characters,
 )
 
@@ -148,6 +149,7 @@ class ServedModel(Answerer):
             "a repetition penalty is the server's own": not can.takes_extras,
             "frequency and presence penalties are the server's own": not can.takes_penalties,
             "the server does not count tokens: whether it cuts prompts is not known": not can.counts,
+            f"the server's replies name the model {can.names}, not {self.endpoint.card.name}": can.names is not None,
             f"the server reads {served} positions, the model {own}": None not in (served, own) and served != own,
         }
         return tuple(text for text, holds in said.items() if holds)
@@ -212,6 +214,10 @@ class ServedModel(Answerer):
             return None
         choice = reply.choices[0]
         self._check_whole(reply, prompt)
+        if (other := other_model(reply, self.endpoint.card.name)) is not None:
+            self._warn_once(
+                f"asked for {self.endpoint.card.name}, replies name {other}: see that no other model answers"
+            )
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)

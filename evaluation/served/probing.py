@@ -9,7 +9,7 @@ from evaluation.prompting import Prompt
 from evaluation.served.endpoints import Abilities, Completions, Endpoint
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.servers import Connection, Failure, Send, num_read, num_written
+from lit_longpo.servers import Connection, Failure, Send, num_read, num_written, other_model
 
 # Counting on is easy to go on with, and texts of several languages are many different tokens in other tokenizers.
 _TEXT = "Zähle weiter, 数一数: one two three four five six 1 2 3 4 5 6 7 8"
@@ -37,6 +37,7 @@ def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abi
             adds_front, counts = _check_tokenizer(connection, asked, prompt, source, reply)
             gives_ids = isinstance(getattr(reply.choices[0], "token_ids", None), list)
             found = replace(asked.abilities, adds_front=adds_front, counts=counts, gives_ids=gives_ids)
+            found = replace(found, names=other_model(reply, endpoint.card.name))
             obeys = found.gives_ids or _obeys_ends(connection, replace(asked, abilities=found), reply)
             return replace(found, obeys_ends=obeys)
         failures.append(reply.error)
@@ -78,6 +79,11 @@ def _check_tokenizer(
     if not isinstance(endpoint, Completions):
         return True, num_read(reply) is not None
     reply = connection.ask(endpoint.send_text, prompt)
+    if not isinstance(reply, Failure) and _TEXT in str(endpoint.raw(reply.choices[0])):
+        raise InputError(
+            f"expected {connection.server.shown} to answer with what follows a prompt, got the prompt before it; turn "
+            "that off (`echo`, `return_full_text`), or type --server_way chat"
+        )
     number = None if isinstance(reply, Failure) else num_read(reply)
     if number not in (None, whole, whole - front):
         raise InputError(

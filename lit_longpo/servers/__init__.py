@@ -12,6 +12,7 @@ from lit_longpo.servers.replies import (
     keeps_thoughts_apart,
     num_read,
     num_written,
+    other_model,
     reply_text,
     whole_characters,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "keeps_thoughts_apart",
     "num_read",
     "num_written",
+    "other_model",
     "reply_text",
     "whole_characters",
     "without_passwords",

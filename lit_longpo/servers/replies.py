@@ -10,7 +10,7 @@ _UNCOUNTED = 2  # tokens that end a turn, which some servers count beyond the li
 # What ends a turn. A server that leaves it in its text has not stopped there; gpt-oss goes on behind its thoughts.
 _TURN_ENDS = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|END_OF_TURN_TOKEN|END_RESPONSE|END_TEXT|return)\|>|<\|end\|>(?!<\|start\|>)"
-    "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|</s>$"
+    "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|(?:</s>|<eos>)$"
 )
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 
@@ -54,6 +54,18 @@ def reply_text(choice: Any) -> Any:
     if isinstance(content, str):
         return _TURN_ENDS.split(content, maxsplit=1)[0]
     return "" if content is None else content
+
+
+def other_model(reply: Any, asked: str) -> str | None:
+    """The model that a reply names, if that is another than was asked for: a router's, or one that was loaded anyway.
+
+    A name may be the longer form of the other ("gpt-4o-2024-08-06", "openai/gpt-4o").
+    """
+    named = getattr(reply, "model", None)
+    if not isinstance(named, str) or not named:
+        return None
+    one, other = named.lower(), asked.lower()
+    return None if one in other or other in one else named
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

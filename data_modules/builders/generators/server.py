@@ -23,6 +23,7 @@ from lit_longpo.servers import (
     keeps_thoughts_apart,
     num_read,
     num_written,
+    other_model,
     reply_text,
     whole_characters,
     without_passwords,
@@ -171,6 +172,10 @@ class ServerGenerator(TextGenerator):
                 "%s refuses %s; if the model's own generation settings have them, its answers follow those",
                 self.base_url,
                 ", ".join(form.left_out),
+            )
+        if self._form is None and (other := other_model(reply, self.model)) is not None:
+            log.warning(
+                "%s: asked for %s, replies name %s: see that no other model answers", self.base_url, self.model, other
             )
         self._form = form
 

@@ -16,8 +16,9 @@ from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from evaluation.served.model import ServedModel
 from evaluation.served.settings import ServerSettings
-from lit_longpo.errors import UnreachableError, message_for_user
+from lit_longpo.errors import InputError, UnreachableError, message_for_user
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.servers import other_model
 
 COUNTS = {"hotpotqa": 2, "trec": 1, "samsum": 2}
 NUM_NEW = 5
@@ -191,6 +192,65 @@ def test_a_server_that_does_not_read_the_limit_is_refused(longbench, server):
     server.fault = lambda number, body: {"usage": {"completion_tokens": 90}} if body["max_tokens"] == NUM_NEW else None
     with pytest.raises(UnreachableError, match="an answer of 90: it does not read `max_tokens`"):
         run(longbench, server, way="chat")
+
+
+@pytest.mark.parametrize("way", ["chat", "completions"])
+def test_an_end_token_that_a_server_writes_out_is_no_part_of_the_answer(way, longbench, served):
+    """mlx-examples#489: "Oslo<eos>" was wrong by F1 and EM, and the answer that a local run gives is right."""
+
+    def written(number, body):
+        said = "Oslo<eos>[user]And Rome?"
+        message = {"text": said} if way == "completions" else {"message": {"role": "assistant", "content": said}}
+        return {"choice": {"finish_reason": "stop", **message}}
+
+    with serve(replace(served, gives_ids=False, fault=written)) as server:
+        report = run(longbench, server, way=way, settings=RunSettings(tasks=["hotpotqa"]))
+    assert set(texts(report).values()) == {"Oslo"}
+
+
+def test_a_server_that_repeats_the_prompt_is_refused(longbench, served):
+    """helm#1823: the prompt holds the right answer, so every answer was right by sub-EM."""
+
+    class Repeating(Served):
+        def reply(self, path, body):
+            code, reply = super().reply(path, body)
+            asked = body["prompt"]
+            text = asked if isinstance(asked, str) else self.tokenizer.decode(asked, skip_special_tokens=True)
+            reply["choices"][0]["text"] = text + reply["choices"][0]["text"]
+            return code, reply
+
+    with (
+        serve(Repeating(served.folder, gives_ids=False)) as server,
+        pytest.raises(InputError, match=r"got the prompt before it; turn that off .* or type --server_way chat"),
+    ):
+        run(longbench, server)
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "other"),
+    [
+        ("llama-70b", "tiny", "llama-70b"),
+        ("Tiny-2024-08-06", "tiny", None),
+        ("tiny", "openai/tiny", None),
+        (None, "tiny", None),
+    ],
+)
+def test_another_model_that_replies_name_is_seen(named, asked, other):
+    """FastFlowLM#716, litellm's fallbacks: another model answers than was asked for."""
+    assert other_model(SimpleNamespace(model=named), asked) == other
+
+
+@pytest.mark.parametrize("way", ["chat", "completions"])
+def test_another_model_that_replies_name_is_told(way, longbench, served, caplog):
+    class Other(Served):
+        def reply(self, path, body):
+            code, reply = super().reply(path, body)
+            return code, reply | {"model": "llama-70b"}
+
+    with serve(Other(served.folder)) as server:
+        report = run(longbench, server, way=way, settings=RunSettings(tasks=["trec"]))
+    assert "the server's replies name the model llama-70b, not tiny" in report.deviations
+    assert caplog.text.count("asked for tiny, replies name llama-70b: see that no other model answers") == 1
 
 
 @pytest.mark.parametrize("way", ["chat", "completions"])

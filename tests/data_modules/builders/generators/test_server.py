@@ -309,6 +309,7 @@ def test_a_server_that_does_not_read_the_limit_gives_no_answers(tmp_path):
     ("content", "text"),
     [
         ("Oslo<|im_end|>", "Oslo"),
+        ("Oslo<eos>", "Oslo"),
         ("<|START_RESPONSE|>Oslo<|END_RESPONSE|>", "Oslo"),
         ("Oslo<end_of_turn>\n<start_of_turn>user\nAnd Rome?", "Oslo"),
         ("The tag </s> strikes", "The tag </s> strikes"),
@@ -371,6 +372,24 @@ def test_a_server_that_does_not_count_may_cut_prompts(counts, tmp_path, caplog):
         assert [reply.error for reply in generator.answer([requests(2, Decoding(max_new_tokens=2))])] == ["", ""]
         generator.close()
     assert caplog.text.count("does not count tokens: whether it cuts prompts is not known") == (not counts)
+
+
+@needs_client
+@pytest.mark.parametrize("named", ["llama-70b", "tiny"])
+def test_another_model_that_replies_name_is_told_once(named, tmp_path, caplog):
+    """Routers fall back on other models, and the pairs would be theirs."""
+
+    class Named(Served):
+        def reply(self, path, body):
+            code, reply = super().reply(path, body)
+            return code, reply | {"model": named}
+
+    with serve(Named(ascii_model(tmp_path / "model"))) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1)
+        generator.open(PolicyConfig())
+        list(generator.answer([requests(2, Decoding(max_new_tokens=2))]))
+        generator.close()
+    assert caplog.text.count("asked for tiny, replies name llama-70b: see that no other model") == (named != "tiny")
 
 
 @installed
