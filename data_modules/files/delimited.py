@@ -1,17 +1,15 @@
 """Reads CSV and TSV files: a line of column names, then one line per record."""
 
 import csv
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from lit_longpo.files.json_files import Rows
-from lit_longpo.files.strict_json import RecordError, decode_json
+from lit_longpo.files.strict_json import RecordError, decode_json, prints_texts
 
 _LONGEST = 2**31 - 1  # characters of a cell; Python's own limit is 131072
 _TRUTHS = {"true": True, "false": False}
-_LIST_OF_TEXTS = re.compile(r"""\s*\[\s*(["']).*\1\s*\]\s*""", re.DOTALL)
 
 
 class Cell(str):
@@ -51,9 +49,9 @@ def check_one_text(value: object, beside: object, field: str, where: str) -> Non
         field: name, for the error.
         where: file and line.
     """
-    if not isinstance(value, Cell) or not _LIST_OF_TEXTS.fullmatch(value):
+    if not isinstance(value, Cell) or not prints_texts(value):
         return
-    if not isinstance(beside, str) or not _LIST_OF_TEXTS.fullmatch(beside):
+    if not isinstance(beside, str) or not prints_texts(beside):
         expected = "one text; a list, if it is one, stored as .jsonl or .parquet"
         raise RecordError.at(where, f"field {field!r}", expected, value)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Self
@@ -9,6 +10,7 @@ from typing import ClassVar, Self
 from lit_longpo.errors import InputError
 
 _SHOWN = 120  # characters of a value or name
+_LIST_OF_TEXTS = re.compile(r"""\s*\[\s*(["']).*\1\s*\]\s*""", re.DOTALL)
 # What sets of questions say about their answers, and the values with which it says nothing.
 _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
     "answerable": (True, None),
@@ -117,6 +119,11 @@ def check_texts(value: object, name: str, where: str, *, blank: bool = False) ->
     return tuple(check_text(item, f"{name}[{i}]", where, blank=blank) for i, item in enumerate(value))
 
 
+def prints_texts(value: str) -> bool:
+    """Whether a text looks like a list of texts that was printed, as tables have it where there was the list."""
+    return bool(_LIST_OF_TEXTS.fullmatch(value))
+
+
 def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
     """Refuse an unknown field whose name resembles a known one that the record lacks: it would not be read.
 
@@ -161,4 +168,7 @@ def accepted_answers(record: Mapping[str, object], where: str) -> tuple[str, ...
         value = value["text"]
     if not isinstance(value, str | list):
         raise RecordError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
+    if isinstance(value, str) and prints_texts(value):
+        expected = "a list of texts, not one that is printed (in a list of its own, if it is an answer)"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
     return tuple(dict.fromkeys(check_texts([value] if isinstance(value, str) else value, name, where)))

@@ -40,6 +40,11 @@ GOOD = {"question": "Who?", "answers": ["Ann"], "context": "Ann."}
     [
         ({"answers": None}, "q.jsonl:2: field 'answers': expected accepted answers"),
         ({"answers": [""]}, "q.jsonl:2: field 'answers[0]': expected text that is not empty"),
+        (
+            {"answers": "['Ann', 'Bob']"},
+            "q.jsonl:2: field 'answers': expected a list of texts, not one that is printed",
+        ),
+        ({"answers": '["Ann"]'}, "q.jsonl:2: field 'answers': expected a list of texts, not one that is printed"),
         ({"answer": "Bob"}, "q.jsonl:2: field 'answer': expected this field or 'answers', not both"),
         ({"question": "Wh\ud83do?"}, "q.jsonl:2: field 'question': expected valid Unicode text"),
         ({"context": 3}, "q.jsonl:2: field 'context': expected text"),
@@ -54,6 +59,12 @@ def test_a_malformed_line_is_named(tmp_path, change, message):
     with pytest.raises(ValueError, match="correct the file, nothing is skipped") as caught:
         read_questions(written(tmp_path, [GOOD, {**GOOD, **change}]))
     assert message in str(caught.value)
+
+
+def test_an_answer_that_is_a_printed_list_stands_in_a_list(tmp_path):
+    """Tables print lists, and PopQA's `possible_answers` is one: no answer was right by that text."""
+    rows = [{**GOOD, "answers": ["['Ann']"]}, {**GOOD, "answers": "[Ann]"}]
+    assert [item.answers for item in read_questions(written(tmp_path, rows))] == [("['Ann']",), ("[Ann]",)]
 
 
 @pytest.mark.parametrize("name", ["q.jsonl", "q.json"])
