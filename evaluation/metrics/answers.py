@@ -6,9 +6,9 @@ punctuation and white space, and its tokens are those characters (and the words 
 does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token each, as in XQuAD, which is scored by
 SQuAD's script. A letter and its accent are one character, however a file writes them.
 
-Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes, full-width letters and digits are the
-ASCII ones, and what is not drawn (zero-width spaces) is left out. Sub-EM takes an answer of one letter for a choice
-(`lit_longpo.choices`); F1 and EM compare words.
+Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes, full-width letters and digits, and the
+ligatures of PDF files are the ASCII ones, and what is not drawn (zero-width spaces) is left out. Sub-EM takes an answer
+of one letter for a choice (`lit_longpo.choices`); F1 and EM compare words.
 """
 
 import re
@@ -29,7 +29,10 @@ _APOSTROPHES, _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc", "\u201c\u201d\u2
 _DASHES, _PLAIN = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212", digits + ascii_letters
 _WIDE = "".join(chr(0xFEE0 + ord(character)) for character in _PLAIN)
 _UNSEEN = "\u00ad\u200b\u200d\u200e\u200f\u2060\ufeff"
-_ASCII = str.maketrans(_APOSTROPHES + _QUOTES + _DASHES + _WIDE, "'" * 6 + '"' * 5 + "-" * 7 + _PLAIN, _UNSEEN)
+_LIGATURES = dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True))
+_ASCII = _LIGATURES | str.maketrans(
+    _APOSTROPHES + _QUOTES + _DASHES + _WIDE, "'" * 6 + '"' * 5 + "-" * 7 + _PLAIN, _UNSEEN
+)
 _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
 

@@ -81,6 +81,7 @@ def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
         ("Os\u200blo", "Oslo"),  # raid#177
         ("\u22125 \u2033", '-5 "'),
         ("\uff12\uff10\uff12\uff10", "2020"),
+        ("e\ufb03cient \ufb02oor", "efficient floor"),  # pypdf#2046
         ("\u6e05\u671d\uff12\uff10\u5e74", "\u6e05\u671d20\u5e74"),
     ],
 )
