@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.nearby import nearby
+from lit_longpo.files.plain_text import plain_text
 
 STDIN = "-"
 _BETWEEN = "\n\n"  # as passages of a question are joined
@@ -62,16 +63,11 @@ def _piped() -> bytes:
 
 def _decoded(raw: bytes, name: str) -> str:
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(_no_text(name, f"byte {raw[error.start]:#04x} at {error.start}")) from error
-    if "\0" in text:
-        raise InputError(_no_text(name, "a zero byte"))
+        text = plain_text(raw)
+    except ValueError as error:
+        raise InputError(
+            f"expected UTF-8 text in {name}, got {error}; turn it into a .txt file first (pdftotext, pandoc, iconv)"
+        ) from error
     if not text.strip():
         raise InputError(f"expected text in {name}, got an empty file; set --document")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")  # as `build` reads documents, whoever wrote them
-    return lines.strip("\n")
-
-
-def _no_text(name: str, got: str) -> str:
-    return f"expected UTF-8 text in {name}, got {got}; turn it into a .txt file first (pdftotext, pandoc, iconv)"
+    return text.strip("\n")

@@ -111,7 +111,7 @@ def read_json(path: Path, example: str) -> object:
 
 
 def read_text(path: Path, example: str) -> str:
-    """Content of a text file, line ends as they are.
+    """Content of a text file without a byte-order mark, line ends as they are.
 
     Raises:
         MissingFileError: there is no such file.
@@ -119,7 +119,7 @@ def read_text(path: Path, example: str) -> str:
     """
     _check_file(path, example)
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OfficialFileError.at(str(path), "file", "UTF-8", str(error)) from error
 

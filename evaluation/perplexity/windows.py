@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.plain_text import plain_text
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 log = logging.getLogger(__name__)
@@ -100,9 +101,8 @@ def read_tokens(files: Sequence[Path], encode: Callable[[str], Sequence[int]]) -
     tokens = list[int]()
     for file in files:
         try:
-            tokens += encode(file.read_text(encoding="utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"expected UTF-8 text in {file}, got {error.reason}; convert it or leave it out"
-            ) from error
+            text = plain_text(file.read_bytes())
+        except ValueError as error:
+            raise InputError(f"expected UTF-8 text in {file}, got {error}; convert it or leave it out") from error
+        tokens += encode(text)
     return tokens

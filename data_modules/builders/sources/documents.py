@@ -13,6 +13,7 @@ from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import numbered_lines
 from lit_longpo.files.nearby import nearby
+from lit_longpo.files.plain_text import plain_text
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -143,11 +144,9 @@ def _of_file(file: Path, name: str) -> Document | Unreadable:
     if file.suffix not in SUFFIXES:
         return Unreadable(name, f"expected a file ending in {', '.join(SUFFIXES)}, got {file.suffix or 'none'!r}")
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = plain_text(file.read_bytes())
+    except ValueError as error:
         return Unreadable(name, f"expected UTF-8 text, got {error}; convert the file")
-    if "\0" in text:  # of UTF-16 without a mark, or no text at all
-        return Unreadable(name, "expected UTF-8 text, got a zero byte; convert the file")
     return Document(name, text) if text.strip() else Unreadable(name, "expected text, got an empty file")
 
 

@@ -126,6 +126,11 @@ def test_hay_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Stra\u00dfe. ".encode("latin-1") * 50)
     with pytest.raises(InputError, match=r"expected text in UTF-8 as hay in .*latin\.txt, got .*; name another file"):
         TextHaystack(path=str(tmp_path / "latin.txt")).needle(100, 0.5, 0, len)
+    (tmp_path / "wide.txt").write_bytes("Oslo. ".encode("utf-16-le") * 50)
+    with pytest.raises(InputError, match=r"as hay in .*wide\.txt, got a zero byte; name another file"):
+        TextHaystack(path=str(tmp_path / "wide.txt")).needle(100, 0.5, 0, len)
+    (tmp_path / "marked.txt").write_text("\ufeffOne. Two.", encoding="utf-8")
+    assert "\ufeff" not in TextHaystack(path=str(tmp_path / "marked.txt")).needle(100, 0.5, 0, len)[0]
     for missing in (" ", str(tmp_path / "nothing.txt"), str(tmp_path)):
         with pytest.raises(MissingFileError, match=f"expected a text file as hay at '{missing}', found none"):
             TextHaystack(path=missing).needle(100, 0.5, 0, len)

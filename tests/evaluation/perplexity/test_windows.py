@@ -41,5 +41,8 @@ def test_texts_are_read_one_after_another(tmp_path, caplog):
     (tmp_path / "a.txt").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"expected UTF-8 text in .*a\.txt"):
         read_tokens(text_files(str(tmp_path)), list)
+    (tmp_path / "a.txt").write_bytes("Oslo".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"expected UTF-8 text in .*a\.txt, got a zero byte"):
+        read_tokens(text_files(str(tmp_path)), list)
     with pytest.raises(FileNotFoundError, match="set --path"):
         text_files(str(tmp_path / "nowhere"))
