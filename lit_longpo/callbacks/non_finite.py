@@ -173,11 +173,10 @@ class NonFiniteGuard(Callback):
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
         values = torch.stack([bad, loss, norm.to(loss)])
-        if values.device.type != "cuda":
-            return _Check(self._step, list(self._rows), values, None)
-        values = values.to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record()
+        arrived = None
+        if values.device.type == "cuda":
+            values = values.to("cpu", non_blocking=True)
+            arrived = torch.cuda.current_stream().record_event()
         return _Check(self._step, list(self._rows), values, arrived)
 
     def _look(self, trainer: Trainer) -> None:

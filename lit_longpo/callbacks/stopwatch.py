@@ -1,6 +1,8 @@
 """Measures where time goes without waiting for the device at every mark."""
 
 import time
+from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -14,32 +16,25 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._last: float | torch.cuda.Event = self._now()
-        self._host: dict[str, float] = {}
-        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._marks: list[tuple[str, Any]] = [("", self._now())]
 
     def mark(self, name: str) -> None:
         """Attribute the time since the previous mark to `name`."""
-        now = self._now()
-        if isinstance(now, torch.cuda.Event):
-            assert isinstance(self._last, torch.cuda.Event)
-            self._events.append((name, self._last, now))
-        else:
-            assert isinstance(self._last, float)
-            self._host[name] = self._host.get(name, 0.0) + now - self._last
-        self._last = now
+        self._marks.append((name, self._now()))
 
     def read(self) -> dict[str, float]:
         """Seconds by name since the last reading."""
-        seconds, self._host = self._host, {}
-        if self._events:
-            self._events[-1][2].synchronize()
-        for name, start, end in self._events:
-            seconds[name] = seconds.get(name, 0.0) + start.elapsed_time(end) / 1000
-        self._events.clear()
+        seconds = dict[str, float]()
+        if self._on_gpu:
+            self._marks[-1][1].synchronize()
+        for (_, start), (name, end) in pairwise(self._marks):
+            passed = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
+            seconds[name] = seconds.get(name, 0.0) + passed
+        del self._marks[:-1]
         return seconds
 
-    def _now(self) -> "float | torch.cuda.Event":
+    def _now(self) -> Any:
+        """An event in the device's queue, or the host's clock."""
         if not self._on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrateg
 
 from lit_longpo.checkpoints.reading import holds_weights_alone, refuse_bare
 from lit_longpo.checkpoints.record import Settings, run_settings
-from lit_longpo.checkpoints.resumption import agreeing, check_settings, newest_agreeing, passed_over
+from lit_longpo.checkpoints.resumption import agreeing, agrees, check_settings, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
 from lit_longpo.checkpoints.unpickling import refuse_code
 from lit_longpo.checkpoints.whole import Kind, Manifest, damage, fault, kind, splits_weights, whole_ones
@@ -140,7 +140,7 @@ def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | N
     if wrong is None:
         return
     others = (other for other in whole_ones(path.parent) if other != path)
-    agreeing_ones = (other for other in others if newest_agreeing([other], settings))
+    agreeing_ones = (other for other in others if agrees(other, settings))
     good = next((other for other in agreeing_ones if damage(other) is None), None)  # reads all of it, so it comes last
     nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
     advice = f"type: --ckpt_path {good}" if good else nothing

@@ -34,8 +34,10 @@ def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
     if not trusted:
         refuse_code(path, f"python -m lit_longpo export --checkpoint {path} --output FOLDER --trust_checkpoint")
     refuse_bare(path)
-    readers = {"file": _from_file, "torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
-    weights = readers[form](path, trusted)
+    if form == "file":
+        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=not trusted)["state_dict"]
+    else:
+        weights = _from_torch_folder(path) if form == "torch folder" else _from_deepspeed_folder(path, trusted)
     return {name.removeprefix(_ATTRIBUTE): tensor for name, tensor in weights.items()}
 
 
@@ -129,11 +131,7 @@ def fill_policy(model: nn.Module, weights: Mapping[str, Tensor], path: Path, adv
     model.load_state_dict(weights, strict=False)
 
 
-def _from_file(path: Path, trusted: bool) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", mmap=True, weights_only=not trusted)["state_dict"]
-
-
-def _from_torch_folder(path: Path, _: bool) -> dict[str, Tensor]:
+def _from_torch_folder(path: Path) -> dict[str, Tensor]:
     """Read every tensor of the model and none of the optimizer."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata

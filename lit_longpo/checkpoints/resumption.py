@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,9 @@ def _warn_of_passed(passed: Sequence[str]) -> None:
         log.warning("passing over %s%s", passed[0], others)
 
 
-def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
-    """The first checkpoint whose settings are those of this run; logs nothing about the others."""
-    return next((path for path in paths if not _grave(read_record(path), settings)), None)
+def agrees(path: Path, settings: Settings) -> bool:
+    """Whether a checkpoint's settings are those of this run; logs nothing."""
+    return not _grave(read_record(path), settings)
 
 
 def check_settings(path: Path, settings: Settings) -> None:

@@ -12,15 +12,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class _Warning:
-    """Who is the cause: so that somebody can see whether it still is."""
-
-    cause: str
-    category: type[Warning]
-    beginning: str
-
-
-@dataclass(frozen=True)
 class _LeftOut(logging.Filter):
     """Lets every line of a log pass but some."""
 
@@ -30,41 +21,24 @@ class _LeftOut(logging.Filter):
         return not record.getMessage().startswith(self.beginnings)
 
 
-_WARNINGS = (
-    _Warning("torchdata 0.11 calls what torch 2.13 deprecates", UserWarning, "'set_vital' is deprecated"),
-    _Warning("Lightning 2.6's pytrees", FutureWarning, "`isinstance(treespec, LeafSpec)` is deprecated"),
-    _Warning(
-        "Lightning 2.6, wherever a resumed run keeps its checkpoints", UserWarning, "The dirpath has changed from "
-    ),
-    _Warning(
-        "peft 0.21 sets rank and scale of stacked experts, uses them, and looks for modules of that name alone",
-        RuntimeWarning,
-        "The following rank_pattern keys did not match any targeted module",
-    ),
-    _Warning(
-        "the same for the scale",
-        RuntimeWarning,
-        "The following alpha_pattern keys did not match any targeted module",
-    ),
-    *(
-        _Warning(
-            "Lightning 2.6 on machines of many cores, by its own name for `data.num_workers`; batches are packed from "
-            "stored tokens, and `perf/data_seconds` says what a step waits for them",
-            UserWarning,
-            f"The '{name}_dataloader' does not have many workers",
-        )
-        for name in ("train", "val")
-    ),
-    *(
-        _Warning("DeepSpeed 0.19 calls what torch 2.13 deprecates", FutureWarning, f"`torch.distributed.{name}` is")
-        for name in ("all_gather_into_tensor", "reduce_scatter_tensor")
-    ),
-    _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
-    _Warning(
-        "Lightning 2.6 where nothing is held out, as asked",
-        UserWarning,
-        "Total length of `list` across ranks is zero. Please",
-    ),
+# How they begin, and who is the cause, so that somebody can see whether it still is.
+_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
+    (UserWarning, "'set_vital' is deprecated"),  # torchdata 0.11 calls what torch 2.13 deprecates
+    (FutureWarning, "`isinstance(treespec, LeafSpec)` is deprecated"),  # Lightning 2.6's pytrees
+    (UserWarning, "The dirpath has changed from "),  # Lightning 2.6, wherever a resumed run keeps its checkpoints
+    # peft 0.21 sets rank and scale of stacked experts, uses them, and looks for modules of that name alone.
+    (RuntimeWarning, "The following rank_pattern keys did not match any targeted module"),
+    (RuntimeWarning, "The following alpha_pattern keys did not match any targeted module"),
+    # Lightning 2.6 on machines of many cores, by its own name for `data.num_workers`; batches are packed from stored
+    # tokens, and `perf/data_seconds` says what a step waits for them.
+    (UserWarning, "The 'train_dataloader' does not have many workers"),
+    (UserWarning, "The 'val_dataloader' does not have many workers"),
+    # DeepSpeed 0.19 calls what torch 2.13 deprecates.
+    (FutureWarning, "`torch.distributed.all_gather_into_tensor` is"),
+    (FutureWarning, "`torch.distributed.reduce_scatter_tensor` is"),
+    (FutureWarning, "`is_gradient_checkpointing` is deprecated"),  # peft 0.21 asks models of transformers 5
+    # Lightning 2.6 where nothing is held out, as asked.
+    (UserWarning, "Total length of `list` across ranks is zero. Please"),
 )
 # Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
 # checks of packed rows do not allow for; an argument of its own function that Ctrl-C's checkpoint leaves out; one seed,
@@ -96,7 +70,7 @@ def quieten_libraries() -> None:
     """
     if sys.stderr is None or not sys.stderr.isatty():
         os.environ.setdefault(_BARS, "1")
-    for warning in _WARNINGS:
-        warnings.filterwarnings("ignore", re.escape(warning.beginning), warning.category, append=True)
+    for category, beginning in _WARNINGS:
+        warnings.filterwarnings("ignore", re.escape(beginning), category, append=True)
     for name, left_out in _LINES.items():
         logging.getLogger(name).addFilter(left_out)

@@ -23,7 +23,7 @@ from lit_longpo.command_line.typed_words import command_of, read_files, typed_va
 from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, typed_option
 from lit_longpo.files.plain_yaml import settings_in
 
-_CAME = r"\. Got value: (?:Namespace\(class_path=\')?([\w.]+)"  # a class path, typed or in YAML
+_CAME = r"\. Got value: (?:Namespace\(class_path=\')?(?P<path>[\w.]+)"  # a class path, typed or in YAML
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -46,10 +46,10 @@ _OTHER_CLASS = re.compile(
     r".*not correspond to a subclass.*Given value: ([^\n]+)",
     re.DOTALL,
 )
-# A class that is not where its import path says: the key, the path, what Python says.
-_NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
-# The same where a function would do: the key, what Python says, the path.
-_NO_FUNCTION = re.compile(rf'key "([\w.]+)":.*?callable class: ((?:module|No module) [^\n]+){_CAME}', re.DOTALL)
+# A class that is not where its import path says, and what Python says; the second where a function would do.
+_CAUSE = r"(?P<cause>(?:module|No module) [^\n]+)"
+_NO_IMPORT = re.compile(rf'key "(?P<key>[\w.]+)":.*?class_path \'(?P<path>[\w.]+)\':\s+{_CAUSE}', re.DOTALL)
+_NO_FUNCTION = re.compile(rf'key "(?P<key>[\w.]+)":.*?callable class: {_CAUSE}{_CAME}', re.DOTALL)
 # A short name that no class has where a class was to be named: the key, the name.
 _NO_NAME = re.compile(
     r'key "([\w.]+)":[^\n]*\n(?:[^\n]*Expected a path[^\n]*\n)?[ -]*Expected a dot import path string: (\w+)$'
@@ -135,12 +135,8 @@ def _expected(message: str, parser: ArgumentParser) -> str:
         key, base = match.groups()
         names = ", ".join(subclass_names(import_object(base)))
         return f"expected a class before its arguments; type one of {names} for `{key}` first"
-    if match := _NO_IMPORT.search(message):
-        key, path, cause = match.groups()
-        return f"expected a class for `{key}`, got {path}: {cause}"
-    if match := _NO_FUNCTION.search(message):
-        key, cause, path = match.groups()
-        return f"expected a class for `{key}`, got {path}: {cause}"
+    if match := _NO_IMPORT.search(message) or _NO_FUNCTION.search(message):
+        return f"expected a class for `{match['key']}`, got {match['path']}: {match['cause']}"
     if (match := _NO_NAME.search(message)) and (base := class_of(parser, match.group(1))):
         return _expected_class(match.group(1), base, match.group(2))
     if (place := _place(message, parser)) is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from lit_longpo.command_line.precedence import options_of, value_of
 from lit_longpo.command_line.wording import typed_option
 from lit_longpo.files.plain_yaml import settings_in
 
@@ -50,14 +51,9 @@ def command_of(parser: ArgumentParser) -> ArgumentParser:
 def typed_value(option: str) -> str | None:
     """What was typed behind an option of the command line, or stands in a file; `None` if nothing does."""
     words, files = _PARSED.get()
-    for number, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name != f"--{option}":
-            continue
-        if equals:
-            return value
-        following = words[number + 1] if number + 1 < len(words) else "--"
-        return None if following.startswith("--") else following
+    for group in options_of(words):
+        if group[0].partition("=")[0] == f"--{option}":
+            return value_of(group) or None
     found = next(filter(None, (_value_in(path, option) for path in reversed(files))), None)
     inside = typed_option(option, words)  # of a class
     return found if found or inside is None else typed_value(inside.lstrip("-"))

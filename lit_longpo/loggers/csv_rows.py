@@ -43,10 +43,8 @@ class EarlierRows:
             try:
                 yield
             finally:
-                for path in map(_file, self._loggers):
-                    aside = path.with_name(_ASIDE)
-                    if aside.is_file() and not path.exists():
-                        os.replace(aside, path)
+                for _, path, aside in self._set_aside():
+                    os.replace(aside, path)
 
     def put_back(self, *, anew: bool, steps: int | None) -> None:
         """Once it is known where the start begins; before anything is written.
@@ -55,14 +53,19 @@ class EarlierRows:
             anew: a training that goes on from nothing.
             steps: those that are done; rows of later ones will come again. `None` keeps all.
         """
+        for logger, path, aside in self._set_aside():
+            if anew:
+                _leave(aside, path)
+            else:
+                _continue(logger, aside, path, steps)
+
+    def _set_aside(self) -> Iterator[tuple[CSVLogger, Path, Path]]:
+        """Loggers whose rows are out of the way, where their file belongs, and where it is."""
         for logger in self._loggers:
             path = _file(logger)
             aside = path.with_name(_ASIDE)
             if aside.is_file() and not path.exists():
-                if anew:
-                    _leave(aside, path)
-                else:
-                    _continue(logger, aside, path, steps)
+                yield logger, path, aside
 
 
 def _file(logger: CSVLogger) -> Path:

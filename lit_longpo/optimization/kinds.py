@@ -177,15 +177,6 @@ def optimizer_of(make: OptimizerFactory, parameters: Iterable[Any]) -> Optimizer
     return optimizer
 
 
-def check_vectors(make: OptimizerFactory) -> None:
-    """Refuse an optimizer that takes no vectors, such as norms and biases are.
-
-    Raises:
-        InputError: it is Muon, for example.
-    """
-    optimizer_of(make, [nn.Parameter(torch.zeros(1))])
-
-
 def check_countable(optimizer: Optimizer) -> None:
     """Refuse to count states that go on growing.
 

@@ -17,7 +17,6 @@ from lit_longpo.optimization.fused import FusedAdamW
 from lit_longpo.optimization.kinds import (
     accumulation_problem,
     check_first_step,
-    check_vectors,
     closure_problem,
     graph_problem,
     host_problem,
@@ -167,7 +166,7 @@ class Optimization:
         if problem := problem or graph_problem(self.optimizer):
             raise InputError(problem)
         if vectors:
-            check_vectors(self.optimizer)
+            optimizer_of(self.optimizer, [torch.nn.Parameter(torch.zeros(1))])  # Muon, for example, takes none
         if trainer.gradient_clip_val is not None:
             usual = "1.0 is usual, null clips nothing"
             check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, usual, at_least=0.0)

@@ -23,16 +23,13 @@ class Taken:
     rows: int = 0
 
 
-_NOTHING = Taken()
-
-
 def rows_of_an_epoch(trainer: Trainer, loaded: int) -> int:
     """Rows that a process trains on in an epoch, of those that its loader has."""
     limit = trainer.limit_train_batches
     return min(loaded, limit) if isinstance(limit, int) else int(loaded * limit)
 
 
-def num_optimizer_steps(trainer: Trainer, taken: Taken = _NOTHING) -> int:
+def num_optimizer_steps(trainer: Trainer, taken: Taken = Taken()) -> int:
     """Optimizer steps of the whole fit, known before the loop starts.
 
     Unlike `Trainer.estimated_stepping_batches` this leaves the loop's own loader alone: Lightning

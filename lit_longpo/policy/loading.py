@@ -17,12 +17,10 @@ from lit_longpo.engine.tiling.tile_lengths import check_tile_tokens
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.errors import InputError
 from lit_longpo.log_once import log_once
-from lit_longpo.policy.adapters.folder import AdapterFolder
 from lit_longpo.policy.adapters.lora import LoRA, add_adapters
-from lit_longpo.policy.adapters.start import AdaptersAtStart, continued_adapters, start_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.locations import EMBEDDED
-from lit_longpo.policy.model_files import ModelFiles
+from lit_longpo.policy.model_files import AdaptersAtStart, ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
 from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta
@@ -30,7 +28,7 @@ from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.gguf_losses import refuse_losses
-from lit_longpo.policy.weights.quantization import log_quantization, require_bitsandbytes, unquantizable
+from lit_longpo.policy.weights.quantization import log_quantization, require_bitsandbytes
 from lit_longpo.policy.weights.reading import random_weights, undropped_weights, warn_of_slow_halves
 from lit_longpo.policy.weights.unread import freeze_unread
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_rows_trained, grow
@@ -110,7 +108,7 @@ class PolicyConfig:
         Raises:
             MissingFileError, MissingPackageError, InputError: as `load_base`; adapters at `source` contradict `lora`.
         """
-        folder = self._start_adapters()
+        folder = self.files.start_adapters(self.adapters, random=self.weights == "random")
         if folder and self.adapters == "continue":
             folder.check(self.lora)
         own = None if self.gguf_file else self.files.config()
@@ -141,7 +139,7 @@ class PolicyConfig:
             MissingPackageError: gguf weights without the `gguf` extra.
             InputError: its heads cannot be dealt to the ranks that share a row, or its weights are not the model's.
         """
-        folder = self._start_adapters()
+        folder = self.files.start_adapters(self.adapters, random=self.weights == "random")
         model = self.load_plain()
         if folder is None:
             return model
@@ -246,12 +244,12 @@ class PolicyConfig:
     @property
     def continues_adapters(self) -> bool:
         """Whether adapters at `source` are trained further."""
-        return self._continued_folder() is not None
+        return self.files.continued_adapters(self.adapters) is not None
 
     @property
     def trained_lora(self) -> LoRA | None:
         """Settings of the adapters that are trained: those of `lora`, or of the folder that is continued."""
-        folder = self._continued_folder()
+        folder = self.files.continued_adapters(self.adapters)
         return self.lora if folder is None else folder.lora(self.lora)
 
     @property
@@ -263,9 +261,6 @@ class PolicyConfig:
     def reference_is_inside(self) -> bool:
         """Whether the untouched policy is the trained one with its adapters off."""
         return self.lora is not None and not self.lora.also_train and not self.continues_adapters
-
-    def _continued_folder(self) -> AdapterFolder | None:
-        return continued_adapters(self.files, self.adapters)
 
     @property
     def files(self) -> ModelFiles:
@@ -285,10 +280,6 @@ class PolicyConfig:
             self.rope.apply(config)
         return config
 
-    def _start_adapters(self) -> AdapterFolder | None:
-        """The adapters that training starts with."""
-        return start_adapters(self.files, self.adapters, random=self.weights == "random")
-
     def quantization_problem(self) -> str | None:
         """Why weights cannot be quantised as they are read, and what to type; `None` if they can."""
         others = {
@@ -296,7 +287,13 @@ class PolicyConfig:
             "policy.gguf_file": self.gguf_file is not None,
             "policy.adapters merge": self.adapters == "merge",
         }
-        return None if self.quantized is None else unquantizable(others)
+        conflict = next((name for name, is_made in others.items() if is_made), None)
+        if self.quantized is None or conflict is None:
+            return None
+        return (
+            f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
+            "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
+        )
 
     def _quantization_options(self, config: PretrainedConfig | None) -> dict[str, Any]:
         """The options of `from_pretrained` that quantise the weights, or read quantised files whole."""

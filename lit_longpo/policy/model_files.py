@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from lit_longpo.errors import MissingFileError, require_package
+from lit_longpo.errors import InputError, MissingFileError, require_package
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.gguf_rules import by_gguf_rules
@@ -16,6 +16,8 @@ from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_ru
 from lit_longpo.policy.prompts.stored_rules import by_stored_rules, warn_of_other_template
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 from lit_longpo.policy.weights.gguf_header import GgufHeader
+
+AdaptersAtStart = Literal["continue", "merge"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,32 @@ class ModelFiles:
         location = locate(self.source, self.gguf_file)
         folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
         return None if folder is None else AdapterFolder.at(folder)
+
+    def start_adapters(self, how: AdaptersAtStart, *, random: bool) -> AdapterFolder | None:
+        """The adapters that training starts with, to be continued or merged; `None` if the source is a whole model.
+
+        Raises:
+            InputError: there are none to merge, or random weights are wanted under them.
+        """
+        folder = self.adapters()
+        if folder is None and how == "merge":
+            raise InputError(
+                f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a "
+                "model; type --policy.adapters continue, which does nothing to a model"
+            )
+        if folder is not None and random:
+            raise InputError(
+                f"expected `policy.weights: pretrained` with the adapters at {folder.path}, got random weights, which "
+                f"they were not trained on; type --policy.source {folder.base}"
+            )
+        return folder
+
+    def continued_adapters(self, how: AdaptersAtStart) -> AdapterFolder | None:
+        """The adapters that are trained further; `None` without any, or if nothing lies at the source (in `plan`)."""
+        try:
+            return self.adapters() if how == "continue" else None
+        except MissingFileError:  # whoever reads the source says what is missing
+            return None
 
     def where(self) -> str:
         """Folder or hub name of the model's own files, under adapters if there are some."""
@@ -73,7 +101,7 @@ class ModelFiles:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer as it lies there; adapters without one have their base's."""
         folder = self.adapters()
-        if folder is not None and folder.has_tokenizer:
+        if folder is not None and (folder.path / "tokenizer_config.json").is_file():
             return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
         tokenizer = _read_tokenizer(self.where(), **self.options())
         if self.gguf_file is not None:

@@ -29,7 +29,7 @@ class FirstPairs:
 
     def begin(self, views: Views) -> None:
         """Start collecting in the sanity check, the validation that Lightning runs before training."""
-        self._signal = PreferenceSignal.of(views)
+        self._signal = PreferenceSignal(views)
 
     def watch(self, views: Views, trainer: Trainer) -> None:
         """Start collecting where training starts, or continue with what the checkpoint has seen.
@@ -39,7 +39,7 @@ class FirstPairs:
         if trainer.global_step and not self._seen:
             self._signal = None
             return
-        self._signal = self._signal or PreferenceSignal.of(views)
+        self._signal = self._signal or PreferenceSignal(views)
         self._signal.folder = trainer.log_dir  # asked on every rank: it broadcasts
         if self._seen:
             self._asked = bool(self._seen.get("asked"))

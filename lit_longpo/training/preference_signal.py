@@ -33,32 +33,26 @@ class PreferenceSignal:
     process collects its own pairs; the first process reports.
 
     Args:
-        by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
+        views: of the objective. With a reference log-probabilities are compared instead of rewards, which are all 0
+            while the policy is its reference.
+
+    Attributes:
         context: the context in which the objective compares both answers; the report names it.
         compares: whether the objective compares two answers at all.
         aligns: whether it also brings another context nearer to this one, which easy pairs do not hinder.
-
-    Attributes:
         folder: the run's folder, for `data_report.json`. Set from outside, because asking a trainer for it is a
             broadcast and only one process reports.
     """
 
-    def __init__(
-        self, *, by_log_probs: bool, context: Context = "long", compares: bool = True, aligns: bool = False
-    ) -> None:
-        self.by_log_probs, self.context, self.compares, self.aligns = by_log_probs, context, compares, aligns
+    def __init__(self, views: Views) -> None:
+        contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
+        self.by_log_probs, self.compares = bool(views.reference), bool(contexts)
+        self.context = (contexts or ["long"])[0]
+        self.aligns = any(view.context != self.context for view in views.policy)
         self.folder: str | None = None
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
         self._told = set[str]()  # loggers that have the numbers, in an earlier start too
-
-    @classmethod
-    def of(cls, views: Views) -> "PreferenceSignal":
-        """The signal that fits an objective's views."""
-        contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
-        context = (contexts or ["long"])[0]
-        aligns = any(view.context != context for view in views.policy)
-        return cls(by_log_probs=bool(views.reference), context=context, compares=bool(contexts), aligns=aligns)
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
         """Collect the margins of a row; metrics of objectives without rejected answers are ignored.

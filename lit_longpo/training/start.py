@@ -30,19 +30,14 @@ _FEW_STEPS = 10
 _POINTS = 10  # of a short run's curve
 
 
-def check_draws(policy: PolicyConfig) -> None:
-    """Refuse, before it is loaded, a policy whose log-probabilities are random in training."""
-    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
-        raise InputError(problem)
-
-
 def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization) -> None:
     """Refuse, before the policy is loaded, callbacks, optimizers and rows with which it could not be trained."""
     trained = trained_dtype(policy.dtype, str(trainer.precision), policy.trained_lora)
     check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)
     check_beside(trainer)
     check_steps(trainer)
-    check_draws(policy)
+    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
+        raise InputError(problem)
     optimization.check_trainer(trainer, vectors=policy.trains_everything)
     check_rows(trainer, policy)
     check_validated(trainer)

@@ -106,11 +106,6 @@ class AdapterFolder:
         return cast("str | None", self.settings.get("revision"))
 
     @property
-    def has_tokenizer(self) -> bool:
-        """Whether a tokenizer lies beside the adapters."""
-        return (self.path / "tokenizer_config.json").is_file()
-
-    @property
     def beyond_lora(self) -> str | None:
         """What belongs to them beside low-rank matrices, in words."""
         kept = {

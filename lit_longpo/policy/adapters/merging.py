@@ -17,7 +17,7 @@ from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters.lora import with_adapters
 from lit_longpo.policy.adapters.weights import adapted_layers, adapter_state, set_weights
-from lit_longpo.policy.weights.quantization import dequantized, is_quantized
+from lit_longpo.policy.weights.quantization import is_quantized
 from lit_longpo.strategies.sharding import whole_parameters
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _on_whole_base(model: "PeftModel") -> "PeftModel":
     """The same adapters on plain linear maps."""
     state, [config] = adapter_state(model), map(copy.copy, model.peft_config.values())
     cast(Any, config).init_lora_weights = True  # "olora" would take its start from the weights once more
-    wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
+    base = cast(Any, model).unload().dequantize()
+    wrapped = with_adapters(base, cast("LoraConfig", config), "the adapters")
     set_weights(wrapped, state)
     return wrapped
 

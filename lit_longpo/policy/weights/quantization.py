@@ -5,7 +5,6 @@ be trained. Embeddings, head, norms and biases stay as they are.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -106,15 +105,6 @@ def settle_maps(model: PreTrainedModel) -> None:
             parameter.data = parameter.data.view(torch.uint8).reshape(-1, 1)
 
 
-def unquantizable(others: Mapping[str, bool]) -> str | None:
-    """What to type where one of these settings is made, under which weights cannot be quantised as they are read."""
-    conflict = next((name for name, is_made in others.items() if is_made), None)
-    return conflict and (
-        f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
-        "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
-    )
-
-
 def require_bitsandbytes() -> None:
     """Say what to install before anything is loaded.
 
@@ -135,11 +125,6 @@ def quantization_state(parameter: Tensor) -> dict[str, Tensor]:
     state = getattr(parameter, "quant_state", None)
     parts = {} if state is None else state.as_dict(packed=True)
     return {name: part for name, part in sorted(parts.items()) if isinstance(part, Tensor)}
-
-
-def dequantized(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with plain linear maps whose weights are what the 4-bit ones stand for; it is changed in place."""
-    return cast(PreTrainedModel, cast(Any, model).dequantize())
 
 
 def quantizable(model: PreTrainedModel) -> list[nn.Linear]:

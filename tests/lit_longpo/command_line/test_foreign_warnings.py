@@ -28,14 +28,14 @@ def test_nothing_held_out_is_no_warning(monkeypatch):
     assert [str(warning.message)[:30] for warning in shown] == ["Total length of `DataLoader` a"]
 
 
-@pytest.mark.parametrize("warning", _WARNINGS, ids=lambda warning: warning.beginning)
-def test_what_is_left_out_is_that_and_nothing_else(warning):
+@pytest.mark.parametrize(("category", "beginning"), _WARNINGS)
+def test_what_is_left_out_is_that_and_nothing_else(category, beginning):
     with warnings.catch_warnings(record=True) as shown:
         warnings.resetwarnings()
         quieten_libraries()
-        warnings.warn(warning.beginning + ", and so on", warning.category, stacklevel=1)
-        warnings.warn("before " + warning.beginning, warning.category, stacklevel=1)
-        warnings.warn(warning.beginning, BytesWarning, stacklevel=1)
+        warnings.warn(beginning + ", and so on", category, stacklevel=1)
+        warnings.warn("before " + beginning, category, stacklevel=1)
+        warnings.warn(beginning, BytesWarning, stacklevel=1)
     assert len(shown) == 2
 
 
@@ -44,7 +44,8 @@ def test_a_filter_of_the_users_has_the_last_word():
         warnings.resetwarnings()
         warnings.simplefilter("default")
         quieten_libraries()
-        warnings.warn(_WARNINGS[0].beginning, _WARNINGS[0].category, stacklevel=1)
+        category, beginning = _WARNINGS[0]
+        warnings.warn(beginning, category, stacklevel=1)
     assert len(shown) == 1
 
 

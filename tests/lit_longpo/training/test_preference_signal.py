@@ -10,7 +10,7 @@ from support.preference_data import RandomPairs, groups_for, row_metrics
 from support.tracked_runs import Tracked
 from transformers import AutoModelForCausalLM
 
-from lit_longpo.batch import Scores, Slot
+from lit_longpo.batch import Scores, Slot, View, Views
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.policy import PolicyConfig
@@ -22,7 +22,7 @@ ALONE = SimpleNamespace(is_global_zero=True, loggers=[], logger=None)
 
 
 def watched(*rows, by_log_probs=False, trainer=ALONE):
-    signal = PreferenceSignal(by_log_probs=by_log_probs)
+    signal = PreferenceSignal(Views(reference=(View("long", "chosen"),) if by_log_probs else ()))
     looked = []
     for values in rows:
         signal.add(values)
@@ -62,7 +62,7 @@ def test_one_process_speaks(caplog):
 
 @pytest.mark.parametrize(("module", "aligns"), [(SoLoPO(), True), (ORPO(), False), (LongPO(), False)])
 def test_easy_short_pairs_do_not_hinder_what_is_aligned_with_the_long_context(module, aligns, caplog):
-    signal = PreferenceSignal.of(module.views)
+    signal = PreferenceSignal(module.views)
     signal.add(row_metrics(*[1] * 32))
     assert signal.look(ALONE)
     assert ("aligning the other context with this one still can" in caplog.text) is aligns
@@ -84,7 +84,7 @@ def test_every_objective_with_pairs_is_watched(module):
     slots = tuple(Slot(n, view.context, view.role, index) for n in range(20) for view, index in (*chosen, *rejected))
     sums = torch.tensor([(-3.0 if slot.example % 4 else -7.0) if slot.role == "chosen" else -5.0 for slot in slots])
     scores = Scores(sums, torch.full_like(sums, 4.0), slots)
-    signal = PreferenceSignal.of(module.views)
+    signal = PreferenceSignal(module.views)
     reference = None
     if module.views.reference:
         kept = [i for i, slot in enumerate(slots) for v in module.views.reference if v.role == slot.role]
