@@ -30,6 +30,7 @@ _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers
 _LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
 OWN_LOSSES = ("kasa_config", "monteclora_config")  # whose training has terms of its own in the loss
 _ROUTER = "arrow_config"  # of adapters that choose among others for every token; those lie in other folders
+_BY_INPUT = ("ADAPTION_PROMPT", "POLY", "XLORA")  # whose effect depends on the input, so that peft merges none of them
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _REPEATED = "layer_replication"  # layers that stand in the model more often than in its configuration
 _FOLLOWED = Version("0.15")  # from which on peft follows `^` in the keys of patterns
@@ -70,6 +71,8 @@ def _instead_of(kind: Any) -> str:
     known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]
     if known is not None and issubclass(known, PromptLearningConfig):
         return "trained prompts are no weights and cannot be merged into their base: set `policy.source` to another"
+    if kind in _BY_INPUT:
+        return "what they add depends on the input and cannot be merged into their base: set `policy.source` to another"
     how = "with PEFT (`merge_and_unload`)" if known else "where they were trained (MLX's with `mlx_lm.fuse`)"
     return f"merge them into their base {how} and set `policy.source` to the result"
 

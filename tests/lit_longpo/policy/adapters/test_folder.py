@@ -343,6 +343,9 @@ def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
     for kind in ("PROMPT_TUNING", "PREFIX_TUNING", "CPT"):  # they were told to merge, which peft cannot
         with pytest.raises(ValueError, match=f"got {kind}; trained prompts .* cannot be merged"):
             edited(tmp_path / "a", peft_type=kind).load()
+    for kind in ("XLORA", "POLY", "ADAPTION_PROMPT"):  # and so were these
+        with pytest.raises(ValueError, match=f"got {kind}; what they add depends on the input and cannot be merged"):
+            edited(tmp_path / "a", peft_type=kind).load()
     for kind in (None, ["LORA"], {"a": 1}):  # the last two ended in a TypeError
         with pytest.raises(ValueError, match=r"expected LoRA adapters .*; merge them"):
             edited(tmp_path / "a", peft_type=kind).load()
