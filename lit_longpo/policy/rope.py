@@ -219,11 +219,17 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     """Inside the block the model computes positions as `config` says; `None` changes nothing.
 
     Raises:
-        InputError: the model keeps its angles somewhere else than in `rotary_emb` of its decoder.
+        InputError: the angles are not in `rotary_emb` of the decoder, or attention has another temperature with these.
     """
     if config is None:
         yield
         return
+    if _read_by_attention(base_model(model).config) != _read_by_attention(config):
+        raise InputError(
+            "expected attention that reads angles alone, to give the reference its original positions, got that of "
+            f"{type(base_model(model)).__name__}, whose temperature follows the rotary settings, too; set "
+            "`reference.policy` to the unchanged model, or change `policy.rope.theta` alone"
+        )
     decoder = decoder_of(base_model(model))
     changed = rotary_embedding(decoder)
     if changed is None:
@@ -236,3 +242,11 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     original = type(changed)(copy.deepcopy(config.get_text_config())).to(device)
     with exchanged_rotary(decoder, original):
         yield
+
+
+def _read_by_attention(config: PretrainedConfig) -> list[Any]:
+    """Rotary settings that attention reads beside angles: YaRN's temperature (DeepSeek), a length (Ministral)."""
+    rope = global_parameters(config.get_text_config())
+    scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
+    length = rope.get("llama_4_scaling_beta") and rope.get("original_max_position_embeddings")
+    return [scaled and (scaled, rope["factor"]), length]
