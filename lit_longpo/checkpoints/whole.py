@@ -23,6 +23,7 @@ import torch
 
 from lit_longpo.errors import InputError, error_text
 from lit_longpo.files.checksums import checksum_of
+from lit_longpo.files.model_folders import holds_model
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, shortened
 
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 MANIFEST = "checkpoint.json"
 _PARTIAL = ".partial"
 _BLOCK = 1 << 22  # bytes that are read at a time
-_OF_MODELS = ("config.json", "adapter_config.json")  # transformers, peft
 _LAST_WRITTEN = ("latest", "meta.pt")  # by DeepSpeed; by Lightning beside torch's shards
 
 Kind = Literal["file", "torch folder", "DeepSpeed folder"]
@@ -225,7 +225,7 @@ def advice(path: Path, option: str) -> str:
 
 def _other_folder(path: Path) -> str:
     """Why a folder without a list of its files is no checkpoint."""
-    if any((path / name).is_file() for name in _OF_MODELS):
+    if holds_model(path):
         return "it is the folder of a model, which `policy.source` takes"
     if newest_whole(path) is not None:
         return "it is a folder around checkpoints"

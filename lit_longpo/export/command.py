@@ -12,6 +12,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
+from lit_longpo.files.model_folders import holds_model
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy.adapters.merging import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 Dtype = Literal["float32"]
 
 _ELSEWHERE = "--output FOLDER"
-_MODEL_FILES = ("config.json", "adapter_config.json")
 
 
 def export_checkpoint(
@@ -115,8 +115,7 @@ def _check_dtype(dtype: Dtype | None, *, adapters: bool) -> None:
 def _check_output(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    is_model = any((folder / name).is_file() for name in _MODEL_FILES)
-    if not is_model:
+    if not holds_model(folder):
         raise InputError(f"expected an empty folder or a model at {folder}, got something else; set --output")
     if not overwrite:
         raise InputError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")

@@ -15,6 +15,7 @@ from lit_longpo.errors import InputError, first_names
 from lit_longpo.export.earlier_names import write_earlier_names
 from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
+from lit_longpo.files.model_folders import holds_model
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapters.weights import lost_by_peft
 from lit_longpo.policy.prompts.trained_prompt import CARD
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MODEL_FILES = ("config.json", "adapter_config.json")
 # What save_pretrained of models, adapters and tokenizers writes, and what comes with a published model.
 _KINDS = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".md")
 
@@ -77,7 +77,7 @@ def check_replaceable(folder: Path) -> None:
         return
     there = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     strange = [path.name for path in there if path.is_dir() or path.suffix not in _KINDS]
-    if there and (strange or not any((folder / name).is_file() for name in _MODEL_FILES)):
+    if there and (strange or not holds_model(folder)):
         raise InputError(
             f"expected an empty folder or a model at {folder}, got {(strange or [there[0].name])[0]}, which would be "
             "deleted"

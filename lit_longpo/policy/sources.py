@@ -26,18 +26,18 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, error_text, missing_package
+from lit_longpo.files.model_folders import MODEL_FILES, holds_model
 from lit_longpo.policy.stored_files import stored_file
 
 _SECONDS = 10.0  # for one answer of the hub
 _MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
-_MODEL_FILES = ("config.json", "adapter_config.json")
 # What is wrong elsewhere: a setting, the machine's memory.
 _NOT_OF_FILES = (UserError, MemoryError, torch.OutOfMemoryError)
 
 
 def check_model_folder(folder: Path, gguf_file: str | None) -> None:
     """Refuse a folder that holds no model."""
-    wanted = (gguf_file,) if gguf_file else _MODEL_FILES
+    wanted = (gguf_file,) if gguf_file else MODEL_FILES
     if any((folder / name).is_file() for name in wanted) or any(folder.glob("*/adapter_config.json")):
         return
     raise MissingFileError(f"expected a model ({' or '.join(wanted)}) in {folder}, found none; {_advice(folder)}")
@@ -86,7 +86,7 @@ def check_hub_name(
     name: str, gguf_file: str | None = None, revision: str | None = None, setting: str = "`policy.source`"
 ) -> None:
     """Refuse a name that is neither a folder nor a model in the hub's cache or on the hub."""
-    files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
+    files = (*MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
     if any(stored_file(name, file, revision) for file in files):
         return
     if (cause := _cause(name)) is not None:
@@ -101,7 +101,7 @@ def _cause(name: str) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "nothing of that name has been downloaded, and HF_HUB_OFFLINE keeps the hub from being asked"
     try:
-        get_hf_file_metadata(hf_hub_url(name, _MODEL_FILES[0]), timeout=_SECONDS)
+        get_hf_file_metadata(hf_hub_url(name, MODEL_FILES[0]), timeout=_SECONDS)
     except EntryNotFoundError:  # perhaps adapters
         return None
     except GatedRepoError:
@@ -118,9 +118,9 @@ def _cause(name: str) -> str | None:
 def _advice(folder: Path) -> str:
     """What to type instead of a folder without a model."""
     kept, ggufs = ("*", "snapshots/*"), sorted(folder.glob("*.gguf"))  # the second in the hub's cache
-    if any((folder / name).is_file() for name in _MODEL_FILES):  # then another file, a gguf, was asked for
+    if holds_model(folder):  # then another file, a gguf, was asked for
         return f"type --policy.gguf_file {ggufs[0].name if ggufs else 'null, as its weights are no gguf'}"
-    below = [path for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}")]
+    below = [path for name in MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}")]
     if below:  # a trainer's folder has a checkpoint for every so many steps
         return f"type --policy.source {max(below, key=lambda path: path.stat().st_mtime_ns).parent}"
     if run := _newest_run(folder):
@@ -135,7 +135,7 @@ def _advice(folder: Path) -> str:
 def _newest_run(folder: Path) -> Path | None:
     """The model that the newest run below a root folder has left; `None` if there is none."""
     places = ("version_*/model", "*/version_*/model")  # of one name, and of several
-    models = [path for place in places for name in _MODEL_FILES for path in folder.glob(f"{place}/{name}")]
+    models = [path for place in places for name in MODEL_FILES for path in folder.glob(f"{place}/{name}")]
     return max(models, key=lambda path: path.stat().st_mtime_ns).parent if models else None
 
 
@@ -144,7 +144,7 @@ def near_model(path: Path) -> str | None:
     if not path.absolute().parent.is_dir():
         return None
     beside = path.absolute().parent.iterdir()
-    names = [each.name for each in beside if any((each / name).is_file() for name in _MODEL_FILES)]
+    names = [each.name for each in beside if holds_model(each)]
     near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else None
 

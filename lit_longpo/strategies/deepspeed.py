@@ -61,11 +61,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             raise InputError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
         if options.get("config") is not None:
             refuse_beside_config(
-                {
-                    "stage": stage != 2,
-                    "offload_optimizer": offload_optimizer,
-                    "offload_parameters": offload_parameters,
-                }
+                stage=stage != 2, offload_optimizer=offload_optimizer, offload_parameters=offload_parameters
             )
         super().__init__(
             stage=stage,

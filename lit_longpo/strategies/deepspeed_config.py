@@ -25,7 +25,7 @@ _OURS = {
 _NUMBERS = ("gradient_clipping", "train_micro_batch_size_per_gpu")  # compared with ours, or without effect
 
 
-def refuse_beside_config(given: dict[str, bool]) -> None:
+def refuse_beside_config(**given: bool) -> None:
     """Refuse arguments that the user's own configuration would silently overrule."""
     names = [f"`{name}`" for name, stated in given.items() if stated]
     if names:
