@@ -11,6 +11,7 @@ from evaluation.benchmarks.official_files import OfficialFileError, Row
 from evaluation.metrics.longbench import total
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.folders import files_in
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
@@ -27,7 +28,8 @@ def record_files(path: str | Path) -> list[Path]:
         MissingFileError: there is none.
     """
     root = Path(path)
-    files = [root] if root.is_file() else sorted(item for item in root.rglob("*") if item.suffix in _SUFFIXES)
+    inside = files_in(root)
+    files = inside if root.is_file() else [item for item in inside if item.suffix in _SUFFIXES]
     if not files:
         raise MissingFileError(
             f"expected records ({', '.join(_SUFFIXES)}) at {str(root.absolute())!r}, found none; set --benchmark.path "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.folders import files_in
 from lit_longpo.files.plain_text import plain_text
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -78,8 +79,9 @@ def text_files(path: str) -> list[Path]:
         MissingFileError: there is none.
     """
     root = Path(path)
-    kinds = [sorted(root.rglob(f"*{suffix}")) for suffix in _SUFFIXES]
-    files = [root] if root.is_file() else next(filter(None, kinds), [])
+    inside = files_in(root)
+    kinds = [[file for file in inside if file.suffix.lower() == suffix] for suffix in _SUFFIXES]
+    files = inside if root.is_file() else next(filter(None, kinds), [])
     if all(kinds):
         log.warning(
             "%s: %d .txt files are read, %d .md files are not; to read one type --path FILE", root, *map(len, kinds)

@@ -11,6 +11,7 @@ from data_modules.builders.sources.base import Document, Source, Unreadable, con
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.folders import files_in
 from lit_longpo.files.json_files import numbered_lines
 from lit_longpo.files.nearby import nearby
 from lit_longpo.files.plain_text import plain_text
@@ -68,7 +69,7 @@ class DocumentFiles(Source):
 
 
 def document_files(path: str) -> list[Path]:
-    """The file, or every file of a folder and its subfolders in alphabetical order.
+    """The file, or every file of a folder and its subfolders in alphabetical order, but for hidden ones.
 
     Files of other kinds are listed too: reading them says that they are not understood.
 
@@ -76,8 +77,7 @@ def document_files(path: str) -> list[Path]:
         MissingFileError: there is nothing at `path`.
     """
     where = Path(path)
-    files = [where] if where.is_file() else sorted(item for item in where.rglob("*") if item.is_file())
-    files = [file for file in files if not file.name.startswith(".")]
+    files = files_in(where)
     if not files:
         raise MissingFileError(
             f"expected a {', '.join(SUFFIXES)} file or a folder of them at {str(where.absolute())!r}, found none; "
@@ -132,7 +132,7 @@ def _names(files: list[Path]) -> dict[Path, str]:
 
 
 def _read(file: Path, name: str, text_field: str) -> Iterator[tuple[str, Document | Unreadable]]:
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() == ".jsonl":
         for number, line in numbered_lines(file):
             where = f"{name}:{number}"
             yield where, _of_line(line, where, text_field)
@@ -141,7 +141,7 @@ def _read(file: Path, name: str, text_field: str) -> Iterator[tuple[str, Documen
 
 
 def _of_file(file: Path, name: str) -> Document | Unreadable:
-    if file.suffix not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         return Unreadable(name, f"expected a file ending in {', '.join(SUFFIXES)}, got {file.suffix or 'none'!r}")
     try:
         text = plain_text(file.read_bytes())

@@ -1,0 +1,30 @@
+"""Folders as people have them: copies of editors and bins are in them, and names in capitals."""
+
+import json
+
+from data_modules.builders.sources.documents import document_files, read_documents
+from evaluation.benchmarks.records import record_files
+from evaluation.perplexity.windows import text_files
+
+
+def write(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps({"text": name}))
+    return str(folder)
+
+
+def test_what_is_hidden_is_no_data(tmp_path):
+    """A second time, or thrown away: notebooks keep `.ipynb_checkpoints`, Obsidian `.trash`, clones `.git`."""
+    hidden = (".ipynb_checkpoints/a-checkpoint.txt", ".trash/old.md", "sub/.git/x.jsonl", ".b.txt")
+    folder = write(tmp_path / ".home" / "docs", "a.txt", "sub/b.jsonl", *hidden)  # what lies around it may be hidden
+    assert [file.name for file in document_files(folder)] == ["a.txt", "b.jsonl"]
+    assert [file.name for file in text_files(folder)] == ["a.txt"]
+    assert [file.name for file in record_files(folder)] == ["b.jsonl"]
+
+
+def test_endings_in_capitals_are_read(tmp_path):
+    """Perplexity left them out without a word."""
+    folder = write(tmp_path, "A.TXT", "b.txt")
+    assert [file.name for file in text_files(folder)] == ["A.TXT", "b.txt"]
+    assert [document.id for document in read_documents(document_files(folder))] == ["A.TXT", "b.txt"]
