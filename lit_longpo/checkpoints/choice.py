@@ -9,7 +9,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
-from lit_longpo.checkpoints.reading import holds_weights_alone, refuse_bare
+from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, refuse_bare
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, agrees, check_settings, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
@@ -164,30 +164,32 @@ def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: 
     """Refuse what the strategy would load wrongly or not at all."""
     form, loads = kind(path), _loads(strategy)
     manifest = Manifest.of(path) if path.is_dir() else None
-    export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
+    whole = not (isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3)
+    weights = f"--initial_weights {path} instead of --ckpt_path" if whole else by_export(path)
     if form not in loads:
         writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
         raise InputError(
             f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
-            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
+            f"overlay that wrote it, or start anew from its weights: {weights}"
         )
     if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
         raise InputError(
             f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
             f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
-            f"its weights: {export}, then --policy.source FOLDER"
+            f"its weights: {weights}"
         )
-    if not fitting and isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+    if not fitting and not whole:
         raise InputError(
-            f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
-            "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
-            "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"
+            f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: python -m lit_longpo "
+            f"export --checkpoint {path} --output FOLDER --merge_adapters true, then run this again with "
+            "--policy.source FOLDER --policy.lora null instead of --ckpt_path and, if the objective has a reference, "
+            "--reference.policy.source with the old source"
         )
     if isinstance(strategy, DeepSpeedStrategy) and splits_weights(path) != strategy.zero_stage_3:
         then, now = ("1 or 2", 3) if strategy.zero_stage_3 else (3, "1 or 2")
         raise InputError(
             f"{path} was saved under ZeRO stage {then}, and stage {now} keeps its states otherwise; go on with the "
-            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
+            f"overlay that wrote it, or start anew from its weights: {weights}"
         )
 
 

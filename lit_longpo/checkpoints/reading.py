@@ -86,8 +86,8 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
     refuse_broken(path, "--initial_weights")
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         raise InputError(
-            "expected no `initial_weights` under ZeRO-3, which has split the policy by now; type: python -m lit_longpo "
-            f"export --checkpoint {path} --output FOLDER, then --policy.source FOLDER instead"
+            "expected no `initial_weights` under ZeRO-3, which has split the policy by now; type instead: "
+            f"{by_export(path)}"
         )
     record = read_record(path)
     differing = contradictions(record, settings)
@@ -103,6 +103,14 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
             )
     advice = "set the `policy` section that it was trained with (config.yaml of its run)"
     fill_policy(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
+
+
+def by_export(path: Path) -> str:
+    """What to type to start from a checkpoint's weights where `initial_weights` cannot; the reference stays."""
+    return (
+        f"python -m lit_longpo export --checkpoint {path} --output FOLDER, then --policy.source FOLDER and, if the "
+        "objective has a reference, --reference.policy.source with the old source"
+    )
 
 
 def fill_policy(model: nn.Module, weights: Mapping[str, Tensor], path: Path, advice: str, *, everything: bool) -> None:

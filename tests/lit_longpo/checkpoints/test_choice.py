@@ -138,7 +138,8 @@ def test_a_folder_of_another_strategy_is_refused_with_what_to_type(tmp_path):
     folder = save_folder(tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=r"DeepSpeed folder of AnyDevice.* with 2 processes.*reads a file"):
         check_loadable(folder, SINGLE, 1, fitting=True)
-    with pytest.raises(ValueError, match=r"python -m lit_longpo export --checkpoint .*--policy.source FOLDER"):
+    anew = rf"start anew from its weights: --initial_weights {folder} instead"  # --policy.source: another reference
+    with pytest.raises(ValueError, match=anew):
         check_loadable(folder, ModelParallelStrategy(), 2, fitting=True)
     with pytest.raises(ValueError, match="expected a checkpoint file or folder"):
         check_loadable(tmp_path, SINGLE, 1, fitting=True)
