@@ -14,6 +14,7 @@ from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import warn_of_mistral_rules
 from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
 from lit_longpo.policy.prompts.stored_rules import by_stored_rules, warn_of_other_template
+from lit_longpo.policy.rope import state_head_width
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 from lit_longpo.policy.weights.gguf_header import GgufHeader
 
@@ -86,7 +87,8 @@ class ModelFiles:
         """The model's configuration as its file says, or that of the base of adapters there."""
         with read_by_transformers("a language model's configuration", self.where()):
             config = AutoConfig.from_pretrained(self.where(), **self.options())
-            config.get_text_config()  # of several (models of music) transformers does not know which is meant
+            text = config.get_text_config()  # of several (models of music) transformers does not know which is meant
+        state_head_width(text)
         check_depth(config, self.where())
         return config
 

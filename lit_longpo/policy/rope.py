@@ -86,8 +86,7 @@ class RoPE:
         kind = str(parameters.get("rope_type", "default"))
         self._check_use(kind, trained)
         _leave_attention_to(parameters, self.factor)
-        if getattr(text, "head_dim", 0) is None:  # Mixtral's; transformers' formulas of scaled positions multiply it
-            text.head_dim = text.hidden_size // text.num_attention_heads
+        state_head_width(text)
         changes = {"rope_theta": self.theta, "factor": self.factor}
         parameters.update({name: value for name, value in changes.items() if value is not None})
         if kind == "yarn":
@@ -167,6 +166,12 @@ class RoPE:
                 f"expected type yarn or dynamic with `policy.rope.original_length: {self.original_length}`, got "
                 f"{kind}, which has no use for it; remove it, or set `policy.rope.type: yarn`"
             )
+
+
+def state_head_width(text: PretrainedConfig) -> None:
+    """State the width of heads that a model leaves out (Mixtral): formulas of scaled positions multiply it."""
+    if getattr(text, "head_dim", 0) is None and global_parameters(text).get("rope_type", "default") != "default":
+        text.head_dim = text.hidden_size // text.num_attention_heads
 
 
 def _leave_attention_to(parameters: dict[str, Any], factor: float | None) -> None:

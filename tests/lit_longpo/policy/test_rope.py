@@ -9,6 +9,7 @@ from support.tiny_models import tiny_config
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_longpo.engine import check_model, pack, score
+from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -100,6 +101,19 @@ def test_a_width_of_heads_that_is_left_out_is_no_obstacle(kind, tmp_path):
     wanted = AutoModelForCausalLM.from_pretrained(tmp_path, config=stated)
     assert model.config.head_dim == 8  # transformers alone reads what is exported
     assert torch.equal(model.model.rotary_emb.inv_freq, wanted.model.rotary_emb.inv_freq)
+
+
+def test_a_width_of_heads_that_scaled_files_leave_out_is_no_obstacle_either(tmp_path):
+    """transformers ends in a TypeError at them, which we called broken files."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "rope_theta": 1e4}
+    AutoModelForCausalLM.from_config(tiny_config("Mixtral")).save_pretrained(tmp_path)
+    AutoConfig.from_pretrained(tmp_path, rope_parameters=yarn).save_pretrained(tmp_path)
+    wanted = AutoModelForCausalLM.from_pretrained(tmp_path, head_dim=8)
+    assert AutoConfig.from_pretrained(tmp_path).head_dim is None
+    ids = torch.arange(3, 60).unsqueeze(0)
+    loaded = policy(tmp_path).load_base()
+    with ordinary_attention(loaded):
+        assert torch.equal(loaded(ids).logits, wanted(ids).logits)
 
 
 def test_max_length_is_the_new_window(policy_folder):
