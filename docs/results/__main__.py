@@ -74,14 +74,15 @@ def listed(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    from results import chosen, speed
+    from results import chosen, speed, summary
     from results.pages import replaced
     from results.saving import NAME, saving  # import what `run` leaves to its cells
     from results.tables import markdown
 
     page = options.page.read_text(encoding="utf-8")
     texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}
-    for name, text in {**texts, NAME: saving(), **speed.tables(), **chosen.tables(options.stored)}.items():
+    chosen_ones = {summary.NAME: summary.summary(options.stored), **chosen.tables(options.stored)}
+    for name, text in {**texts, NAME: saving(), **speed.tables(), **chosen_ones}.items():
         page = replaced(page, name, text)
         print(text)
     if options.write:

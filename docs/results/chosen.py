@@ -1,4 +1,4 @@
-"""Tables of chosen rows from stored results: the README's two, and the one about flipped labels."""
+"""Tables of chosen rows from stored results: the README's two, SFT's rivals on its contexts, flipped labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +28,17 @@ _REAL = {
     ("SFT, long contexts", "2,048"): "sft-long-2048",
     ("ORPO, long contexts", "2,048"): "orpo-long-2048",
 }
+# Rows and what they are compared with.
+_OTHERS = (
+    ("orpo-long-2048", "sft-long-2048"),
+    ("orpo-long-1024", "sft-long-1024"),
+    ("longpo-answer-1024", "sft-long-1024"),
+    ("solopo-orpo-1024", "sft-long-1024"),
+    ("logo-1024", "sft-long-1024"),
+    ("logo-likelihood-1024", "logo-1024"),
+    ("orpo-long-1024", "sft-short-equal-flops"),
+    ("sft-long-1024", "sft-short-equal-flops"),
+)
 _FLIPPED = {"ORPO-long": "orpo-long", "SFT-long": "sft-long", "DPO-long": "dpo-long"}
 
 
@@ -38,7 +49,7 @@ def readme(stored: Path = STORED) -> dict[str, str]:
 
 def tables(stored: Path = STORED) -> dict[str, str]:
     """Markdown by the name of its block in RESULTS.md."""
-    return {"flips": flips(stored / "embedded")}
+    return {"flips": flips(stored / "embedded"), "same-contexts": others(stored / "smollm2-shared")}
 
 
 def embedded(folder: Path) -> str:
@@ -61,6 +72,20 @@ def real(folder: Path) -> str:
         row, other = rows[cell], rows["sft-short"]
         gaps = ["" if row is other else points(difference(row, other, each, shared=True)) for each in compared]
         lines.append(line([label, trained, str(len(row.outcomes)), *_means(row, lengths), *gaps]))
+    return "\n".join(lines)
+
+
+def others(folder: Path) -> str:
+    """Rows of the real model less others than short SFT, in sub-EM by length and by F1."""
+    rows = rows_of(load(folder))
+    columns = (("alone",), ("1024",), ("2048",), ("1024", "2048"))
+    lines = _head("", "seeds", "alone", "1,024", "2,048", "both", "F1, both")
+    for name, other in _OTHERS:
+        row, less = rows[name], rows[other]
+        seeds = {item.seed for item in row.outcomes} & {item.seed for item in less.outcomes}
+        gaps = [points(difference(row, less, lengths, shared=True)) for lengths in columns]
+        gaps.append(points(difference(row, less, columns[-1], shared=True, score=Row.f1)))
+        lines.append(line([f"{name} less {other}", " ".join(map(str, sorted(seeds))), *gaps]))
     return "\n".join(lines)
 
 

@@ -83,10 +83,11 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     if cell.words[0] == "validate":
         facts = _logged(run, "val/") | pairs
         return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
-    reports = sorted(run.glob("**/benchmarks/*.json")) or sorted(run.glob("*-step*.json"))
+    reports = [*run.glob("**/benchmarks/*.json")] or [*run.glob("*-step*.json")]
     if not reports:
         raise FileNotFoundError(f"no report below {run}")
-    rows = json.loads(reports[-1].read_text())["predictions"]
+    last = max(reports, key=lambda path: int(path.stem.rpartition("step")[2]))
+    rows = json.loads(last.read_text())["predictions"]
     training = training_of(cell, run)
     costs = json.loads(next(training.glob("**/costs.json")).read_text()) if cell.has_costs else {}
     found = {"costs": costs, "scores": scores_of(rows), "means": means_of(rows), "f1": f1_of(rows)}

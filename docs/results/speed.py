@@ -42,10 +42,20 @@ def readme() -> str:
     known = stored()
     lines = [line(_HEADER), line(["---"] * len(_HEADER))]
     for name, entry in known["readme"].items():
-        time, memory = (ranged([*_ratios(known["tables"], name, of)]) for of in ("time", "memory"))
+        time, memory = shown(name, "time"), shown(name, "memory")
         peak = " (peak)" if entry.get("peak") else ""
         lines.append(line([*(entry[column] for column in _HEADER[:4]), time, memory + peak]))
     return "\n".join(lines)
+
+
+def shown(entry: str, of: str) -> str:
+    """The range of the ratios that rows of the tables have for an entry of the README's.
+
+    Args:
+        entry: its name.
+        of: "time" or "memory".
+    """
+    return ranged([*_ratios(stored()["tables"], entry, of)])
 
 
 def ratios(cell: str) -> list[Decimal]:

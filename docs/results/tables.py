@@ -11,7 +11,7 @@ from results.cells import Suite
 from results.outcomes import Outcome, load
 from results.pages import line
 from results.rows import Row, difference, rows_of
-from results.suites import elsewhere
+from results.suites import elsewhere, pretraining
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ _REAL = Layout(
     others=("f1", "em"),
 )
 _LOGO = ("logo-none", "logo-continuous", "logo-sparse", "logo-mixed")
+_STAGES = tuple(map(str, pretraining.LENGTHS))
 _LINKED = "docs/results/stored"  # from the page
 _MAIN = ("mean score", "mean", "perplexity", "prompt tokens")  # columns of tables that runs have made
 LAYOUTS = {
@@ -73,6 +74,7 @@ LAYOUTS = {
         apart="sft-short",
         others=("f1", "em"),
     ),
+    "pretraining": Layout(_STAGES, "", _STAGES, {}, ""),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
         "64",

@@ -2,23 +2,26 @@ import json
 import random
 import re
 from dataclasses import replace
+from functools import cache
+from itertools import combinations, product
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 import yaml
-from results import chosen, outcomes, passages
+from results import chosen, outcomes, passages, summary
 from results.cells import Cell, Settings, Suite
 from results.other_questions import asked_of, main, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.pages import replaced
 from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened, together
-from results.rows import difference, rows_of
+from results.rows import Row, difference, rows_of
 from results.running import Runner, filled
 from results.saving import NAME, saving
 from results.suites import SUITES
-from results.tables import markdown
+from results.tables import LAYOUTS, markdown, points
 from safetensors.torch import load_file, save_file
 from support.word_pairs import FORMAT, SC, VIEWS
 
@@ -195,7 +198,7 @@ def test_page_shows_what_is_stored():
     page = _PAGE.read_text(encoding="utf-8")
     for name, suite in SUITES.items():
         assert replaced(page, name, markdown(suite, outcomes.STORED / name)) == page, "type: make results-table"
-    for name, text in {NAME: saving(), **chosen.tables()}.items():
+    for name, text in {NAME: saving(), summary.NAME: summary.summary(), **chosen.tables()}.items():
         assert replaced(page, name, text) == page, "type: make results-table"
     first = _PAGE.with_name("README.md").read_text(encoding="utf-8")
     for name, text in chosen.readme().items():
@@ -221,6 +224,50 @@ def test_readme_shows_the_means_of_stored_answers(label, suite, cell):
     means = " | ".join(f"{100 * digits[length].count('1') / len(digits[length]):.1f}" for length in lengths)
     readme = (outcomes.STORED.parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"\n| {label} | {len(files)} | {means} |" in readme
+
+
+def test_gaps_in_the_text_of_pages_are_between_stored_rows():
+    """Whichever rows, lengths and score: what an older table had is found, but not that other rows are meant."""
+    table, root = re.compile(r"<!-- results:(\S+) -->.*?<!-- /results:\1 -->", re.DOTALL), outcomes.STORED.parents[2]
+    pages = [root / "RESULTS.md", root / "README.md", *root.glob("docs/*.md"), *root.glob("docs/papers/*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in pages]
+    shown = {gap for text in texts for block in table.finditer(text) for gap in _gaps(block[0])}
+    asked = {gap for text in texts for gap in _gaps(table.sub("", text))} - shown - {*map(_reversed, shown)}
+    assert len(asked) > 20
+    means = {abs(mean) for mean, _, _ in asked}
+    assert asked - {gap for name in LAYOUTS for gap in _stored_gaps(name, means)} == set()
+
+
+def _gaps(text):
+    found = re.findall(r"([+-]?\d+\.\d) \[(-?\d+\.\d), (-?\d+\.\d)\]", text)
+    return {tuple(map(float, gap)) for gap in found}
+
+
+def _reversed(gap):
+    mean, low, high = gap
+    return -mean, -high, -low
+
+
+def _stored_gaps(name, means):
+    """Those of any two rows of a suite, in both directions; intervals take long, so of some means alone."""
+    rows, layout = rows_of(load(outcomes.STORED / name)), LAYOUTS[name]
+    lengths = [*((length,) for length in layout.lengths), layout.long, layout.lengths[-2:]]
+
+    @cache
+    def mean(row, seeds, lengths, score):
+        kept = tuple(item for item in rows[row].outcomes if item.seed in seeds)
+        return fmean(getattr(Row(row, kept), score)(lengths).values())
+
+    for pair, each, score in product(combinations(rows, 2), lengths, ("scores", "f1")):
+        found = [rows[row].outcomes for row in pair]
+        if all(length in getattr(item, score) for items in found for item in items for length in each):
+            seeds = [frozenset(item.seed for item in items) for items in found]
+            gap = [mean(row, (seeds[0] & seeds[1]) or own, each, score) for row, own in zip(pair, seeds, strict=True)]
+            if round(100 * abs(gap[0] - gap[1]), 1) in means:
+                one, other = (rows[row] for row in pair)
+                shared = SUITES[name].questions_share_contexts
+                (gap,) = _gaps(points(difference(one, other, each, shared=shared, score=getattr(Row, score))))
+                yield from (gap, _reversed(gap))
 
 
 def test_saving_is_the_rejected_answers_prompt_and_no_more():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from results.cells import Suite
-from results.suites import benchmarks, elsewhere, embedded, smollm2
+from results.suites import benchmarks, elsewhere, embedded, pretraining, smollm2
 
 # Results alone: the models were asked, and pairs built, with the template in quotes and with a backslash and an n for
 # each line break. Nothing runs under these names.
@@ -12,6 +12,6 @@ _QUOTED = tuple(
 )
 _ALL = (
     *(smollm2.SUITE, smollm2.TWO_HOP, smollm2.SHARED, *elsewhere.SUITES),
-    *(*_QUOTED, embedded.SUITE, benchmarks.SUITE),
+    *(*_QUOTED, pretraining.SUITE, embedded.SUITE, benchmarks.SUITE),
 )
 SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}

@@ -4,7 +4,7 @@
 reads 64 words at positions up to 512. The quality of pairs is changed on purpose by `results.pair_quality`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from results.cells import Cell, Settings, Suite
@@ -85,7 +85,7 @@ _BEST = "solopo-orpo-squared"  # of the variants, at equal steps
 
 def cells(settings: Settings) -> Iterator[Cell]:
     """The base, then seed 1 of everything, then the other seeds."""
-    yield _base(settings)
+    yield asking("base", _LENGTHS, (0.0, 0.25, 0.5, 0.75, 1.0), toy=settings.toy)
     for seed in settings.seeds:
         for name, words in CORE.items():
             yield _training(settings, name, words, seed)
@@ -151,19 +151,27 @@ def _fit(settings: Settings, seed: int) -> Words:
     )
 
 
-def _base(settings: Settings) -> Cell:
+def asking(name: str, lengths: Sequence[int], depths: Sequence[float], *, toy: bool) -> Cell:
+    """A cell that asks the model, as it is shipped, 40 needles at each length and depth.
+
+    Args:
+        name: of the cell.
+        lengths: in tokens.
+        depths: 0 to 1.
+        toy: one needle in place of 40.
+    """
     grid = {
         "haystack": "data_modules.WorldHaystack",
-        "lengths": list(_LENGTHS),
-        "depths": [0.0, 0.25, 0.5, 0.75, 1.0],
-        "num_examples": 1 if settings.toy else 40,
+        "lengths": list(lengths),
+        "depths": list(depths),
+        "num_examples": 1 if toy else 40,
         "max_new_tokens": 4,
         "tasks": "[needle]",
     }
     words = (f"--benchmark.{name}={value}" for name, value in grid.items())
     policy = ("--policy", "configs/model/tiny.yaml", "--accelerator", "cpu")
     return Cell(
-        "base", ("evaluate", "--config", "configs/eval/needle.yaml", *policy, "--output", "{run}", *words), device="cpu"
+        name, ("evaluate", "--config", "configs/eval/needle.yaml", *policy, "--output", "{run}", *words), device="cpu"
     )
 
 
