@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lit_longpo.planning.configuration import PLANNED_SHARE, Configuration
@@ -79,9 +80,9 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_work_table(plan))
     if plan.alone is not None:
         cost = f"computes {plan.cost_of_alone:.2f} times the tokens of a packed row"
-        console.print(f"[yellow]one sequence at a time:[/yellow] {_escape(plan.alone)}; {cost}", soft_wrap=True)
+        console.print(f"[yellow]one sequence at a time:[/yellow] {escape(plan.alone)}; {cost}", soft_wrap=True)
     for warning in plan.warnings:
-        console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     room, source = plan.configuration.device_memory_gib, plan.configuration.device_memory_from
     peak = plan.memory[plan.mode].peak / GIB
     verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
@@ -101,7 +102,7 @@ def _title(plan: Plan) -> str:
         f"{'flash' if configuration.flash else 'sdpa'} attention\n"
         f"{_devices(configuration)}; a full row: {row.num_tokens:,} tokens = {_number(row.num_examples, 'example')} "
         f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}\n"
-        f"lengths: {_escape(configuration.lengths_from)}"
+        f"lengths: {escape(configuration.lengths_from)}"
     )
 
 
@@ -176,11 +177,11 @@ def show_longest(found: Longest, console: Console) -> None:
     )
     console.print(_longest_table(found))
     for note in found.notes:
-        console.print(f"[yellow]note:[/yellow] {_escape(note)}", soft_wrap=True)
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     checked = f"check: one layer traced at its own length differs by {found.difference:+.1%} from what was counted"
     console.print(checked, soft_wrap=True)
-    console.print(f"to run it:\n  {_escape(found.fit)}", soft_wrap=True, highlight=False)
-    console.print(f"to plan it:\n  {_escape(found.plan)}", soft_wrap=True, highlight=False)
+    console.print(f"to run it:\n  {escape(found.fit)}", soft_wrap=True, highlight=False)
+    console.print(f"to plan it:\n  {escape(found.plan)}", soft_wrap=True, highlight=False)
 
 
 def _longest_table(found: Longest) -> Table:
@@ -241,7 +242,3 @@ def _reference(plan: Plan, made: ReferencePass) -> str:
 
 def _gib(number: int) -> str:
     return f"{number / GIB:,.3f}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
