@@ -300,18 +300,19 @@ class PairDataModule(LightningDataModule, ABC):
 
     @property
     def reach(self) -> int:
-        """Positions of the policy's longest sequence, over all splits tokenised so far."""
-        return data_report.reach(self.splits)
+        """Positions of the policy's longest sequence, over all splits tokenised so far; 0 before there are any."""
+        return max((report.lengths.reach for report in self.splits.values()), default=0)
 
     @property
     def true_reach(self) -> int:
         """Positions of the longest sequence without synthesised positions, over all splits tokenised so far."""
-        return data_report.true_reach(self.splits)
+        true = (report.lengths.reach for report in self.splits.values() if not report.is_stretched)
+        return max(true, default=0)
 
     @property
     def leaps(self) -> bool:
         """Whether any long prompt tokenised so far has synthesised positions."""
-        return data_report.leaps(self.splits)
+        return any(report.is_stretched for report in self.splits.values())
 
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""

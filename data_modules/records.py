@@ -204,25 +204,15 @@ def read_pairs(path: str | Path) -> list[PreferencePair]:
     Raises:
         RecordError: any line is malformed, an id comes twice, or the file holds no record.
     """
-    pairs = collect_pairs(json_lines(path))
-    if not pairs:
-        raise RecordError.at(str(path), "file", "at least one record", "an empty file")
-    return pairs
-
-
-def collect_pairs(rows: Iterable[tuple[str, object]]) -> list[PreferencePair]:
-    """Validated pairs from (where, value) rows, ids checked for uniqueness.
-
-    Raises:
-        RecordError: a row is malformed or its id was seen before.
-    """
     pairs, first = [], dict[str, str]()
-    for where, value in rows:
+    for where, value in json_lines(path):
         pair = parse_pair(value, where)
         if pair.id in first:
             raise RecordError.at(where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id)
         first[pair.id] = where
         pairs.append(pair)
+    if not pairs:
+        raise RecordError.at(str(path), "file", "at least one record", "an empty file")
     return pairs
 
 

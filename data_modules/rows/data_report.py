@@ -1,4 +1,4 @@
-"""Summarises what tokenising a run's splits has found: how far positions reach, and `data_report.json`."""
+"""Summarises what tokenising a run's splits has found, in `data_report.json`."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,21 +14,6 @@ from lit_longpo.files.stored import write_json
 log = logging.getLogger(__name__)
 
 Splits = Mapping[str, SplitReport]
-
-
-def reach(splits: Splits) -> int:
-    """Positions that the longest sequence of the policy takes; 0 before there are any."""
-    return max((report.lengths.reach for report in splits.values()), default=0)
-
-
-def true_reach(splits: Splits) -> int:
-    """Positions of the longest sequence, in splits without synthesised positions."""
-    return max((report.lengths.reach for report in splits.values() if not _stretched(report)), default=0)
-
-
-def leaps(splits: Splits) -> bool:
-    """Whether any long prompt has synthesised positions."""
-    return any(map(_stretched, splits.values()))
 
 
 def topics(splits: Splits) -> dict[str, Any]:
@@ -64,7 +49,3 @@ def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> Non
     if folder is not None and trainer.is_global_zero:
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "data_report.json", reports(), indent=2)
-
-
-def _stretched(report: SplitReport) -> bool:
-    return bool(report.positions.get("stretched"))

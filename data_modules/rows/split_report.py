@@ -58,6 +58,11 @@ class SplitReport:
         parts: dict[str, Any] = {item.name: item.type for item in fields(cls) if is_dataclass(item.type)}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in notes.items()})
 
+    @property
+    def is_stretched(self) -> bool:
+        """Whether any long prompt has synthesised positions."""
+        return bool(self.positions.get("stretched"))
+
     def counted(self, pairs: Iterable[PreferencePair], form: PromptFormat, views: Views) -> Iterator[PreferencePair]:
         """The pairs, counted on their way."""
         reads_rejected = any(view.role == "rejected" for view in (*views.policy, *views.reference))

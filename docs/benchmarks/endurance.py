@@ -15,16 +15,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.upkeep import byte_level_bpe, made_up_texts
+from benchmarks.upkeep import byte_level_bpe, data_of, made_up_texts
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import evaluation.callbacks  # noqa: F401  (recipes name them)
-from data_modules import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.callbacks.host_memory import resident_bytes
 from lit_longpo.cli import LongPOCLI
-from lit_longpo.objectives import DPO
-from lit_longpo.policy import PromptFormat, PromptTemplate
 
 _EVERY = 50  # steps between two looks at memory
 
@@ -74,14 +71,7 @@ def rows(tokens: int, count: int = 4) -> dict[str, Any]:
         texts = made_up_texts(int(tokens / per_word))
         write_pairs(path, (PreferencePair(f"p{n}", "Why?", "unused", *texts(n)) for n in range(count)))
         before, start = resident(), time.perf_counter()
-        data = PreferenceDataModule(
-            str(path),
-            val_fraction=0.0,
-            views=DPO().views,
-            prompt_format=PromptFormat(tokenizer, PromptTemplate()),
-            max_tokens=tokens + tokens // 8,
-            max_examples=1,
-        )
+        data = data_of(path, tokenizer, val_fraction=0.0, max_tokens=tokens + tokens // 8, max_examples=1)
         data.setup("fit")
         encoded = time.perf_counter() - start
         seen, lengths = list[float](), list[int]()
@@ -122,14 +112,7 @@ def pairs(count: int, suffix: str) -> dict[str, Any]:
 
             parquet.write_table(arrow_json.read_json(path.with_suffix(".jsonl")), path)
         tokenizer = byte_level_bpe([" ".join(made_up_texts(2000)(0)[:2])])
-        data = PreferenceDataModule(
-            str(path),
-            val_fraction=0.01,
-            views=DPO().views,
-            prompt_format=PromptFormat(tokenizer, PromptTemplate()),
-            max_tokens=4096,
-            token_cache=str(store),
-        )
+        data = data_of(path, tokenizer, val_fraction=0.01, max_tokens=4096, token_cache=str(store))
         before, phases = resident(), dict[str, tuple[float, float]]()
         with Highest() as highest:
             start = time.process_time()

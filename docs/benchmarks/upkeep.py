@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from benchmarks import ours
@@ -99,20 +100,19 @@ def data_speed(setting: Setting) -> dict[str, float]:
         write_pairs(path, (PreferencePair(f"p{n}", "Why?", "unused", *texts(n)) for n in range(_PAIRS)))
         tokenizer = byte_level_bpe([path.read_text()])
         used = time.process_time()
-        data = PreferenceDataModule(
-            str(path),
-            val_fraction=0.0,
-            views=DPO().views,
-            prompt_format=PromptFormat(tokenizer, PromptTemplate()),
-            max_tokens=2**20,
-            max_examples=1,
-        )
+        data = data_of(path, tokenizer, val_fraction=0.0, max_tokens=2**20, max_examples=1)
         data.setup("fit")
         tokens = sum(batch.policy.num_tokens for batch in data.train_dataloader())
         used = time.process_time() - used
     engine = median(ours.run(setting)["cpu"])
     row = setting.prompt + sum(setting.answers)
     return {"data_tokens_per_second": tokens / used, "engine_tokens_per_second": row / engine}
+
+
+def data_of(path: Path, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> PreferenceDataModule:
+    """A file of pairs as DPO reads it, without a chat template."""
+    prompt_format = PromptFormat(tokenizer, PromptTemplate())
+    return PreferenceDataModule(str(path), views=DPO().views, prompt_format=prompt_format, **settings)
 
 
 def made_up_texts(num_words: int) -> Callable[[int], tuple[str, str, tuple[str]]]:

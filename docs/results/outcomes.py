@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -73,16 +73,14 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
+    outcome = Outcome(cell.name, cell.seed, " ".join(command), dict(machine), identity=identity)
     if cell.shows:
-        facts = shown(json.loads((run / cell.shows).read_text(encoding="utf-8")))
-        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
+        return replace(outcome, facts=shown(json.loads((run / cell.shows).read_text(encoding="utf-8"))))
     if cell.counts:
-        facts = json.loads((run / cell.counts).read_text(encoding="utf-8"))
-        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
+        return replace(outcome, facts=json.loads((run / cell.counts).read_text(encoding="utf-8")))
     pairs = _pairs(run.parent, cell.seed)
     if cell.words[0] == "validate":
-        facts = _logged(run, "val/") | pairs
-        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
+        return replace(outcome, facts=_logged(run, "val/") | pairs)
     reports = [*run.glob("**/benchmarks/*.json")] or [*run.glob("*-step*.json")]
     if not reports:
         raise FileNotFoundError(f"no report below {run}")
@@ -90,9 +88,8 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     rows = json.loads(last.read_text())["predictions"]
     training = training_of(cell, run)
     costs = json.loads(next(training.glob("**/costs.json")).read_text()) if cell.has_costs else {}
-    found = {"costs": costs, "scores": scores_of(rows), "means": means_of(rows), "f1": f1_of(rows)}
     facts = _logged(training, "train/") | (pairs if costs else {})
-    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity, **found)
+    return replace(outcome, costs=costs, scores=scores_of(rows), means=means_of(rows), f1=f1_of(rows), facts=facts)
 
 
 def shown(page: Mapping[str, Any]) -> dict[str, Any]:
