@@ -27,7 +27,6 @@ class Chosen(Sequence[Item]):
     """A view of some items of a sequence, without a copy.
 
     Args:
-        items: the whole sequence.
         numbers: which of them, ascending.
     """
 

@@ -19,7 +19,6 @@ class Rules:
 
     Args:
         style: truncation rule.
-        max_new_tokens: tokens of an answer at most.
         chat: wrap the prompt in the chat template, if the model has one.
         stop_at_newline: a newline ends the answer, except as its first token.
     """

@@ -29,12 +29,9 @@ class Job:
     """One record under way.
 
     Args:
-        id: of the record.
         steps: the coroutine from record to pair and verdicts.
-        bench: what the coroutine works with.
         waiting: requests it has stopped at.
         keys: of the answers it has used.
-        outcome: what became of the record, once it has ended.
     """
 
     id: str

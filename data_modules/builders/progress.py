@@ -7,11 +7,7 @@ from lit_longpo.progress_bar import progress_bar
 
 
 class BuildProgress:
-    """A bar with records done, answers, new tokens and the time that is left; on terminals, nothing elsewhere.
-
-    Args:
-        total: records.
-    """
+    """A bar with records done, answers, new tokens and the time that is left; on terminals, nothing elsewhere."""
 
     def __init__(self, total: int) -> None:
         self._bar = progress_bar("{task.fields[answers]} answers, {task.fields[tokens]} tokens")

@@ -22,10 +22,8 @@ class Outcome:
     """What became of one record.
 
     Args:
-        id: of the record.
         status: a pair was made, there was none to make (filtered), or something went wrong (failed).
         reason: of filtered and failed records.
-        pair: the pair.
         counts: what happened to candidates on the way.
         verdicts: what each verifier said.
     """

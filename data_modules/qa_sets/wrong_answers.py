@@ -27,7 +27,6 @@ class WrongAnswer:
     """A wrong answer and where it was read.
 
     Args:
-        text: as it is written there.
         place: number of the place, in the order they were searched.
     """
 

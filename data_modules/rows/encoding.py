@@ -22,7 +22,6 @@ class EncodedPair:
     """One example's groups.
 
     Args:
-        policy: what the policy scores.
         reference: what the reference scores; the same tuple if the views are the same.
         weight: what the example's loss is multiplied by.
         margin: by how much its chosen reward should exceed the rejected one's.
@@ -55,9 +54,6 @@ class PairEncoder:
     """Tokenises pairs; contexts and responses that no view names are never touched.
 
     Args:
-        prompt_format: tokenizer and template.
-        views: what the objective asks.
-        lengths: what to do with sequences that are too long.
         prefix_sharing: one group per context; False makes one group per response.
         positions: position ids of long prompts; `None` means 0, 1, 2 ...
         long_from_short: put the short context's tokens into long prompts, at `positions`.

@@ -19,12 +19,7 @@ from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 
 
 class PromptFitter:
-    """Tokenises the prompts of groups, and cuts the contexts of those that are too long.
-
-    Args:
-        prompt_format: tokenizer and template.
-        lengths: what to do with sequences that are too long.
-    """
+    """Tokenises the prompts of groups, and cuts the contexts of those that are too long."""
 
     def __init__(self, prompt_format: PromptFormat, lengths: LengthPolicy) -> None:
         self._format, self._lengths = prompt_format, lengths

@@ -43,8 +43,6 @@ class SeamComparison:
     """Compares pairs on their way: every sequence that the views ask for, all turns included, joint against apart.
 
     Args:
-        prompt_format: tokenizer and template.
-        views: what the objective asks.
         long_from_short: whether long prompts hold the short context's tokens.
     """
 

@@ -31,10 +31,6 @@ class Tokenising:
     """Turns the pairs of a split into examples.
 
     Args:
-        prompt_format: tokenizer and template.
-        views: what the objective asks.
-        lengths: what to do with sequences that are too long.
-        prefix_sharing: responses of one prompt share it.
         positions: synthesised position ids of long prompts; `None` means true positions.
         long_from_short: long prompts hold the short context's tokens.
         every_view: lengths are those of all views of a record, whatever the objective reads.

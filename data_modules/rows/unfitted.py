@@ -19,7 +19,6 @@ class UnfittedGroup:
     Args:
         context: which context `text` is.
         turn: number of the question that it answers; 0 for all of them in the long context.
-        text: the context.
         question: the (first) question; empty if it is in the context.
         responses: tokens after the prompt, chosen first.
         chosen_format: True where a token of the chosen response is the chat template's own.

@@ -31,9 +31,7 @@ class Side:
     """Something that is measured.
 
     Args:
-        label: its name in tables.
         implementation: name in `benchmarks.side.SIDES`.
-        setting: what it runs.
     """
 
     label: str

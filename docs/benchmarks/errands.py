@@ -26,9 +26,7 @@ class Errand:
     """Something to do.
 
     Args:
-        name: of its result.
         function: gives what can be written as JSON.
-        arguments: of the function.
         limit: seconds.
         log: file name, shared by those that name the same.
     """
@@ -45,9 +43,7 @@ class Errands:
     """Does errands, keeps their results and writes them after each.
 
     Args:
-        folder: of results and logs.
         deadline: on `time.monotonic`'s clock; nothing runs longer.
-        start: how processes start.
     """
 
     folder: Path

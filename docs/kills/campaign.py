@@ -22,9 +22,6 @@ class Result:
     """What came of a cell.
 
     Args:
-        command: of the cell.
-        name: of the cell.
-        machine: where it ran.
         kills: of each, the phase it came in, what was being done, and what differed afterwards.
     """
 
@@ -41,14 +38,7 @@ class Result:
 
 
 class Campaign:
-    """Of one cell.
-
-    Args:
-        cell: what is killed.
-        work: folder for its runs.
-        stored: folder for its result.
-        machine: where this runs.
-    """
+    """All kills of one cell."""
 
     def __init__(self, cell: Cell, work: Path, stored: Path, machine: dict[str, Any]) -> None:
         self.cell, self.folder = cell, work / cell.key

@@ -59,7 +59,6 @@ class Event:
 
     Args:
         at: seconds on `time.monotonic`'s clock.
-        phase: of the run.
         what: it did, and to which file.
     """
 

@@ -42,9 +42,6 @@ class Picture:
     """What is photographed.
 
     Args:
-        name: of the file.
-        width: of the window.
-        height: of the window.
         dark: whether the browser asks for the dark scheme.
         place: behind the address.
     """

@@ -106,7 +106,6 @@ class Suite:
 
     Args:
         name: of its folders.
-        make: the cells for some settings.
         questions_share_contexts: whether questions of one group of a result are about one context, so that intervals
             draw whole groups; else each question is a context of its own.
         pairs_by_seed: whether each seed's trainings read pairs that were built for it.

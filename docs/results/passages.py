@@ -42,7 +42,6 @@ class Evidence:
     Args:
         name: unique in its file.
         passages: titles of the articles and texts.
-        questions: about them.
     """
 
     name: str

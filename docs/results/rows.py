@@ -12,12 +12,7 @@ Key = tuple[str, str, int]  # length, group, number of a question
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of one cell.
-
-    Args:
-        name: of the cell.
-        outcomes: one for each seed.
-    """
+    """All seeds of one cell."""
 
     name: str
     outcomes: tuple[Outcome, ...]

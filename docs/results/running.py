@@ -24,8 +24,6 @@ class Job:
     """A cell of a suite and where it stands.
 
     Args:
-        suite: of the cell.
-        cell: what runs.
         folder: of the suite's runs.
         stored: of its results.
         identities: of its commands, by key.

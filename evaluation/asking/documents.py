@@ -16,12 +16,7 @@ _BETWEEN = "\n\n"  # as passages of a question are joined
 
 @dataclass(frozen=True)
 class DocumentText:
-    """What is asked about.
-
-    Args:
-        name: of the files, for readers.
-        text: of all of them, in the order given.
-    """
+    """What is asked about."""
 
     name: str
     text: str

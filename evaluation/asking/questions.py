@@ -18,8 +18,6 @@ class DocumentQuestions:
     """What is asked about a document.
 
     Args:
-        document: what is read.
-        questions: about it.
         answers: of each question, whose log-probabilities are compared, the right one first; empty for none.
     """
 

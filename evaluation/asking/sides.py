@@ -96,10 +96,7 @@ class Prepared:
     """A side with its prompts, before it is loaded.
 
     Args:
-        side: who is asked.
-        prompt_format: its tokenizer and template.
         window: positions that it can read; `None` if nobody knows.
-        prompts: of the questions.
     """
 
     side: Side

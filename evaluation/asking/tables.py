@@ -16,12 +16,7 @@ _SHOWN = 48  # characters of a given answer
 
 @dataclass(frozen=True)
 class ModelReplies:
-    """A model and what it said.
-
-    Args:
-        asked: the model with its prompts.
-        replies: to each question.
-    """
+    """A model and what it said."""
 
     asked: Prepared
     replies: Sequence[Reply]

@@ -23,12 +23,7 @@ class OfficialFileError(RecordError):
 
 @dataclass(frozen=True)
 class Row:
-    """One record and where it stands.
-
-    Args:
-        where: file and line.
-        values: the record.
-    """
+    """One record and where it stands."""
 
     where: str
     values: Mapping[str, object]

@@ -51,7 +51,6 @@ class Riddle:
 
     Args:
         facts: depth and sentence of each.
-        question: about them.
         answers: strings that should all be in the response.
     """
 

@@ -20,7 +20,6 @@ class Cell:
 
     Args:
         part: the paper's name of the benchmark.
-        task: of the benchmark.
         column: of the task's official table.
         group: name and value that the examples of that column share; empty where all have a part in it.
         metric: "official", or another score of the same answers.

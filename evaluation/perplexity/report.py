@@ -21,7 +21,6 @@ class PerplexityReport:
     """Results, and everything that they depend on.
 
     Args:
-        model: its name.
         settings: texts, windows, and facts of the run.
         results: by length, ascending.
     """

@@ -87,11 +87,9 @@ class Estimate:
     """A mean and its interval.
 
     Args:
-        mean: of the scores.
         low: lower end; NaN where one score, or one context, leaves nothing to resample, or most draws hold nothing of
             a small group.
         high: upper end, likewise.
-        num: scores.
     """
 
     mean: float

@@ -25,10 +25,7 @@ class Page:
     """Facts, pictures and tables for readers.
 
     Args:
-        title: of it.
         head: facts, as label and text.
-        sections: tables.
-        pictures: by name.
         samples: answered examples to read, of each task the worst, a middling and the best.
     """
 

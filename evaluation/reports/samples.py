@@ -14,12 +14,7 @@ _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"
 
 @dataclass(frozen=True)
 class Sample:
-    """One answered example, long texts shortened.
-
-    Args:
-        task: it belongs to.
-        item: the prediction.
-    """
+    """One answered example, long texts shortened."""
 
     task: str
     item: Prediction

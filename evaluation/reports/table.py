@@ -15,8 +15,6 @@ class Section:
     """A titled table of texts.
 
     Args:
-        title: heading.
-        header: column names.
         rows: cells, each row as long as the header.
         note: a sentence below the heading.
         is_text: the columns hold prose, not numbers.

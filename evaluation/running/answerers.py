@@ -28,7 +28,6 @@ class GivenAnswer:
     """One answer.
 
     Args:
-        text: nothing stripped.
         at_limit: whether the prompt's limit of new tokens ended it, not the model.
     """
 

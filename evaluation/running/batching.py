@@ -42,7 +42,6 @@ class Batch:
     """Prompts that are answered together.
 
     Args:
-        numbers: of the prompts.
         shared: tokens at the beginning that they all share and that are computed once; 0 for padded batches.
     """
 

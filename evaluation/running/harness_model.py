@@ -26,9 +26,6 @@ class HarnessModel(HFLM):
 
     Args:
         model: in `generation_mode`.
-        prompt_format: its tokenizer and chat template.
-        batch_size: questions in one forward.
-        in_chat: whether it will be asked in that template.
 
     Attributes:
         num_cut: prompts that lost their beginning, for which the harness leaves a line in its log.

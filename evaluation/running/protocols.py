@@ -18,13 +18,7 @@ _NOT_KEPT = ("stop_strings",)  # `generate` refuses them without a tokenizer, wh
 
 @dataclass(frozen=True)
 class Protocol(ABC):
-    """How prompts begin and how answers end.
-
-    Args:
-        benchmark: what is asked.
-        answerer: who answers.
-        prompt_format: its tokenizer and chat template.
-    """
+    """How prompts begin and how answers end."""
 
     benchmark: Benchmark
     answerer: Answerer

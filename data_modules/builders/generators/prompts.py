@@ -9,11 +9,7 @@ from lit_longpo.policy.fingerprint import tokens_hash
 
 
 class RequestPrompts:
-    """The policy's chat template around the whole text of a request; each text is tokenised once.
-
-    Args:
-        policy: tokenizer and chat template.
-    """
+    """The policy's chat template around the whole text of a request; each text is tokenised once."""
 
     def __init__(self, policy: PolicyConfig) -> None:
         self._policy = policy

@@ -23,9 +23,6 @@ class SeededNoise(LogitsProcessor):
 
     Every row draws from a generator of its own, so that a record's sample depends on its seed and not on
     which records share its batch.
-
-    Args:
-        seeds: one for each row.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

@@ -33,7 +33,6 @@ class ChunkQuestion:
     """A question about a chunk, or about passages that have one.
 
     Args:
-        text: the question.
         answers: accepted answers, if they are known; else empty.
     """
 

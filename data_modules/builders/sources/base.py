@@ -19,7 +19,6 @@ class Document:
 
     Args:
         id: where it comes from; unique in its source.
-        text: all of it.
     """
 
     id: str

@@ -10,11 +10,7 @@ OMISSION = "\n\n[...]\n\n"
 
 
 class TextTokens:
-    """Token counts and cuts with one tokenizer.
-
-    Args:
-        prompt_format: whose tokenizer counts.
-    """
+    """Token counts and cuts with one tokenizer."""
 
     def __init__(self, prompt_format: PromptFormat) -> None:
         self.prompt_format = prompt_format

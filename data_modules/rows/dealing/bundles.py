@@ -75,8 +75,6 @@ class BundleSampler(TokenBudgetBatchSampler):
 
     Args:
         bundles: every example in one.
-        max_tokens: budget of one row.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
         names: what errors call the examples.
         **options: of the order and of the ranks, as `TokenBudgetBatchSampler` takes them.
     """

@@ -22,16 +22,7 @@ from lit_longpo.errors import InputError
 
 @dataclass(frozen=True)
 class RowDealer:
-    """Deals the examples of every split by the same settings; see `PairDataModule`.
-
-    Args:
-        max_tokens: of one row.
-        max_examples: of one row; `None` means as many as fit.
-        share_prompts: how rows store the common beginning of their prompts.
-        prefix_sharing: whether responses of one prompt share it.
-        seed: of the order of training examples.
-        num_workers: processes that pack rows.
-    """
+    """Deals the examples of every split by the same settings; see `PairDataModule`."""
 
     max_tokens: int
     max_examples: int | None

@@ -21,11 +21,7 @@ _LOCKS = 1 << 16  # bytes; locks between processes lie there, too, and take page
 
 
 class Piped:
-    """A function whose results come through a pipe, where a worker calls it.
-
-    Args:
-        function: makes a batch.
-    """
+    """A function whose results come through a pipe, where a worker calls it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

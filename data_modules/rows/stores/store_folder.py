@@ -137,12 +137,7 @@ class StoreFolder:
 
 
 class MappedStore(TokenStore):
-    """A store whose arrays are files; a process that is handed one maps them again.
-
-    Args:
-        folder: of the files.
-        fingerprint: of the examples.
-    """
+    """A store whose arrays are files; a process that is handed one maps them again."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         words, table, names, keys = (_mapped(folder / name, kind) for name, kind in _FILES.items())

@@ -15,7 +15,6 @@ class DocumentQuestion:
     """One question about documents.
 
     Args:
-        text: what is asked.
         answers: accepted ones.
         needed: numbers of the documents that always come.
         related: numbers of those that come before any other.

@@ -11,12 +11,7 @@ from lit_longpo.policy import PromptFormat
 
 
 class Fitting:
-    """Texts of examples, and how large their contexts can be.
-
-    Args:
-        generators: by task.
-        seed: of all that is drawn.
-    """
+    """Texts of examples, and how large their contexts can be."""
 
     def __init__(self, generators: Mapping[str, Generator[Any]], seed: int) -> None:
         self.generators, self.seed = generators, seed

@@ -37,12 +37,7 @@ class RulerQuestion:
 
 
 class Generator(ABC, Generic[Hidden]):
-    """One kind of task.
-
-    Args:
-        template: of the kind.
-        seed: of the orders.
-    """
+    """One kind of task."""
 
     slack = 3  # how many times the size that the first probe suggests is tried
     smallest = 1  # size that what is hidden needs at least

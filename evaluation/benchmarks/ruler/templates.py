@@ -50,7 +50,6 @@ class TaskTemplate:
     Args:
         text: of the user's message, with `{context}`.
         answer_prefix: first words of the answer, which the model goes on from.
-        max_new_tokens: of the answer.
     """
 
     text: str
