@@ -81,17 +81,13 @@ class Respondent:
 
     def load(self) -> tuple[nn.Module | Answerer, PromptFormat]:
         """The model on its device, in every process, and its tokenizer with its chat template."""
-        fabric = Fabric(
-            accelerator=self.accelerator, devices=self.devices, strategy=self._strategy(), plugins=own_launcher()
-        )
+        strategy = "auto" if self.devices == 1 else "ddp"
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, plugins=own_launcher())
         fabric.launch()
         self.lifeline.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
         model, prompt_format = self._on(fabric.device), self.policy.prompt_format()
         check_vocabulary(model, prompt_format.tokenizer)
         return model, prompt_format
-
-    def _strategy(self) -> str:
-        return "auto" if self.devices == 1 else "ddp"
 
     def _on(self, device: torch.device) -> nn.Module:
         model = self.policy.load_base().to(device).eval()  # type: ignore[arg-type]

@@ -34,13 +34,9 @@ class OwnPairs(RecordFormat):
         known = {**_present(_decoded(record, where)), "id": record_id(record, "id", where, name)}
         for field in _LISTS:
             check_one_text(known.get(field), known.get("chosen"), field, where)
-        lists = {field: [known[field]] for field in _LISTS if isinstance(known.get(field), self._one)}
+        taken = str if self.mapped else Cell  # for a list of one
+        lists = {field: [known[field]] for field in _LISTS if isinstance(known.get(field), taken)}
         return parse_pair({**known, **lists}, where)
-
-    @property
-    def _one(self) -> type[str]:
-        """The texts that are taken for a list of one."""
-        return str if self.mapped else Cell
 
 
 def _decoded(record: Record, where: str) -> Record:

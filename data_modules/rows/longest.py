@@ -33,16 +33,12 @@ def longest_of(
             yield pair
 
     largest = heapq.nlargest(_TOKENISED, counted(), key=_num_bytes)
-    example = max(tokenise(largest), key=_num_tokens, default=None)
+    example = max(tokenise(largest), key=lambda made: sum(group.num_tokens for group in made.policy), default=None)
     return None if example is None else lengths_of(example, count, f"the largest of {count:,} pairs in {source}")
 
 
 def _longest(groups: Iterable[Group], context: str) -> int:
     return max((len(group.prompt_ids) for group in groups if group.context == context), default=0)
-
-
-def _num_tokens(example: EncodedPair) -> int:
-    return sum(group.num_tokens for group in example.policy)
 
 
 def _num_bytes(pair: PreferencePair) -> int:

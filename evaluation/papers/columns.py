@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from evaluation.benchmarks.answer_metric import Metric
 from evaluation.metrics.answers import best_score
@@ -74,7 +75,8 @@ class Column:
 
     def missing(self, reports: Reports) -> list[str]:
         """Numbers of the column that the reports lack."""
-        return [f"{cell.part} {cell.task}" for cell in self._cells if cell.number(reports) is None]
+        cells = chain.from_iterable(self.groups)
+        return [f"{cell.part} {cell.task}" for cell in cells if cell.number(reports) is None]
 
     def mean(self, reports: Reports) -> Mean:
         """The mean of the rounded numbers; all of them have to be there."""
@@ -82,10 +84,6 @@ class Column:
         numbers = {cell: cell.number(reports) for cell in shares}
         parts = {_name(cell): number for cell, number in numbers.items() if number is not None}
         return Mean(parts, {_name(cell): share for cell, share in shares.items()})
-
-    @property
-    def _cells(self) -> list[Cell]:
-        return [cell for group in self.groups for cell in group]
 
 
 def with_mean(groups: Mapping[str, tuple[Cell, ...]], label: str) -> tuple[Column, ...]:

@@ -100,10 +100,11 @@ class Runner:
         self._check_answered()
         report = make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
         if report.cut is not None and rank() == 0:
+            window = "unknown length" if self.window is None else f"{self.window:,}"
             log.warning(
                 "%s: cut in the middle to %s tokens, the model has a window of %s: %s; `max_length` is that of the "
                 "benchmark",
-                *(self.benchmark.name, f"{self.max_length:,}", _stated(self.window), report.cut),
+                *(self.benchmark.name, f"{self.max_length:,}", window, report.cut),
             )
         return report
 
@@ -121,7 +122,8 @@ class Runner:
         scores = score_task(self.benchmark, examples, self.responses, num_examples, self.answerer.device)
         self.responses.forget(task)
         new = len(scores.predictions) - known
-        log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), _shown(scores))
+        shown = ", ".join(f"{column} {value:g}" for column, value in scores.table.items()) or "no score"
+        log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), shown)
         return scores
 
     def _left(self, examples: Sequence[Example], call: int | None = None) -> list[Example]:
@@ -235,11 +237,3 @@ def _share(end: float | None, parts: int) -> float | None:
 def _over(end: float | None) -> bool:
     """Whether the time is over for any process: all stop together."""
     return end is not None and any(gather(time.monotonic() >= end))
-
-
-def _stated(window: int | None) -> str:
-    return "unknown length" if window is None else f"{window:,}"
-
-
-def _shown(scores: TaskScores) -> str:
-    return ", ".join(f"{column} {value:g}" for column, value in scores.table.items()) or "no score"

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.stores.token_store import Examples
-from lit_longpo.batch import Group
 from lit_longpo.engine import SHARED_FROM, num_row_tokens
 from lit_longpo.errors import InputError
 
@@ -150,12 +149,8 @@ def _filled(alike: Sequence[int], examples: Examples, max_tokens: int, most: int
 
 def _num_tokens(examples: Sequence[EncodedPair]) -> int:
     """Room that examples take in a row together: of the longer of the two rows."""
-    return max(_of_row([e.policy for e in examples]), _of_row([e.reference for e in examples]))
-
-
-def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
-    groups = [group for part in parts for group in part]
-    return num_row_tokens(groups, SHARED_FROM) if groups else 0
+    rows = ([group for e in examples for group in e.policy], [group for e in examples for group in e.reference])
+    return max(num_row_tokens(groups, SHARED_FROM) if groups else 0 for groups in rows)
 
 
 def check_share_prompts(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
