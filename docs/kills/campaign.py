@@ -101,15 +101,11 @@ class Campaign:
         second = self._command((*self.cell.words, *self.cell.again), f"again-{number}")
         if second.hung:
             return ["run again, it hung"]
-        if any(second.statuses) and not self._is_whole(number):
-            output = (self.folder / f"logs-again-{number}/output-0.txt").read_text(errors="replace")
+        output = (self.folder / f"logs-again-{number}/output-0.txt").read_text(errors="replace")
+        is_whole = self.cell.command == "export" and "got a model" in output  # refused, as the model is there already
+        if any(second.statuses) and not is_whole:
             return [f"run again, it ended with {second.statuses}: {output.strip().splitlines()[-1:]}"]
         return differences(self.clean, self.found, self.cell.tolerance)
-
-    def _is_whole(self, number: int) -> bool:
-        """Whether an export refuses because the model is there already, whole."""
-        output = (self.folder / f"logs-again-{number}/output-0.txt").read_text(errors="replace")
-        return self.cell.command == "export" and "got a model" in output
 
 
 def moments(seed: str, traces: Sequence[Sequence[Event]], count: int) -> list[tuple[str, Moment]]:

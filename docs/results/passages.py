@@ -33,6 +33,7 @@ from results.outcomes import FINGERPRINT
 ALONE = "alone"
 _ROOM = 64  # tokens of a prompt that question and instruction may take
 _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SEED = 0  # of other paragraphs, and of the depth that a paragraph gets
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _placed(
 
 
 def asked(
-    evidence: Sequence[Evidence], lengths: Sequence[int], most: int, count: CountTokens, seed: int = 0
+    evidence: Sequence[Evidence], lengths: Sequence[int], most: int, count: CountTokens
 ) -> Iterator[dict[str, Any]]:
     """Records of `evaluation.QA`: each question about its paragraphs alone, then at each length.
 
@@ -138,16 +139,15 @@ def asked(
         lengths: tokens of a prompt at most.
         most: questions about the same paragraphs at most.
         count: tokens of a text.
-        seed: of the other paragraphs and of which depth a paragraph gets.
     """
     pool = pool_of(evidence)
-    order = random.Random(seed).sample(range(len(evidence)), len(evidence))
+    order = random.Random(_SEED).sample(range(len(evidence)), len(evidence))
     depths = {number: _DEPTHS[place % len(_DEPTHS)] for place, number in enumerate(order)}
     for length in (ALONE, *lengths):
         for number, item in enumerate(evidence):
             text, depth = item.text, 0.0
             if isinstance(length, int):
-                rng, depth = random.Random(f"{seed}/{length}/{item.name}"), depths[number]
+                rng, depth = random.Random(f"{_SEED}/{length}/{item.name}"), depths[number]
                 text, _ = among_others(item.passages, item.answers, pool, depth, length - _ROOM, count, rng)
             for question in item.questions[:most]:
                 name = f"{length}/{item.name}/{question.id}"
@@ -184,7 +184,6 @@ def lengthened(
     evidence: Sequence[Evidence],
     length: int,
     count: CountTokens,
-    seed: int = 0,
     sharing: int = 1,
 ) -> Iterator[PreferencePair]:
     """Built pairs with the gold answer as chosen one, their paragraph alone and among others.
@@ -194,14 +193,13 @@ def lengthened(
         evidence: of all training questions.
         length: tokens of a prompt at most.
         count: tokens of a text.
-        seed: of the other paragraphs.
         sharing: neighbours that are about one paragraph and get the same context.
     """
     about = {question.id: item for item in evidence for question in item.questions}
     pool = pool_of(evidence)
     for place, pair in enumerate(pairs):
         item = about[pair.id]
-        rng = random.Random(f"{seed}/{length}/{pair.id if sharing == 1 else item.name}")
+        rng = random.Random(f"{_SEED}/{length}/{pair.id if sharing == 1 else item.name}")
         depth = _DEPTHS[place // sharing % len(_DEPTHS)]
         text, spans = among_others(item.passages, item.answers, pool, depth, length - _ROOM, count, rng)
         chosen = pair.answers[0]

@@ -11,12 +11,8 @@ NAME = "saving"
 _LONG, _SHORT, _ANSWER = (2048, 4096, 8192, 16384), 1024, 64
 
 
-def saving(shape: str = "8b") -> str:
-    """TFLOP of one pair, forward and backward of all weights, and SoLoPO's share of them.
-
-    Args:
-        shape: a name in `benchmarks.setting.SHAPES`.
-    """
+def saving() -> str:
+    """TFLOP of one pair, forward and backward of all weights, and SoLoPO's share of them."""
     head = (
         "long prompt",
         "SoLoPO",
@@ -27,7 +23,7 @@ def saving(shape: str = "8b") -> str:
     )
     lines = [line(head), line(["---:"] * len(head))]
     for length in _LONG:
-        one = Setting(shape=shape, prompt=length, answers=(_ANSWER,))
+        one = Setting(shape="8b", prompt=length, answers=(_ANSWER,))
         pair = replace(one, answers=(_ANSWER, _ANSWER))
         solopo = step_flops(one) + step_flops(replace(pair, prompt=_SHORT))
         shared, separate = step_flops(pair), 2 * step_flops(one)
