@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.plain_text import plain_text
+from lit_longpo.files.plain_text import read_plain
 
 CountTokens = Callable[[str], int]
 
@@ -112,7 +112,7 @@ def _book(path: str) -> tuple[str, ...]:
     if not file.is_file():
         raise MissingFileError(f"expected a text file as hay at {path!r}, found none; name another, or leave it out")
     try:
-        text = " ".join(plain_text(file.read_bytes()).split())
+        text = " ".join(read_plain(file).split())
     except ValueError as error:
         raise InputError(f"expected text in UTF-8 as hay in {path}, got {error}; name another file") from error
     whole = [f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". ")]

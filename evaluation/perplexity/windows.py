@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.folders import files_in
-from lit_longpo.files.plain_text import plain_text
+from lit_longpo.files.plain_text import read_plain
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def read_tokens(files: Sequence[Path], encode: Callable[[str], Sequence[int]]) -
     tokens = list[int]()
     for file in files:
         try:
-            text = plain_text(file.read_bytes())
+            text = read_plain(file)
         except ValueError as error:
             raise InputError(f"expected UTF-8 text in {file}, got {error}; convert it or leave it out") from error
         tokens += encode(text)

@@ -1,5 +1,18 @@
 """Text files that people name: documents, hay, what perplexity is measured on."""
 
+from pathlib import Path
+
+
+def read_plain(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: as `plain_text`; or the file is JSON Lines, whose names and quotation marks would be read as text.
+    """
+    if path.suffix.lower() == ".jsonl":
+        raise ValueError("JSON Lines, not the texts in it")
+    return plain_text(path.read_bytes())
+
 
 def plain_text(raw: bytes) -> str:
     """The text without a byte-order mark, lines ended by newlines whoever wrote them.

@@ -47,6 +47,14 @@ def test_what_no_parser_reads_is_said_by_the_strict_one(tmp_path):
         read_question_records(str(path))
 
 
+def test_questions_in_a_table_are_said_to_be_in_one(tmp_path):
+    """It said that `question`, `answers` and `context` were expected, and that they had come."""
+    path = tmp_path / "own.csv"
+    path.write_text("question,context,answers\nWho?,It is Ann.,Ann\n")
+    with pytest.raises(ValueError, match=r"expected questions as JSON Lines, not in a table \(pandas: to_json"):
+        read_question_records(str(path))
+
+
 def test_advice_is_of_the_command_that_runs(tmp_path):
     """`evaluate` cannot map columns."""
     path = tmp_path / "own.jsonl"

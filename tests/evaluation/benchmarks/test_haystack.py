@@ -129,6 +129,11 @@ def test_hay_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "wide.txt").write_bytes("Oslo. ".encode("utf-16-le") * 50)
     with pytest.raises(InputError, match=r"as hay in .*wide\.txt, got a zero byte; name another file"):
         TextHaystack(path=str(tmp_path / "wide.txt")).needle(100, 0.5, 0, len)
+    (tmp_path / "lines.jsonl").write_text('{"text": "Oslo."}\n')
+    with pytest.raises(
+        InputError, match=r"as hay in .*lines\.jsonl, got JSON Lines, not the texts in it; name another"
+    ):
+        TextHaystack(path=str(tmp_path / "lines.jsonl")).needle(100, 0.5, 0, len)
     (tmp_path / "marked.txt").write_text("\ufeffOne. Two.", encoding="utf-8")
     assert "\ufeff" not in TextHaystack(path=str(tmp_path / "marked.txt")).needle(100, 0.5, 0, len)[0]
     for missing in (" ", str(tmp_path / "nothing.txt"), str(tmp_path)):

@@ -44,5 +44,8 @@ def test_texts_are_read_one_after_another(tmp_path, caplog):
     (tmp_path / "a.txt").write_bytes("Oslo".encode("utf-16-le"))
     with pytest.raises(ValueError, match=r"expected UTF-8 text in .*a\.txt, got a zero byte"):
         read_tokens(text_files(str(tmp_path)), list)
+    (tmp_path / "lines.jsonl").write_text('{"text": "Oslo"}\n')
+    with pytest.raises(ValueError, match=r"expected UTF-8 text in .*lines\.jsonl, got JSON Lines, not the texts in it"):
+        read_tokens(text_files(str(tmp_path / "lines.jsonl")), list)
     with pytest.raises(FileNotFoundError, match="set --path"):
         text_files(str(tmp_path / "nowhere"))
