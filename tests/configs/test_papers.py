@@ -38,7 +38,10 @@ def checked(name):
     run = made.configuration
     assert (run.dtype, run.flash, run.sharding.stage) == (torch.bfloat16, True, 3)
     assert not [warning for warning in made.warnings if "SavePretrained" in warning]
-    assert made.fits, made.memory[made.mode].peak / GIB
+    peak, flops = made.memory[made.mode].peak / GIB, made.rows_per_step * made.flops.model
+    assert made.fits, peak
+    counted = f"{peak:.2f} GiB of 80 a device, {made.tokens_per_step:,} tokens and {flops:.2e} FLOPs a step"
+    assert counted in (PAPER / f"{name}.yaml").read_text()
     assert made.sizes.num_trained * 2 == made.sizes.trained_bytes
     return made
 
