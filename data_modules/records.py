@@ -245,11 +245,11 @@ def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
 
 def _stored(pair: PreferencePair) -> dict[str, object]:
     """The pair's fields; those that say nothing are left out, so that files of before stay what they are."""
-    stored = _said({**asdict(pair), "turns": [_said(asdict(turn)) for turn in pair.turns]})
+    stored = _without_defaults({**asdict(pair), "turns": [_without_defaults(asdict(turn)) for turn in pair.turns]})
     return {name: value for name, value in stored.items() if name not in NUMBERS or value != NUMBERS[name]}
 
 
-def _said(record: dict[str, object]) -> dict[str, object]:
+def _without_defaults(record: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in record.items() if name not in _ABSENT or value != _ABSENT[name]}
 
 

@@ -35,9 +35,9 @@ class ShareGPT(RecordFormat):
         """See `RecordFormat`."""
         _check_unread(record, where)
         messages = check_messages(required(record, "conversations", where), "conversations", where)
-        rejected = () if record.get("rejected") is None else (_said(record["rejected"], "rejected", where),)
+        rejected = () if record.get("rejected") is None else (_answer_text(record["rejected"], "rejected", where),)
         if "chosen" in record:
-            chosen = _said(record["chosen"], "chosen", where)
+            chosen = _answer_text(record["chosen"], "chosen", where)
         else:
             messages, chosen = parted_answer(messages, "conversations", where)
         talk = asked(messages, optional_text(record, "system", where), "conversations", where)
@@ -83,7 +83,7 @@ def _check_unread(record: Record, where: str) -> None:
             raise RecordError.at(where, f"field {name!r}", "nothing: prompts are text without tools", record[name])
 
 
-def _said(value: Any, field: str, where: str) -> str:
+def _answer_text(value: Any, field: str, where: str) -> str:
     if isinstance(value, str):
         return check_text(value, field, where)
     return parted_answer((check_message(value, field, where),), field, where)[1]

@@ -34,7 +34,7 @@ class PromptFitter:
         Raises:
             OverlengthError: the sequence is too long and may not, or cannot, be cut.
         """
-        self.num_rendered += any(map(self._format.is_rendered, _said(pair, group)))
+        self.num_rendered += any(map(self._format.is_rendered, _messages(pair, group)))
         prompt = self._prompt(pair, group, group.text)
         length, limit = len(prompt.ids) + group.longest, self._lengths.max_length
         if limit is None or length <= limit:
@@ -90,7 +90,7 @@ class PromptFitter:
         return len(self._format.encode(text))
 
 
-def _said(pair: PreferencePair, group: UnfittedGroup) -> list[str]:
+def _messages(pair: PreferencePair, group: UnfittedGroup) -> list[str]:
     """What the prompt's messages say, but for a context with the question apart, which may be a page about marks."""
     others = (message.content for message in pair.other_messages)
     return [group.question or group.text, pair.system or "", *others]

@@ -83,7 +83,7 @@ class Question:
     @property
     def whole(self) -> str:
         """All that is asked about: the context, or every message where the question is in one of them."""
-        return self.context if self.question else "\n\n".join(self._said)
+        return self.context if self.question else "\n\n".join(self._messages)
 
     @property
     def keys(self) -> list[int]:
@@ -94,12 +94,12 @@ class Question:
         document = whole or self.context
         keys = [text_key(document), text_key(f"facts\0{facts or document}")]
         if not self.question:
-            return [*message_keys(self._said), *keys[1:]] if facts else message_keys(self._said)
+            return [*message_keys(self._messages), *keys[1:]] if facts else message_keys(self._messages)
         own = text_key(self.context)
         return [own, *keys] if facts else [own, *keys, *head_keys(document)]
 
     @property
-    def _said(self) -> list[str]:
+    def _messages(self) -> list[str]:
         others = (text for _, text in (*self.around.history, *self.around.followup))
         return [self.around.system or "", self.context, *others]
 

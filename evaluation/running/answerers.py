@@ -168,10 +168,12 @@ class LocalModel(Answerer):
         """Round by round, on every process alike."""
         with closing(answer(self.model, prompts, batching, seed=seed, generation=generation)) as rounds:
             for found in rounds:
-                yield {number: _said(ids, prompts[number], prompt_format) for number, ids in sorted(found.items())}
+                yield {
+                    number: _given_answer(ids, prompts[number], prompt_format) for number, ids in sorted(found.items())
+                }
 
 
-def _said(ids: Sequence[int], prompt: Prompt, prompt_format: PromptFormat) -> GivenAnswer:
+def _given_answer(ids: Sequence[int], prompt: Prompt, prompt_format: PromptFormat) -> GivenAnswer:
     """What generated ids, without the one that ended them, say."""
     text = prompt_format.decode_reply(list(ids), opened=prompt.begins_turn)
     return GivenAnswer(text, at_limit=len(ids) >= prompt.max_new_tokens)

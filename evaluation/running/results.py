@@ -140,7 +140,7 @@ def score_task(
     done = [(example, rows) for example, rows in answered if is_done(rows, benchmark.num_calls)]
     if not done:
         return TaskScores((), num_chosen=len(examples), num_examples=num_examples)
-    answers = [(example, _said(benchmark, example, rows[-1])) for example, rows in done]
+    answers = [(example, _scored_text(benchmark, example, rows[-1])) for example, rows in done]
     predictions = tuple(
         benchmark.placed(_prediction(example, rows, said, score))
         for (example, rows), (_, said), score in zip(done, answers, _scores(benchmark, answers, device), strict=True)
@@ -158,7 +158,7 @@ def score_task(
     )
 
 
-def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
+def _scored_text(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
     """The text to score: the answer, or a mark of cut-off thoughts if an empty answer would not be counted."""
     answer = row.answer
     if answer or not row.response or benchmark.counts(example.answered("", 0.0)):

@@ -205,9 +205,9 @@ class ServedModel(Answerer):
             range(len(prompts)), lambda client, number: endpoint.send(client, prompts[number])
         )
         for number, reply in replies:
-            yield {number: self._said(reply, prompts[number])}
+            yield {number: self._given_answer(reply, prompts[number])}
 
-    def _said(self, reply: Any, prompt: Prompt) -> GivenAnswer | None:
+    def _given_answer(self, reply: Any, prompt: Prompt) -> GivenAnswer | None:
         """The answer; `None` for a failed request, with a warning."""
         if isinstance(reply, Failure):
             log.warning("no answer: %s", reply.error)

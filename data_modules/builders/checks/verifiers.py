@@ -49,7 +49,8 @@ class GoldAnswer(Verifier):
         if not pair.answers:
             return None
         chosen, *rejected = (
-            self.judge.score(_said(text, pair, bench), pair.answers) for text in (pair.chosen, *pair.rejected)
+            self.judge.score(_without_thoughts(text, pair, bench), pair.answers)
+            for text in (pair.chosen, *pair.rejected)
         )
         return _all([_compare(chosen, score) for score in rejected])
 
@@ -112,7 +113,7 @@ class ModelJudge(Verifier):
         contests = [(turn, text) for turn in pair.all_turns for text in turn.rejected]
         requests = list[Request]()
         for number, (turn, rejected) in enumerate(contests):
-            both = tuple(_said(text, pair, bench) for text in (turn.chosen, rejected))
+            both = tuple(_without_thoughts(text, pair, bench) for text in (turn.chosen, rejected))
             for order, texts in enumerate((both, both[::-1])):
                 fields = {"context": turn.short_context, "question": turn.question}
                 fields |= {"first": texts[0], "second": texts[1]}
@@ -153,7 +154,7 @@ def combined(verdicts: list[Verdict]) -> Verdict:
     return _all([verdict for verdict in verdicts if verdict is not None])
 
 
-def _said(text: str, pair: PreferencePair, bench: Workbench) -> str:
+def _without_thoughts(text: str, pair: PreferencePair, bench: Workbench) -> str:
     """An answer without its thoughts; gold answers are not generated and have none."""
     return text if text in pair.answers else bench.said(text)
 

@@ -360,7 +360,7 @@ def test_half_a_character_of_a_server_is_replaced(server):
     model = ServedModel.reach(ServerSettings(server.url, "tiny"), policy, policy.prompt_format())
     choice = SimpleNamespace(finish_reason="stop", text="ab \ud83d c", message=None)
     reply, prompt = SimpleNamespace(choices=[choice], usage=None), Prompt((1, 2), 5, (), num_tokens=2, uses_chat=False)
-    said = model._said(reply, prompt)
+    said = model._given_answer(reply, prompt)
     assert (said.text, said.at_limit) == ("ab \ufffd\ufffd\ufffd c", False)
     choice.finish_reason = "length"
-    assert model._said(reply, prompt).at_limit
+    assert model._given_answer(reply, prompt).at_limit
