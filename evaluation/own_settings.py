@@ -65,9 +65,6 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
 def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a model's files, by option: precision, 4 bits beneath adapters, the template of the training.
 
-    Args:
-        stated: what is known of `PolicyConfig`: where the model lies.
-
     Raises:
         MissingFileError: there is no model.
     """

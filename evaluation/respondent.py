@@ -72,11 +72,7 @@ class Respondent:
         """Refuse if it can only answer, and likelihoods are wanted."""
 
     def name(self, fingerprint: str) -> str:
-        """The model's name in reports.
-
-        Args:
-            fingerprint: of what `load` gives.
-        """
+        """The model's name in reports."""
         return f"{self.policy.source} ({fingerprint[:8]})"
 
     def load(self) -> tuple[nn.Module | Answerer, PromptFormat]:

@@ -133,11 +133,7 @@ def _verdict(judge: LogProbGap, pair: PreferencePair, bench: Workbench) -> Verdi
 
 
 def counts(pairs: Iterable[PreferencePair]) -> dict[str, int]:
-    """What `keep: not_worse` makes of labelled pairs, of which some are flipped.
-
-    Args:
-        pairs: as `flipped` and `labelled` leave them.
-    """
+    """What `keep: not_worse` makes of labelled pairs, of which some are flipped."""
     found = {"flipped": 0, "flipped, kept": 0, "right": 0, "right, left out": 0}
     for pair in pairs:
         kept = pair.verified is not False

@@ -68,11 +68,7 @@ def ratios(cell: str) -> list[Decimal]:
 
 
 def ranged(values: list[Decimal]) -> str:
-    """The smallest and the largest, or the one, to two digits.
-
-    Args:
-        values: at least one.
-    """
+    """The smallest and the largest, or the one, to two digits."""
     ends = (value.quantize(Decimal("0.01"), ROUND_HALF_UP) for value in (min(values), max(values)))
     return " to ".join(dict.fromkeys(map(str, ends)))
 

@@ -27,11 +27,7 @@ class DealtRows:
         return (self.examples.name_of(number) for row in rows for number in row)
 
     def num_trained(self, rows: Mapping[int, int]) -> int:
-        """How many different examples have been trained on.
-
-        Args:
-            rows: how many rows each rank has trained on, by epoch.
-        """
+        """How many different examples have been trained on, after so many rows of each rank in each epoch."""
         trained = np.zeros(len(self.examples), dtype=np.bool_)
         for epoch, count in rows.items():
             if trained.all():
