@@ -41,39 +41,26 @@ class Layout:
     others: tuple[str, ...] = ()
 
 
-_REAL = Layout(
-    ("alone", "512", "1024", "2048", "4096"),
-    "alone",
-    ("1024", "2048"),
-    {"base": "base", "SFT-short": "sft-short"},
-    "first-stage-scores",
-    apart="sft-short",
-    others=("f1", "em"),
-)
+def _real(lengths: tuple[str, ...], short: str, long: tuple[str, ...], forgetting: str) -> Layout:
+    """Of a suite of the real model: beside its base and short SFT, by F1 and EM, too."""
+    against = {"base": "base", "SFT-short": "sft-short"}
+    return Layout(lengths, short, long, against, forgetting, apart="sft-short", others=("f1", "em"))
+
+
+_REAL = _real(("alone", "512", "1024", "2048", "4096"), "alone", ("1024", "2048"), "first-stage-scores")
 _LOGO = ("logo-none", "logo-continuous", "logo-sparse", "logo-mixed")
 _STAGES = tuple(map(str, pretraining.LENGTHS))
 _LINKED = "docs/results/stored"  # from the page
 _MAIN = ("mean score", "mean", "perplexity", "prompt tokens")  # columns of tables that runs have made
 LAYOUTS = {
     **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared", "smollm2-quoted", "smollm2-shared-quoted"), _REAL),
-    "smollm2-elsewhere": Layout(
+    "smollm2-elsewhere": _real(
         ("hotpotqa alone", "hotpotqa", "musique alone", "musique"),
         "hotpotqa alone",
         ("hotpotqa", "musique"),
-        {"base": "base", "SFT-short": "sft-short"},
         "sft-short",
-        apart="sft-short",
-        others=("f1", "em"),
     ),
-    "smollm2-longbench": Layout(
-        elsewhere.TASKS,
-        "",
-        elsewhere.TASKS,
-        {"base": "base", "SFT-short": "sft-short"},
-        "",
-        apart="sft-short",
-        others=("f1", "em"),
-    ),
+    "smollm2-longbench": _real(elsewhere.TASKS, "", elsewhere.TASKS, ""),
     "pretraining": Layout(_STAGES, "", _STAGES, {}, ""),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
