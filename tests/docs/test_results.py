@@ -578,6 +578,16 @@ def test_result_of_an_evaluation_has_the_costs_of_its_training(tmp_path):
     assert (tmp_path / "row.yaml").read_text() == "seed_everything: 1\n"
 
 
+def test_result_of_a_training_is_its_last_report(tmp_path):
+    """By the number of its step: by name, step 500 comes after step 2,000."""
+    (tmp_path / "log" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "log" / "costs.json").write_text("{}")
+    for step, score in ((0, 0.0), (500, 0.0), (2000, 1.0)):
+        report = {"predictions": [{"id": "8/p/q", "prediction": "a", "answers": ["a"], "score": score}]}
+        (tmp_path / "log" / "benchmarks" / f"needle-step{step}.json").write_text(json.dumps(report))
+    assert outcomes.collect(Cell("row", ("fit",)), tmp_path, ["fit"], {}).scores == {"8": {"p": "1"}}
+
+
 def test_scores_keep_a_digit_for_each_question(tmp_path):
     rows = [
         {"id": "512/p1/b", "prediction": "a dog", "answers": ["dog"], "score": 1.0, "length": 9, "depth": 0.5},
