@@ -253,5 +253,7 @@ def _read_by_attention(config: PretrainedConfig) -> list[Any]:
     """Rotary settings that attention reads beside angles: YaRN's temperature (DeepSeek), a length (Ministral)."""
     rope = global_parameters(config.get_text_config())
     scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
-    length = rope.get("llama_4_scaling_beta") and rope.get("original_max_position_embeddings")
-    return [scaled and (scaled, rope["factor"]), length]
+    return [
+        (rope["mscale_all_dim"], rope["factor"]) if scaled else None,
+        rope.get("original_max_position_embeddings") if rope.get("llama_4_scaling_beta") else None,
+    ]

@@ -24,8 +24,9 @@ def policy(folder, **options):
     return PolicyConfig(source=str(folder), **options)
 
 
-def test_a_new_theta_changes_the_policy_and_not_its_reference(policy_folder):
-    plain, changed = policy(policy_folder), policy(policy_folder, rope=RoPE(theta=1e7))
+@pytest.mark.parametrize("rope", [RoPE(theta=1e7), RoPE(type="yarn", factor=4.0), RoPE(type="linear", factor=4.0)])
+def test_other_positions_change_the_policy_and_not_its_reference(rope, policy_folder):
+    plain, changed = policy(policy_folder), policy(policy_folder, rope=rope)
     expected, model = score(plain.load(), ROW).sums, changed.load()
     assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
     before = changed.config_before_rope()
