@@ -43,7 +43,8 @@ def read_document(paths: Sequence[str]) -> DocumentText:
 
 def _bytes(path: Path) -> bytes:
     if path.is_dir():
-        inside = next((item.name for item in sorted(path.iterdir()) if item.is_file()), "FILE")
+        shown = (item for item in sorted(path.iterdir()) if item.is_file() and not item.name.startswith("."))
+        inside = next((item.name for item in shown), "FILE")
         raise InputError(f"expected a text file, got the folder {path}; type --document {path / inside}")
     if not path.exists():
         raise MissingFileError(f"expected a document at {path.absolute()}, found none; set --document{nearby(path)}")

@@ -43,7 +43,8 @@ def test_what_is_no_text_is_refused_in_one_line(tmp_path, content, said):
 
 
 def test_nothing_folders_terminals_and_missing_files_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "inside.txt").write_text("x")
+    for name in ("inside.txt", ".DS_Store"):
+        (tmp_path / name).write_text("x")
     monkeypatch.setattr(sys, "stdin", None)
     for paths, said in (
         ([], r"got none; type --document FILE"),
