@@ -14,6 +14,7 @@ from lit_longpo.policy.prompts.rendered import message
 from lit_longpo.policy.prompts.thoughts import spoken
 from lit_longpo.servers import reply_text
 
+_TAG = "</s>"  # an end token that is HTML, too
 _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
 
@@ -92,7 +93,8 @@ class Endpoint(ABC):
         """Up to the first end token that the server writes out (mlx-examples#489); a local answer ends before it."""
         added = self.prompt_format.tokenizer.added_tokens_decoder
         ends = [added[number].content for number in self.stops(prompt) if number in added and added[number].special]
-        return min((text.partition(end)[0] for end in ends), key=len, default=text)
+        cut = (text.removesuffix(end) if end == _TAG else text.partition(end)[0] for end in ends)
+        return min(cut, key=len, default=text)
 
     def _common(self, prompt: Prompt) -> dict[str, Any]:
         return {

@@ -14,8 +14,9 @@ from evaluation.prompting import Prompt
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
+from evaluation.served.endpoints import Chat
 from evaluation.served.model import ServedModel
-from evaluation.served.settings import ServerSettings
+from evaluation.served.settings import ServedCard, ServerSettings
 from lit_longpo.errors import InputError, UnreachableError, message_for_user
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.servers import other_model
@@ -206,6 +207,22 @@ def test_an_end_token_that_a_server_writes_out_is_no_part_of_the_answer(way, lon
     with serve(replace(served, gives_ids=False, fault=written)) as server:
         report = run(longbench, server, way=way, settings=RunSettings(tasks=["hotpotqa"]))
     assert set(texts(report).values()) == {"Oslo"}
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "answer"),
+    [
+        ("</s>", "The tag </s> strikes</s>", "The tag </s> strikes"),
+        ("<|im_end|>", "Oslo<|im_end|>\nRome<|im_end|>", "Oslo"),
+        ("\n", "Oslo\nRome", "Oslo\nRome"),  # no special token
+    ],
+)
+def test_an_end_token_that_may_be_html_ends_an_answer_at_its_end_alone(end, said, answer):
+    tokens = {7: SimpleNamespace(content=end, special=end != "\n")}
+    prompt_format = SimpleNamespace(tokenizer=SimpleNamespace(added_tokens_decoder=tokens), stop_ids=())
+    endpoint = Chat(ServerSettings("http://x"), ServedCard("tiny"), prompt_format, ends=(7,))
+    choice = SimpleNamespace(message=SimpleNamespace(content=said))
+    assert endpoint.text(choice, Prompt((1,), 4, (), num_tokens=1, uses_chat=True)) == answer
 
 
 def test_a_server_that_repeats_the_prompt_is_refused(longbench, served):
