@@ -250,9 +250,10 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
 
 
 def _read_by_attention(config: PretrainedConfig) -> list[Any]:
-    """Rotary settings that attention reads beside angles: YaRN's temperature (DeepSeek), a length (Ministral)."""
-    rope = global_parameters(config.get_text_config())
-    scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
+    """Rotary settings that attention reads beside angles: YaRN's temperature (latent ones), a length (Ministral)."""
+    text = config.get_text_config()
+    rope, latent = global_parameters(text), hasattr(text, "qk_rope_head_dim")
+    scaled = latent and rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
     return [
         (rope["mscale_all_dim"], rope["factor"]) if scaled else None,
         rope.get("original_max_position_embeddings") if rope.get("llama_4_scaling_beta") else None,

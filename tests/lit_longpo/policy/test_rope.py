@@ -47,22 +47,31 @@ def test_adapters_and_original_positions_are_both_off(policy_folder):
         torch.testing.assert_close(score(model, ROW).sums, score(policy(policy_folder).load(), ROW).sums)
 
 
-@pytest.mark.parametrize("rope", [RoPE(theta=500.0), RoPE(factor=40.0), RoPE(type="linear", factor=4.0)])
-def test_a_reference_whose_attention_is_scaled_for_the_policy_is_refused(rope, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "rope"),
+    [
+        ("DeepseekV3", RoPE(theta=500.0)),
+        ("DeepseekV3", RoPE(factor=40.0)),
+        ("DeepseekV3", RoPE(type="linear", factor=4.0)),
+        ("Llama", RoPE(factor=40.0)),
+    ],
+)
+def test_a_reference_whose_attention_is_scaled_for_the_policy_is_refused(name, rope, tmp_path):
     """DeepSeek's attention takes a temperature from YaRN's factor when it is built; angles alone come back.
 
     The thread is about where that temperature is read (prime-rl#2681).
     """
     yarn = {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0, "rope_theta": 1e4}
     yarn["original_max_position_embeddings"] = 128
-    model = AutoModelForCausalLM.from_config(tiny_config("DeepseekV3", rope_parameters=yarn))
+    model = AutoModelForCausalLM.from_config(tiny_config(name, rope_parameters=yarn))
     model.save_pretrained(tmp_path)
     changed = policy(tmp_path, rope=rope)
     stretched = changed.load().eval()
     refused = pytest.raises(InputError, match="DeepseekV3ForCausalLM, whose temperature follows the rotary settings")
-    with refused if rope.factor else nullcontext(), original_rope(stretched, changed.config_before_rope()):
+    scaled = name == "DeepseekV3" and rope.factor is not None
+    with refused if scaled else nullcontext(), original_rope(stretched, changed.config_before_rope()):
         found = score(stretched, ROW).sums
-    if rope.factor:
+    if scaled:
         return
     torch.testing.assert_close(found, score(policy(tmp_path).load().eval(), ROW).sums, rtol=0, atol=0)
 
