@@ -165,7 +165,8 @@ def _share(value: str) -> str | None:
 
 def _modules(value: str) -> str:
     names = value.strip("[]").replace(",", " ").split()
-    return "all-linear" if value.lower() in ("all", "all-linear", "true") else f"[{','.join(names)}]"
+    every = [name.lower() for name in names] in (["all"], ["all-linear"])
+    return "all-linear" if every else f"[{','.join(names)}]"
 
 
 def _named(words: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -190,6 +191,7 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _whole),
     "val_size": _share,
     **dict.fromkeys(_TARGETS, _modules),
+    "lora_target_linear": _named({"true": "all-linear"}),
     **dict.fromkeys(_DATA, lambda value: "FILE" if "{" in value else value),  # axolotl's have settings of each
     "use_peft": _named({"true": "16"}),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), lambda value: "last" if value.lower() == "true" else value),

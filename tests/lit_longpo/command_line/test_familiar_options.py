@@ -66,6 +66,7 @@ def test_a_command_names_only_what_it_has():
         ("lora_target", "q_proj,v_proj", "--policy.lora.target_modules '[q_proj,v_proj]'"),
         ("lora_target", "all", "--policy.lora.target_modules all-linear"),
         ("lora_target_linear", "True", "--policy.lora.target_modules all-linear"),
+        ("lora_target_modules", "[all-linear]", "--policy.lora.target_modules all-linear"),  # a list in TRL's YAML
         ("per_device_train_batch_size", "4", "--data.max_examples 4"),  # as the table of docs/start.md
         ("datasets", "[{'path': 'my.jsonl', 'type': 'chatml.intel'}]", "--data data/pairs --data.path FILE"),
         ("load_in_4bit", "true", "--policy.quantization 4bit"),
