@@ -26,7 +26,7 @@ from benchmarks.device_measures import find_longest, measure_step, profile_step,
 from benchmarks.errands import Errand, Errands, run_command
 from benchmarks.machine import describe
 from benchmarks.predicted import predict
-from benchmarks.setting import Setting
+from benchmarks.setting import SHAPES, Setting
 from benchmarks.twins import TWINS
 from benchmarks.twins import measure as measure_twin
 
@@ -222,10 +222,9 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--beside", type=float, default=80.0, help="seconds for what runs side by side")
     parser.add_argument("--width", type=int, default=8, help="processes side by side")
     parser.add_argument("--workers", type=int, default=8, help="of the tests on CPUs")
-    parser.add_argument("--shapes", nargs=2, default=["0.5b", "8b"], help="a small one, a large one")
-    parser.add_argument(
-        "--prompts", type=int, nargs="+", default=[8192, 4096, 16384, 32768], help="shortest .. longest"
-    )
+    parser.add_argument("--shapes", nargs=2, choices=SHAPES, default=["0.5b", "8b"], help="a small one, a large one")
+    ways = "two or more; the first and the last are measured in more ways"
+    parser.add_argument("--prompts", type=int, nargs="+", default=[8192, 4096, 16384, 32768], help=ways)
     parser.add_argument("--cap-gib", type=float, default=30.0, help="memory that the longest prompt is sought in")
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 1.1, 1.2], help="of the longest by plan")
     parser.add_argument("--longest-limit", type=float, default=200.0, help="seconds")
@@ -238,6 +237,8 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     if options.smoke:
         parser.set_defaults(**_SMOKE)
         options = parser.parse_args(flags)
+    if len(options.prompts) < 2:
+        parser.error("expected a short and a long prompt, got one; type for example --prompts 4096 32768")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a GPU must not touch it before the forks
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -137,17 +137,24 @@ def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path):
 
 def test_a_gpus_measurements_are_chosen_by_name(capsys):
     device.main(
-        ["--list", "--shapes", "1.5b", "8b", "--prompts", "4096", "32768", "--only", "speed*liger*", "plan 1.5b*"]
+        ["--list", "--shapes", "small", "8b", "--prompts", "4096", "32768", "--only", "speed*liger*", "plan small*"]
     )
     assert [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "plan 1.5b full 4096",
-        "plan 1.5b full 32768 recomputed",
-        "plan 1.5b lora 32768 recomputed",
-        "plan 1.5b lora 4096",
-        "plan 1.5b full 4096 k 4",
-        "speed 1.5b full 4096 liger ours",
+        "plan small full 4096",
+        "plan small full 32768 recomputed",
+        "plan small lora 32768 recomputed",
+        "plan small lora 4096",
+        "plan small full 4096 k 4",
+        "speed small full 4096 liger ours",
         "speed 8b lora 4096 recomputed liger ours",
     ]
+
+
+@pytest.mark.parametrize("flags", [["--shapes", "1.5b", "8b"], ["--prompts", "32768"]])
+def test_a_gpu_is_not_asked_for_what_is_not_there(flags, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        device.main(["--list", *flags])
+    assert flags[0].removeprefix("--") in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_errand_that_fails_or_hangs_spoils_no_other(tmp_path):
