@@ -46,7 +46,7 @@ def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validate
 
 
 def log_from(trainer: Trainer, step: int) -> None:
-    """Set the step under which the next values are logged, so that it is the one of a run that was not stopped.
+    """Set the step, from 0, under which the next values are logged: the one of a run that was not stopped.
 
     Lightning 2.6 counts these steps separately. After a resume its guess is one too high if the checkpoint was saved
     after the end of a step, as the last one of a training and that of a stopped one are.

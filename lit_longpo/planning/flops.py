@@ -45,7 +45,7 @@ class Flops:
 
 
 def row_flops(config: PretrainedConfig, sizes: ModelSizes, row: PackedBatch, *, checkpointing: Checkpointing) -> Flops:
-    """FLOPs of one row."""
+    """FLOPs of one row; a layer that is computed again counts whole, though its last product is left out."""
     linear = 2.0 * row.num_tokens * (sizes.frozen_linear + sizes.trained_linear)
     gradients = 2.0 * row.num_tokens * (sizes.frozen_linear + 2 * sizes.trained_linear)
     attention = attention_flops(config, row.table)

@@ -12,7 +12,10 @@ _ON_THE_BAR = {"loss", "rewards/margins"}
 
 
 def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) -> None:
-    """Log means that all ranks share; `sync_dist` only keeps Lightning from warning that they might differ."""
+    """Log means that all ranks share; `sync_dist` only keeps Lightning from warning that they might differ.
+
+    Shape of each: ().
+    """
     for name, mean in means.items():
         on_the_bar = name in _ON_THE_BAR
         module.log(f"{stage}/{name}", mean, prog_bar=on_the_bar, batch_size=1, sync_dist=stage != "train")
