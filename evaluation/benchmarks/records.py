@@ -29,7 +29,7 @@ def record_files(path: str | Path) -> list[Path]:
     """
     root = Path(path)
     inside = files_in(root)
-    files = inside if root.is_file() else [item for item in inside if item.suffix in _SUFFIXES]
+    files = inside if root.is_file() else [item for item in inside if item.suffix.lower() in _SUFFIXES]
     if not files:
         raise MissingFileError(
             f"expected records ({', '.join(_SUFFIXES)}) at {str(root.absolute())!r}, found none; set --benchmark.path "
@@ -44,11 +44,12 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         InputError: it is none of these, or a record is no object.
     """
-    if path.suffix == ".parquet":
+    kind = path.suffix.lower()
+    if kind == ".parquet":
         for number, values in enumerate(parquet_rows(path), 1):
             yield Row(f"{path}: record {number}", values)
         return
-    for where, value in json_lines(path) if path.suffix == ".jsonl" else json_list(path):
+    for where, value in json_lines(path) if kind == ".jsonl" else json_list(path):
         if not isinstance(value, dict):
             raise OfficialFileError.at(where, "record", "a JSON object", value)
         yield Row(where, value)

@@ -3,7 +3,7 @@
 import json
 
 from data_modules.builders.sources.documents import document_files, read_documents
-from evaluation.benchmarks.records import record_files
+from evaluation.benchmarks.records import read_file, record_files
 from evaluation.perplexity.windows import text_files
 
 
@@ -24,7 +24,9 @@ def test_what_is_hidden_is_no_data(tmp_path):
 
 
 def test_endings_in_capitals_are_read(tmp_path):
-    """Perplexity left them out without a word."""
+    """Perplexity and benchmarks left them out without a word."""
     folder = write(tmp_path, "A.TXT", "b.txt")
     assert [file.name for file in text_files(folder)] == ["A.TXT", "b.txt"]
     assert [document.id for document in read_documents(document_files(folder))] == ["A.TXT", "b.txt"]
+    folder = write(tmp_path / "records", "C.JSONL", "d.jsonl")
+    assert [row.values["text"] for file in record_files(folder) for row in read_file(file)] == ["C.JSONL", "d.jsonl"]
