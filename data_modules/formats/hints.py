@@ -52,6 +52,8 @@ def expected_instead(record: Mapping[str, object], formats: Iterable[str], optio
         return "`chosen`, the better answer, beside `prompt` and `rejected`"
     if options is not None and record.keys() == {"text"}:  # also what `datasets` makes of .txt files
         return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
+    if options is not None and (files := _listed_files(record)):
+        return f"preference pairs, not LLaMA-Factory's list of files: set `{options}.path` to one ({', '.join(files)})"
     if missing is None and (around := _around_records(record, options)) is not None:
         return around
     names = ", ".join(formats)
@@ -67,6 +69,13 @@ def expected_instead(record: Mapping[str, object], formats: Iterable[str], optio
         f"{'as this seems to be' if mapping else 'for example'} `{options}.columns: {as_yaml(example)}`, with "
         f"`{options}.extra_columns: ignore` if others are left"
     )
+
+
+def _listed_files(record: Mapping[str, object]) -> list[str]:
+    """The files that a `dataset_info.json` names; empty if it is none."""
+    entries = [value for value in record.values() if isinstance(value, dict)]
+    files = [value["file_name"] for value in entries if isinstance(value.get("file_name"), str)]
+    return files[:3] if len(entries) == len(record) else []
 
 
 def _around_records(record: Mapping[str, Any], options: str | None) -> str | None:

@@ -62,6 +62,10 @@ REFUSED: dict[str, tuple[object, str]] = {
     "empty answer": ({"prompt": LONG, "chosen": " ", "rejected": "two"}, r"field 'chosen': expected text that is not"),
     "number": ({"prompt": LONG, "chosen": 42, "rejected": "two"}, r"field 'chosen': expected text, or a list of mess"),
     "prompt's number": ({"prompt": 42, **TEXTS}, r"field 'prompt': expected text, or a list of messages"),
+    "a list of files": (
+        {"mine": {"file_name": "dpo.json", "ranking": True}},
+        r"record: .* not LLaMA-Factory's list of files: set `data.init_args.path` to one \(dpo.json\)",
+    ),
     "wrapped": ({"data": [{"prompt": LONG, **TEXTS}]}, r".*not in a list under 'data': take that list out of it"),
     "questions": ({"data": [{"title": "", "paragraphs": []}]}, r"record: expected preference pairs, .* build --config"),
     "no answer": ({"prompt": LONG, "chosen": None, "rejected": "two"}, r"field 'chosen'"),
