@@ -210,7 +210,7 @@ def _left_out(source: str, taken: Iterable[str]) -> list[str]:
 
 
 def _may_hold_records(name: Path) -> bool:
-    readable = _reader_of(name.name) is not None or name.suffix.lower() in _OTHERS_RECORDS
+    readable = _reader_of(name.name.lower()) is not None or name.suffix.lower() in _OTHERS_RECORDS
     return readable and not _is_about_the_set(name.name)
 
 

@@ -57,7 +57,8 @@ def expected_instead(record: Mapping[str, object], formats: Iterable[str], optio
     if missing is None and (around := _around_records(record, options)) is not None:
         return around
     names = ", ".join(formats)
-    if options is None and "question" in record and isinstance(record.get("context"), str):
+    is_question = "question" in record and "chosen" not in record and isinstance(record.get("context"), str)
+    if options is None and is_question:
         return "questions as JSON Lines, not in a table (pandas: to_json(path, orient='records', lines=True))"
     if options is None:
         return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"

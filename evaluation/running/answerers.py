@@ -28,6 +28,7 @@ class GivenAnswer:
     """One answer.
 
     Args:
+        text: nothing stripped.
         at_limit: whether the prompt's limit of new tokens ended it, not the model.
     """
 

@@ -101,7 +101,8 @@ def default_max_length(
     if length < 2:
         raise InputError(
             f"expected a window with room for {room} tokens of answer and chat template, got {window} positions; "
-            "lower the benchmark's `max_new_tokens`, or leave out the tasks with the longest answers, with `tasks`"
+            "lower the benchmark's `max_new_tokens`, if it has them, or leave out the tasks with the longest answers, "
+            "with `tasks`"
         )
     return length
 

@@ -53,6 +53,10 @@ def test_questions_in_a_table_are_said_to_be_in_one(tmp_path):
     path.write_text("question,context,answers\nWho?,It is Ann.,Ann\n")
     with pytest.raises(ValueError, match=r"expected questions as JSON Lines, not in a table \(pandas: to_json"):
         read_question_records(str(path))
+    path = tmp_path / "pairs.jsonl"  # of a format that nobody knows, and in no table
+    path.write_text('{"question": "Who?", "context": "It is Ann.", "chosen": "Ann", "rejected": "Bob"}\n')
+    with pytest.raises(ValueError, match=r"expected `question`, `answers` and `context`, .* or pairs of a format"):
+        read_question_records(str(path))
 
 
 def test_advice_is_of_the_command_that_runs(tmp_path):

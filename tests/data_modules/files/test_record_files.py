@@ -126,12 +126,13 @@ def test_a_saved_table_gives_its_plain_values_whatever_form_it_was_told(form: st
 def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`datasets` takes files of one kind, and once a name says train only those; all else would be lost in silence."""
     folder = write(tmp_path / "set/train.jsonl", lines(RECORDS[:1])).parent
-    for name in ("more.jsonl", "old/more.csv", "x.ndjson", "y.zip", ".cache/x.json", "notes.md", *ABOUT):
+    for name in ("TRAIN.JSONL", "more.jsonl", "old/more.csv", "x.ndjson", "y.zip", ".cache/x.json", "notes.md", *ABOUT):
         write(folder / name, b"{}" if name in ABOUT else lines())
     for _ in range(2):
         assert [record for _, record in read_records(str(folder), "train", "data.init_args.path")] == RECORDS[:1]
     [told] = [message for message in caplog.messages if "not read" in message]
-    assert "because their names or kinds belong to no split: more.jsonl, old/more.csv, x.ndjson, y.zip; give" in told
+    names = "TRAIN.JSONL, more.jsonl, old/more.csv, x.ndjson, y.zip"
+    assert f"because their names or kinds belong to no split: {names}; give" in told
 
 
 ABOUT = (
