@@ -10,10 +10,10 @@ from lit_longpo.checkpoints.whole import refuse_broken, replacing
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
-from lit_longpo.export.folder import is_merged, save_policy
+from lit_longpo.export.folder import check_replaceable, is_merged, save_policy
 from lit_longpo.export.run import read_run
-from lit_longpo.files.model_folders import holds_model
 from lit_longpo.files.storing import check_writable, storing
+from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.adapters.merging import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
@@ -59,6 +59,7 @@ def export_checkpoint(
     check_writable(folder.parent, _ELSEWHERE)
     config = Path(run_config).expanduser() if run_config else None
     run = read_run(path, config, trust_remote_code=trust_remote_code)
+    _check_not_start(folder, run.policy)
     merged = is_merged(run.policy, merge_adapters)
     adapters = run.policy.trained_lora is not None and not merged
     _check_dtype(dtype, adapters=adapters)
@@ -113,9 +114,11 @@ def _check_dtype(dtype: Dtype | None, *, adapters: bool) -> None:
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not holds_model(folder):
-        raise InputError(f"expected an empty folder or a model at {folder}, got something else; set --output")
-    if not overwrite:
+    check_replaceable(folder)
+    if not overwrite and folder.exists() and any(folder.iterdir()):
         raise InputError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")
+
+
+def _check_not_start(folder: Path, policy: PolicyConfig) -> None:
+    if folder in {source.resolve() for source in policy.files.folders()}:
+        raise InputError(f"expected --output to be a folder that the run did not start from, got {folder}; set another")

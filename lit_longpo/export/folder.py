@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError, first_names
@@ -76,11 +77,12 @@ def check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     there = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    strange = [path.name for path in there if path.is_dir() or path.suffix not in _KINDS]
+    odd = [path for path in there if path.is_dir() or path.suffix not in _KINDS]
+    strange = [path.name for path in odd if path.name != CHAT_TEMPLATE_DIR]
     if there and (strange or not holds_model(folder)):
         raise InputError(
             f"expected an empty folder or a model at {folder}, got {(strange or [there[0].name])[0]}, which would be "
-            "deleted"
+            "deleted; move it, or name another folder"
         )
 
 

@@ -129,6 +129,17 @@ def test_what_is_no_model_is_not_replaced_and_that_is_said_before_the_training(n
     assert path.read_text() == "mine"
 
 
+def test_a_model_with_several_chat_templates_is_replaced(tmp_path):
+    """transformers stores all but the first in a folder of their own."""
+    base, _ = chat_base(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": "another"}
+    tokenizer.save_pretrained(base)
+    for _ in range(2):
+        fit(tmp_path, base)
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template == tokenizer.chat_template
+
+
 def test_the_start_is_not_overwritten(policy_folder, tmp_path):
     with pytest.raises(ValueError, match="that the run does not start from"):
         fit(tmp_path, policy_folder, lora=LoRA(r=2), directory=policy_folder)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -15,11 +16,13 @@ from support.command_line import CONFIGS
 from support.plain_transformers import plain_logits
 from support.ranks import run_command
 from support.resume_worker import logits
+from support.small_fit import fit
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM
 
+from lit_longpo.errors import InputError
 from lit_longpo.export.command import export_checkpoint
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import LoRA, PolicyConfig
 
 FSDP2 = pytest.param("fsdp2", marks=pytest.mark.slow)
 ZERO2 = pytest.param("zero2", marks=[needs_deepspeed, pytest.mark.slow])
@@ -109,7 +112,7 @@ def test_the_configuration_is_looked_for_and_can_be_given(resumed_run, tmp_path)
 def test_a_folder_in_use_is_not_touched_without_being_told(resumed_run, tmp_path):
     checkpoint = str(resumed_run("single")[0] / "full/checkpoints/last.ckpt")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="got something else; set --output"):
+    with pytest.raises(ValueError, match=r"got notes\.txt, which would be deleted"):
         export_checkpoint(checkpoint, str(tmp_path), overwrite=True)
     export_checkpoint(checkpoint, str(tmp_path / "model"))
     (tmp_path / "model/old.txt").write_text("old")
@@ -118,6 +121,20 @@ def test_a_folder_in_use_is_not_touched_without_being_told(resumed_run, tmp_path
     export_checkpoint(checkpoint, str(tmp_path / "model"), overwrite=True)
     assert not (tmp_path / "model/old.txt").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "notes.txt"]
+
+
+def test_only_a_model_that_the_run_did_not_start_from_is_overwritten(policy_folder, tmp_path):
+    """Adapters took the place of the base that they name; a trainer's checkpoints went with the model above them."""
+    start, other = (shutil.copytree(policy_folder, tmp_path / name) for name in ("start", "other"))
+    fit(PolicyConfig(source=str(start), lora=LoRA(r=2)), tmp_path / "run")
+    [checkpoint] = (tmp_path / "run").glob("*.ckpt")
+    (tmp_path / "run/config.yaml").write_text(f"policy: {{source: {start}, lora: {{r: 2}}}}\n")
+    (other / "checkpoint-500").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for folder, said in ((start, "the run did not start from"), (other, "got checkpoint-500, which would be deleted")):
+        with pytest.raises(InputError, match=said):
+            export_checkpoint(str(checkpoint), str(folder), overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_broken_checkpoint_is_refused(resumed_run, tmp_path):
