@@ -1,5 +1,6 @@
 """The two ways to ask a server for greedy answers: completions of our prompts, or chat."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ class Endpoint(ABC):
         """Up to the first end token that the server writes out (mlx-examples#489); a local answer ends before it."""
         added = self.prompt_format.tokenizer.added_tokens_decoder
         ends = [added[number].content for number in self.stops(prompt) if number in added and added[number].special]
-        cut = (text.removesuffix(end) if end == _TAG else text.partition(end)[0] for end in ends)
-        return min(cut, key=len, default=text)
+        marks = [re.escape(end) + "$" * (end == _TAG) for end in ends]
+        return re.split("|".join(marks), text, maxsplit=1)[0] if marks else text
 
     def _common(self, prompt: Prompt) -> dict[str, Any]:
         return {

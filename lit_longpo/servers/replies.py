@@ -10,7 +10,7 @@ _UNCOUNTED = 2  # tokens that end a turn, which some servers count beyond the li
 # What ends a turn. A server that leaves it in its text has not stopped there; gpt-oss goes on behind its thoughts.
 _TURN_ENDS = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|END_OF_TURN_TOKEN|END_RESPONSE|END_TEXT|return)\|>|<\|end\|>(?!<\|start\|>)"
-    "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|(?:</s>|<eos>)$"
+    "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>"
 )
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 

@@ -1,6 +1,7 @@
 """Answers from any OpenAI-compatible server (vLLM, SGLang, `transformers serve`, hosted models)."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,6 +39,7 @@ _OPENAIS: dict[str, Any] = {
     "presence_penalty": 0.0,
 }  # some hosted models refuse them, at 0 too
 _SHORTEST = 16  # tokens of an answer, which hosted models take as a limit
+_TAGS = re.compile(r"(?:</s>|<eos>)$")  # end tokens that may be text, too
 _LATER_LIMIT = "max_completion_tokens"  # OpenAI's name for `max_tokens`, the only one that its later models take
 
 
@@ -208,9 +210,14 @@ def _ended(reply: Any, most: int) -> Any:
     )
 
 
+def _text(choice: Any) -> str:
+    """A reply's text without an end token that may be text, too: which tokens the server's model has is not known."""
+    return _TAGS.split(reply_text(choice), maxsplit=1)[0]
+
+
 def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     """Whether an answer that is said to be at its end has not begun."""
-    text = reply_text(choice)
+    text = _text(choice)
     if choice.finish_reason not in ENDED:
         return False
     return not text.strip() if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
@@ -222,7 +229,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     choice = reply.choices[0]
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
-    text = in_think_marks(whole_characters(reply_text(choice)))  # the marks that `fit` knows
+    text = in_think_marks(whole_characters(_text(choice)))  # the marks that `fit` knows
     cut_off = at_limit(reply, request.decoding.max_new_tokens)
     # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
     opened = opened and cut_off and not keeps_thoughts_apart(choice)

@@ -213,6 +213,9 @@ def test_an_end_token_that_a_server_writes_out_is_no_part_of_the_answer(way, lon
     ("end", "said", "answer"),
     [
         ("</s>", "The tag </s> strikes</s>", "The tag </s> strikes"),
+        ("</s>", "Oslo</s>\n", "Oslo"),
+        ("<|im_end|>", "What strikes is </s>", "What strikes is </s>"),  # no token of the model, nor are these
+        ("<|im_end|>", "<eos><|im_end|>", "<eos>"),
         ("<|im_end|>", "Oslo<|im_end|>\nRome<|im_end|>", "Oslo"),
         ("\n", "Oslo\nRome", "Oslo\nRome"),  # no special token
     ],
