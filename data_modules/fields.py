@@ -10,7 +10,7 @@ from data_modules.messages import check_messages
 from lit_longpo.errors import did_you_mean
 from lit_longpo.files.strict_json import RecordError, check_text, check_texts
 
-Span = tuple[int, int]
+Span = tuple[int, int]  # first character, and the one behind the last
 
 NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
 _LARGEST = 1e6

@@ -98,7 +98,7 @@ def ranks_of(trainer: Any) -> dict[str, Any]:
     """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism.
 
     Returns:
-        `num_replicas` and `rank`, as samplers take them.
+        `num_replicas` and `rank`, as samplers take them; a single one where `trainer` is `None`.
 
     Raises:
         InputError: Lightning is told to deal the rows to the processes, too.
