@@ -69,9 +69,13 @@ def evidence_of(path: str | Path) -> list[Evidence]:
     """What the questions of a file are about, in its order."""
     found = dict[tuple[Passage, ...], list[QARecord]]()
     for record in read_qa(path):
-        if record.answers[0].lower() not in ("yes", "no"):
+        if not _is_yes_or_no(record.answers):
             found.setdefault(tuple(item for item in record.passages if item.supporting), []).append(record)
     return [Evidence(f"p{n:03}", passages, tuple(items)) for n, (passages, items) in enumerate(found.items())]
+
+
+def _is_yes_or_no(answers: Sequence[str]) -> bool:
+    return answers[0].lower() in ("yes", "no")
 
 
 def pool_of(items: Iterable[Evidence]) -> list[Passage]:
@@ -246,9 +250,7 @@ def write_pairs_of_lengths(options: argparse.Namespace) -> None:
     """Long contexts for what `build` has made; a whole number of batches, the rest is left out."""
     folder, count = Path(options.output), _counter(options.tokenizer)
     evidence = evidence_of(options.train)
-    # `build` answers questions of yes and no, too.
-    open_questions = {question.id for item in evidence for question in item.questions}
-    built = [pair for pair in read_pairs(Path(options.built) / "pairs.jsonl") if pair.id in open_questions]
+    built = [pair for pair in read_pairs(Path(options.built) / "pairs.jsonl") if not _is_yes_or_no(pair.answers)]
     if options.max_f1 < 1:
         built = [pair for pair in built if _f1(pair.rejected[0], pair.answers) <= options.max_f1]
     random.Random(0).shuffle(built)

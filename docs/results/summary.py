@@ -47,7 +47,7 @@ def _seeds(stored: Path, suite: str, row: str) -> str:
 
 def _perplexity(stored: Path, row: str, length: str) -> str:
     """The mean over a row's seeds."""
-    files = stored.glob(f"smollm2-book/{row}*.json")
+    files = [*stored.glob(f"smollm2-book/{row}.json"), *stored.glob(f"smollm2-book/{row}-seed*.json")]
     tables = [json.loads(path.read_text(encoding="utf-8"))["facts"]["tables"][0] for path in files]
     return f"{fmean(float(cells[-1]) for table in tables for cells in table['rows'] if cells[0] == length):.1f}"
 

@@ -657,7 +657,10 @@ def test_pairs_that_build_has_made_of_yes_and_no_are_left_out(tmp_path, monkeypa
     row = {"_id": "x", "question": "?", "answer": "Two", "context": context, "supporting_facts": [["B", 0]]}
     lines = "".join(json.dumps(item) + "\n" for item in (row | {"_id": "y", "answer": "yes"}, row))
     (tmp_path / "pairs.qa.jsonl").write_text(lines)
-    write_pairs(tmp_path / "pairs.jsonl", [PreferencePair(n, "?", "s", "l", "x", ("no",), ("Two",)) for n in "yx"])
+    built = [
+        PreferencePair(name, "?", "s", "l", "x", ("no",), (answer,)) for name, answer in (("y", "yes"), ("x", "Two"))
+    ]
+    write_pairs(tmp_path / "pairs.jsonl", built)
     files = ["--built", str(tmp_path), "--train", str(tmp_path / "pairs.qa.jsonl"), "--tokenizer", "any"]
     passages.main(["pairs", *files, "--output", str(tmp_path / "out"), "--lengths", "90", "--batch", "1"])
     assert [pair.id for pair in read_pairs(tmp_path / "out/pairs-90.jsonl")] == ["x"]
