@@ -40,7 +40,7 @@ class Markup:
 
 @dataclass(frozen=True)
 class Data:
-    """A stretch of a text that comes from data."""
+    """A stretch of a text, from character `start` to before `end`, that comes from data."""
 
     start: int
     end: int
