@@ -101,6 +101,17 @@ def warn_of_steps(trainer: Trainer, steps: int) -> None:
         _warn_of_few_steps(trainer, steps)
 
 
+def warn_of_warmup(trainer: Trainer, fraction: float, steps: int) -> None:
+    """Warn if `optimization.warmup_fraction` is less than half a step of a run of some length."""
+    if steps < _FEW_STEPS or not fraction or round(fraction * steps) or not trainer.is_global_zero:
+        return
+    log.warning(
+        "`optimization.warmup_fraction: %g` of %d steps is less than half a step: there is no warm-up, and the first "
+        "step has the whole rate; type --optimization.warmup_fraction %.2g for one of two steps, or 0",
+        *(fraction, steps, 2 / steps),
+    )
+
+
 def warn_of_unkept(trainer: Trainer) -> None:
     """Warn if no checkpoint will hold the weights of the last step, because only the best ones are kept."""
     keepers = [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]

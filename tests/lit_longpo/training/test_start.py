@@ -15,8 +15,16 @@ from support.tiny_models import tiny_config
 
 from lit_longpo import __main__ as command
 from lit_longpo.objectives import ORPO
+from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.training.start import log_precision, log_short_run, warn_of_routers, warn_of_steps, warn_of_unkept
+from lit_longpo.training.start import (
+    log_precision,
+    log_short_run,
+    warn_of_routers,
+    warn_of_steps,
+    warn_of_unkept,
+    warn_of_warmup,
+)
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -27,6 +35,19 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
     assert not caplog.text
     log_precision(optimizer, SimpleNamespace(is_global_zero=True))
     assert "states of 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize(("fraction", "steps", "told"), [(0.03, 16, True), (0.03, 17, False), (0.0, 16, False)])
+def test_a_warmup_of_less_than_half_a_step_is_told(fraction, steps, told, caplog):
+    """Rounded to none, it was not said (deepmd-kit#5134); with what is typed then there is one."""
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    _, schedule = Optimization(warmup_fraction=fraction).build([parameter], steps)
+    assert (schedule.get_last_lr()[0] > 0) == (told or not fraction)
+    warn_of_warmup(SimpleNamespace(is_global_zero=True), fraction, steps)
+    assert bool(caplog.text) == told
+    if told:
+        typed = float(caplog.text.partition("--optimization.warmup_fraction ")[2].split()[0])
+        assert Optimization(warmup_fraction=typed).build([parameter], steps)[1].get_last_lr() == [0.0]
 
 
 @pytest.mark.parametrize(
