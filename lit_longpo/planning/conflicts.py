@@ -36,7 +36,8 @@ def start_warnings(config: Namespace) -> list[str]:
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why a configuration cannot run whatever its data, because `fit` refuses it or it would train nothing."""
     refused = [rule(run) for rule, fate in RULES.items() if _Fate.REFUSED in fate]
-    messages = [devices.degree(config, run), policy.chance(config, run), *refused]
+    models = (devices.degree, policy.chance, policy.scaled_reference)
+    messages = [*(rule(config, run) for rule in models), *refused]
     return next((message for message in messages if message is not None), None)
 
 
@@ -48,7 +49,7 @@ class _Fate(Flag):
     TOLD = auto()  # `fit` refuses, measures or says it elsewhere
 
 
-MODEL_RULES: tuple[ModelRule, ...] = (devices.degree, policy.chance, rows.window)
+MODEL_RULES: tuple[ModelRule, ...] = (devices.degree, policy.chance, policy.scaled_reference, rows.window)
 RULES: dict[Rule, _Fate] = {
     devices.devices: _Fate.TOLD,
     rows.budget: _Fate.TOLD,

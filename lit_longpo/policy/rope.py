@@ -229,12 +229,8 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     if config is None:
         yield
         return
-    if _read_by_attention(base_model(model).config) != _read_by_attention(config):
-        raise InputError(
-            "expected attention that reads angles alone, to give the reference its original positions, got that of "
-            f"{type(base_model(model)).__name__}, whose temperature follows the rotary settings, too; set "
-            "`reference.policy` to the unchanged model, or change `policy.rope.theta` alone"
-        )
+    if problem := temperature_problem(base_model(model).config, config):
+        raise InputError(problem)
     decoder = decoder_of(base_model(model))
     changed = rotary_embedding(decoder)
     if changed is None:
@@ -247,6 +243,17 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     original = type(changed)(copy.deepcopy(config.get_text_config())).to(device)
     with exchanged_rotary(decoder, original):
         yield
+
+
+def temperature_problem(config: PretrainedConfig, original: PretrainedConfig) -> str | None:
+    """Why exchanged angles do not make a model of the original positions; `None` if they do."""
+    if _read_by_attention(config) == _read_by_attention(original):
+        return None
+    return (
+        "expected attention that reads angles alone, to give the reference its original positions, got that of "
+        f"{config.model_type}, whose temperature follows the rotary settings, too; set `reference.policy` to the "
+        "unchanged model, or change `policy.rope.theta` alone"
+    )
 
 
 def _read_by_attention(config: PretrainedConfig) -> list[Any]:

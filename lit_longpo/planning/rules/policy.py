@@ -5,9 +5,11 @@ from dataclasses import replace
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import UserError
+from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
 from lit_longpo.policy.reference.config import copy_problem
+from lit_longpo.policy.rope import temperature_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.dropout import chance_problem
 
@@ -15,6 +17,15 @@ from lit_longpo.policy.weights.dropout import chance_problem
 def chance(config: PretrainedConfig, run: Configuration) -> str | None:
     """A policy that draws random numbers in training."""
     return by_fit(chance_problem(config))
+
+
+def scaled_reference(config: PretrainedConfig, run: Configuration) -> str | None:
+    """A reference at original positions beside attention that has the policy's temperature."""
+    alone = set(run.objective.views.reference) - set(run.objective.views.policy)
+    if not alone or run.policy.rope is None or run.reference.policy is not None:
+        return None
+    original, _ = find_config(replace(run.policy, rope=None), run.options.shape)
+    return by_fit(temperature_problem(config, original))
 
 
 def untrainable(run: Configuration) -> str | None:

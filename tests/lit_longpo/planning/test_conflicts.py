@@ -46,6 +46,18 @@ def test_a_model_that_draws_experts_in_training_is_refused_as_fit_refuses_it(mes
     assert any("`fit` refuses this: expected a model that gives a text the same" in message for message in found)
 
 
+def test_a_reference_whose_attention_is_scaled_for_the_policy_is_refused_as_fit_refuses_it(messages, tmp_path):
+    """`fit` says it where LongPO's reference is scored, after the model is loaded."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0, "rope_theta": 1e4}
+    yarn["original_max_position_embeddings"] = 128
+    tiny_config("DeepseekV3", rope_parameters=yarn).save_pretrained(tmp_path)
+    for changed, refused in ((("factor", "40"), True), (("theta", "500"), False)):
+        found = messages(
+            "--model", "LongPO", "--policy.source", str(tmp_path), f"--policy.rope.{changed[0]}", changed[1]
+        )
+        assert any("deepseek_v3, whose temperature follows" in message for message in found) is refused
+
+
 def test_a_sound_setting_has_no_conflicts(messages):
     assert messages(*ROPE) == []
 

@@ -67,7 +67,7 @@ def test_a_reference_whose_attention_is_scaled_for_the_policy_is_refused(name, r
     model.save_pretrained(tmp_path)
     changed = policy(tmp_path, rope=rope)
     stretched = changed.load().eval()
-    refused = pytest.raises(InputError, match="DeepseekV3ForCausalLM, whose temperature follows the rotary settings")
+    refused = pytest.raises(InputError, match="deepseek_v3, whose temperature follows the rotary settings")
     scaled = name == "DeepseekV3" and rope.factor is not None
     with refused if scaled else nullcontext(), original_rope(stretched, changed.config_before_rope()):
         found = score(stretched, ROW).sums
