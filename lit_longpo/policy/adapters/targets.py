@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.errors import InputError
+from lit_longpo.policy.weights.linear_maps import unadaptable
 
 ALL_LINEAR = "all-linear"
 
@@ -31,7 +32,7 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
         every = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in some))
         raise _wrong_targets(model, ", ".join(some), f"which peft takes for the experts of all layers (type {every});")
     if missing := [name for name, found in named.items() if not found and name not in stacked]:
-        raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, modules, wanted)}")
+        raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, model, wanted)}")
     for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
         inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
         raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
@@ -104,8 +105,9 @@ def _is_map(module: nn.Module) -> bool:
     return isinstance(weight, Tensor) and len(whole_shape(weight)) > 1
 
 
-def _hint(missing: list[str], modules: Mapping[str, nn.Module], wanted: str | list[str]) -> str:
-    last = {name.rpartition(".")[2] for name, part in modules.items() if isinstance(part, nn.Linear)}
+def _hint(missing: list[str], model: PreTrainedModel, wanted: str | list[str]) -> str:
+    adaptable = set(meant_by(model, ALL_LINEAR)) - unadaptable(model)
+    last = {name.rpartition(".")[2] for name in adaptable}
     if isinstance(wanted, str) and wanted in last:
         return f"one text is a regular expression of whole names: type [{wanted}], or '.*\\.{wanted}';"
     if not isinstance(wanted, str) and any(set(name) & set("*^$\\|()+?") for name in missing):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from support.preference_data import RandomPairs
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 
 from lit_longpo.objectives import SFT
@@ -63,6 +64,14 @@ def test_maps_whose_weights_zero3_has_split_are_maps():
     check_targets(model, ["q_proj"])
     with pytest.raises(ValueError, match="input_layernorm, which is none"):
         check_targets(model, ["input_layernorm"])
+
+
+@pytest.mark.parametrize("name", ["outproj", "lm_hed"])
+def test_no_name_is_suggested_that_cannot_have_adapters(name):
+    """Mamba reads the weight of `out_proj` itself, which is refused in its turn; so is a head with adapters."""
+    with pytest.raises(ValueError, match=f"got {name}, which it has not") as refused:
+        check_targets(tiny_hybrid("NemotronH"), [name])
+    assert not any(name in str(refused.value) for name in ("out_proj", "lm_head"))
 
 
 def test_nothing_is_built_where_nothing_was_named(monkeypatch):
