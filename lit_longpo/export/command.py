@@ -11,9 +11,8 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import check_replaceable, is_merged, save_policy
-from lit_longpo.export.run import read_run
+from lit_longpo.export.run import TrainedRun, read_run
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.adapters.merging import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
@@ -59,7 +58,7 @@ def export_checkpoint(
     check_writable(folder.parent, _ELSEWHERE)
     config = Path(run_config).expanduser() if run_config else None
     run = read_run(path, config, trust_remote_code=trust_remote_code)
-    _check_not_start(folder, run.policy)
+    _check_not_start(folder, run)
     merged = is_merged(run.policy, merge_adapters)
     adapters = run.policy.trained_lora is not None and not merged
     _check_dtype(dtype, adapters=adapters)
@@ -119,6 +118,6 @@ def _check_output(folder: Path, overwrite: bool) -> None:
         raise InputError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")
 
 
-def _check_not_start(folder: Path, policy: PolicyConfig) -> None:
-    if folder in {source.resolve() for source in policy.files.folders()}:
+def _check_not_start(folder: Path, run: TrainedRun) -> None:
+    if folder in {source.resolve() for model in run.models for source in model.files.folders()}:
         raise InputError(f"expected --output to be a folder that the run did not start from, got {folder}; set another")

@@ -27,6 +27,13 @@ class TrainedRun:
     config: dict[str, Any]
     policy: PolicyConfig
 
+    @property
+    def models(self) -> Iterator[PolicyConfig]:
+        """The policy, and the reference's own model if it has one."""
+        yield self.policy
+        if other := (self.config.get("reference") or {}).get("policy"):
+            yield plain_section(other, PolicyConfig, f"the run's {_NAME}: the `reference.policy` section")
+
 
 def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool = False) -> TrainedRun:
     """The run that wrote a checkpoint.

@@ -125,13 +125,15 @@ def test_a_folder_in_use_is_not_touched_without_being_told(resumed_run, tmp_path
 
 def test_only_a_model_that_the_run_did_not_start_from_is_overwritten(policy_folder, tmp_path):
     """Adapters took the place of the base that they name; a trainer's checkpoints went with the model above them."""
-    start, other = (shutil.copytree(policy_folder, tmp_path / name) for name in ("start", "other"))
+    start, reference, other = (shutil.copytree(policy_folder, tmp_path / name) for name in ("start", "ref", "other"))
     fit(PolicyConfig(source=str(start), lora=LoRA(r=2)), tmp_path / "run")
     [checkpoint] = (tmp_path / "run").glob("*.ckpt")
-    (tmp_path / "run/config.yaml").write_text(f"policy: {{source: {start}, lora: {{r: 2}}}}\n")
+    config = {"policy": {"source": str(start), "lora": {"r": 2}}, "reference": {"policy": {"source": str(reference)}}}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
     (other / "checkpoint-500").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    for folder, said in ((start, "the run did not start from"), (other, "got checkpoint-500, which would be deleted")):
+    kept = "the run did not start from"
+    for folder, said in ((start, kept), (reference, kept), (other, "got checkpoint-500, which would be deleted")):
         with pytest.raises(InputError, match=said):
             export_checkpoint(str(checkpoint), str(folder), overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
