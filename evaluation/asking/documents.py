@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.nearby import nearby
-from lit_longpo.files.plain_text import plain_text
+from lit_longpo.files.plain_text import NotTextError, plain_text
 
 STDIN = "-"
 _BETWEEN = "\n\n"  # as passages of a question are joined
@@ -60,7 +60,7 @@ def _piped() -> bytes:
 def _decoded(raw: bytes, name: str) -> str:
     try:
         text = plain_text(raw)
-    except ValueError as error:
+    except NotTextError as error:
         raise InputError(
             f"expected UTF-8 text in {name}, got {error}; turn it into a .txt file first (pdftotext, pandoc, iconv)"
         ) from error

@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.plain_text import read_plain
+from lit_longpo.files.plain_text import NotTextError, read_plain
 
 CountTokens = Callable[[str], int]
 
@@ -113,7 +113,7 @@ def _book(path: str) -> tuple[str, ...]:
         raise MissingFileError(f"expected a text file as hay at {path!r}, found none; name another, or leave it out")
     try:
         text = " ".join(read_plain(file).split())
-    except ValueError as error:
+    except NotTextError as error:
         raise InputError(f"expected text in UTF-8 as hay in {path}, got {error}; name another file") from error
     whole = [f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". ")]
     parts = tuple(piece for part in whole for piece in _pieces(part))

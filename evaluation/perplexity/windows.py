@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.folders import files_in
-from lit_longpo.files.plain_text import read_plain
+from lit_longpo.files.plain_text import NotTextError, read_plain
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def read_tokens(files: Sequence[Path], encode: Callable[[str], Sequence[int]]) -
     for file in files:
         try:
             text = read_plain(file)
-        except ValueError as error:
+        except NotTextError as error:
             raise InputError(f"expected UTF-8 text in {file}, got {error}; convert it or leave it out") from error
         tokens += encode(text)
     return tokens

@@ -2,15 +2,21 @@
 
 from pathlib import Path
 
+from lit_longpo.errors import InputError
+
+
+class NotTextError(InputError):
+    """What came in place of UTF-8 text; whoever reads says where, and what to type."""
+
 
 def read_plain(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        ValueError: as `plain_text`; or the file is JSON Lines, whose names and quotation marks would be read as text.
+        NotTextError: as `plain_text`; or the file is JSON Lines, whose names and quotation marks would be read as text.
     """
     if path.suffix.lower() == ".jsonl":
-        raise ValueError("JSON Lines, not the texts in it")
+        raise NotTextError("JSON Lines, not the texts in it")
     return plain_text(path.read_bytes())
 
 
@@ -18,12 +24,12 @@ def plain_text(raw: bytes) -> str:
     """The text without a byte-order mark, lines ended by newlines whoever wrote them.
 
     Raises:
-        ValueError: it is no UTF-8, or has zero bytes, as UTF-16 without a mark; says what came, for the reader's error.
+        NotTextError: it is no UTF-8, or has zero bytes, as UTF-16 without a mark; it says what came.
     """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {raw[error.start]:#04x} at {error.start}") from error
+        raise NotTextError(f"byte {raw[error.start]:#04x} at {error.start}") from error
     if "\0" in text:
-        raise ValueError("a zero byte")
+        raise NotTextError("a zero byte")
     return text.replace("\r\n", "\n").replace("\r", "\n")

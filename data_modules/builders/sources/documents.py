@@ -14,7 +14,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.folders import files_in
 from lit_longpo.files.json_files import numbered_lines
 from lit_longpo.files.nearby import nearby
-from lit_longpo.files.plain_text import read_plain
+from lit_longpo.files.plain_text import NotTextError, read_plain
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -145,7 +145,7 @@ def _of_file(file: Path, name: str) -> Document | Unreadable:
         return Unreadable(name, f"expected a file ending in {', '.join(SUFFIXES)}, got {file.suffix or 'none'!r}")
     try:
         text = read_plain(file)
-    except ValueError as error:
+    except NotTextError as error:
         return Unreadable(name, f"expected UTF-8 text, got {error}; convert the file")
     return Document(name, text) if text.strip() else Unreadable(name, "expected text, got an empty file")
 
