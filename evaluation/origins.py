@@ -12,6 +12,7 @@ from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.command_line.recipes import shipped_folder
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.run import TrainedRun, plain_section, read_run
+from lit_longpo.files.folders import holds_model
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapters.config import ADAPTER_CONFIG
@@ -66,7 +67,7 @@ def origin_of(source: str, gguf_file: str | None = None) -> Origin:
         return _embedded()
     if path.suffix == _SUFFIX or _is_checkpoint(path):
         return _of_checkpoint(path)
-    if path.is_dir() and (path / _CONFIG).is_file() and not _holds_model(path):
+    if path.is_dir() and (path / _CONFIG).is_file() and not holds_model(path):
         return _of_run(path)
     return _of_folder(source, path, gguf_file)
 
@@ -79,13 +80,9 @@ def _embedded() -> Origin:
 
 def _is_checkpoint(path: Path) -> bool:
     try:
-        return path.exists() and not _holds_model(path) and kind(path) != "file"
+        return path.exists() and not holds_model(path) and kind(path) != "file"
     except InputError:
         return False
-
-
-def _holds_model(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
 
 
 def _of_checkpoint(path: Path) -> Origin:
@@ -97,7 +94,7 @@ def _of_checkpoint(path: Path) -> Origin:
 
 def _of_run(folder: Path) -> Origin:
     """What a run has left: its model, or else its newest whole checkpoint."""
-    if _holds_model(folder / _MODEL):
+    if holds_model(folder / _MODEL):
         return _of_folder(str(folder / _MODEL), folder / _MODEL)
     checkpoint = newest_whole(folder)
     if checkpoint is None:

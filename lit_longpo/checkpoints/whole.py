@@ -23,7 +23,7 @@ import torch
 
 from lit_longpo.errors import InputError, error_text
 from lit_longpo.files.checksums import checksum_of
-from lit_longpo.files.model_folders import holds_model
+from lit_longpo.files.folders import holds_model
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, shortened
 

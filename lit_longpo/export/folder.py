@@ -16,7 +16,7 @@ from lit_longpo.errors import InputError, first_names
 from lit_longpo.export.earlier_names import write_earlier_names
 from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
-from lit_longpo.files.model_folders import holds_model
+from lit_longpo.files.folders import holds_model
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapters.weights import lost_by_peft
 from lit_longpo.policy.prompts.trained_prompt import CARD

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, error_text, missing_package
-from lit_longpo.files.model_folders import MODEL_FILES, holds_model
+from lit_longpo.files.folders import MODEL_FILES, holds_model
 from lit_longpo.policy.stored_files import stored_file
 
 _SECONDS = 10.0  # for one answer of the hub
