@@ -287,7 +287,7 @@ class PreferenceModule(LightningModule, ABC):
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         log_precision(optimizer, self.trainer)
         warn_of_steps(self.trainer, steps)
-        warn_of_warmup(self.trainer, self.optimization.warmup_fraction, steps)
+        warn_of_warmup(self.trainer, self.optimization, steps)
         warn_of_unkept(self.trainer)
         log_short_run(self.trainer, steps, typed=self.log_interval_is_typed)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -128,8 +128,12 @@ class Optimization:
         prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        warmup = round(self.warmup_fraction * num_steps)
+        warmup = self.warmup_steps(num_steps)
         return optimizer, build_schedule(optimizer, self.schedule, warmup, num_steps, self.min_lr_fraction)
+
+    def warmup_steps(self, num_steps: int) -> int:
+        """Optimizer steps of the warm-up, of `num_steps` of the whole fit."""
+        return round(self.warmup_fraction * num_steps)
 
     def placement_problem(self, device: str | None, split: str | None) -> str | None:
         """Why the optimizer cannot train there, and what to type; `None` if it can.

@@ -101,9 +101,10 @@ def warn_of_steps(trainer: Trainer, steps: int) -> None:
         _warn_of_few_steps(trainer, steps)
 
 
-def warn_of_warmup(trainer: Trainer, fraction: float, steps: int) -> None:
+def warn_of_warmup(trainer: Trainer, optimization: Optimization, steps: int) -> None:
     """Warn if `optimization.warmup_fraction` is less than half a step of a run of some length."""
-    if steps < _FEW_STEPS or not fraction or round(fraction * steps) or not trainer.is_global_zero:
+    fraction = optimization.warmup_fraction
+    if steps < _FEW_STEPS or not fraction or optimization.warmup_steps(steps) or not trainer.is_global_zero:
         return
     log.warning(
         "`optimization.warmup_fraction: %g` of %d steps is less than half a step: there is no warm-up, and the first "

@@ -41,9 +41,10 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
 def test_a_warmup_of_less_than_half_a_step_is_told(fraction, steps, told, caplog):
     """Rounded to none, it was not said (deepmd-kit#5134); with what is typed then there is one."""
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
-    _, schedule = Optimization(warmup_fraction=fraction).build([parameter], steps)
+    optimization = Optimization(warmup_fraction=fraction)
+    _, schedule = optimization.build([parameter], steps)
     assert (schedule.get_last_lr()[0] > 0) == (told or not fraction)
-    warn_of_warmup(SimpleNamespace(is_global_zero=True), fraction, steps)
+    warn_of_warmup(SimpleNamespace(is_global_zero=True), optimization, steps)
     assert bool(caplog.text) == told
     if told:
         typed = float(caplog.text.partition("--optimization.warmup_fraction ")[2].split()[0])
