@@ -41,6 +41,11 @@ class Views:
     sequence_format: bool = True
     margins: bool = False
 
+    @property
+    def reference_alone(self) -> tuple[View, ...]:
+        """Views that the reference scores and the policy does not."""
+        return tuple(view for view in self.reference if view not in self.policy)
+
 
 @dataclass(frozen=True)
 class Slot:

@@ -21,8 +21,7 @@ def chance(config: PretrainedConfig, run: Configuration) -> str | None:
 
 def scaled_reference(config: PretrainedConfig, run: Configuration) -> str | None:
     """A reference at original positions beside attention that has the policy's temperature."""
-    alone = set(run.objective.views.reference) - set(run.objective.views.policy)
-    if not alone or run.policy.rope is None or run.reference.policy is not None:
+    if not run.objective.views.reference_alone or run.policy.rope is None or run.reference.policy is not None:
         return None
     original, _ = find_config(replace(run.policy, rope=None), run.options.shape)
     return by_fit(temperature_problem(config, original))

@@ -76,8 +76,8 @@ class Reference:
     def remember(self, policy: nn.Module, views: Views) -> None:
         """Note what the reference is. Call this right after the policy is loaded, before anything changes it."""
         self._shared = frozenset(views.policy) & frozenset(views.reference)
-        alone = [view for view in views.reference if view not in self._shared]
-        self._rope = self.policy.config_before_rope() if alone and self.config.policy is None else None
+        changes = bool(views.reference_alone) and self.config.policy is None
+        self._rope = self.policy.config_before_rope() if changes else None
         self._layers = base_model(policy).config.get_text_config().num_hidden_layers
         self._fingerprint = self._fingerprint_of(policy)
 
