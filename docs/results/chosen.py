@@ -5,7 +5,7 @@ from pathlib import Path
 
 from results.outcomes import STORED, load
 from results.pages import line
-from results.rows import Row, difference, rows_of
+from results.rows import Row, common_seeds, difference, rows_of
 from results.tables import number, points
 
 _EMBEDDED = {
@@ -82,10 +82,10 @@ def others(folder: Path) -> str:
     lines = _head("", "seeds", "alone", "1,024", "2,048", "both", "F1, both")
     for name, other in _OTHERS:
         row, less = rows[name], rows[other]
-        seeds = {item.seed for item in row.outcomes} & {item.seed for item in less.outcomes}
+        seeds = sorted(common_seeds(row, less))
         gaps = [points(difference(row, less, lengths, shared=True)) for lengths in columns]
         gaps.append(points(difference(row, less, columns[-1], shared=True, score=Row.f1)))
-        lines.append(line([f"{name} less {other}", " ".join(map(str, sorted(seeds))), *gaps]))
+        lines.append(line([f"{name} less {other}", " ".join(map(str, seeds)), *gaps]))
     return "\n".join(lines)
 
 

@@ -75,11 +75,16 @@ def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool, sc
         shared: whether questions of one group share a context, whatever the length; else each is its own.
         score: what each question has, sub-EM or F1.
     """
-    seeds = {item.seed for item in row.outcomes} & {item.seed for item in other.outcomes}
+    seeds = common_seeds(row, other)
     one, two = (score(_of_seeds(item, seeds), lengths) for item in (row, other))
     keys = [key for key in one if key in two]
     gaps = tuple(one[key] - two[key] for key in keys)
     return estimate(ClusteredScores(gaps, tuple(group if shared else "" for _, group, _ in keys), least=-1.0))
+
+
+def common_seeds(row: Row, other: Row) -> set[int]:
+    """Seeds that both have."""
+    return {item.seed for item in row.outcomes} & {item.seed for item in other.outcomes}
 
 
 def _of_seeds(row: Row, seeds: set[int]) -> Row:
