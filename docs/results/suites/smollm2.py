@@ -117,8 +117,8 @@ class _OnQuestions:
             for seed in settings.seeds:
                 for name, words in {**SHORT, **LONG}.items():
                     yield from self._training(settings, name, words, length, seed)
-            for seed in settings.seeds if length == first else ():
-                yield from self._training(settings, *_ANSWERS_NLL, first, seed)
+            for seed in settings.seeds:
+                yield from self._training(settings, *_ANSWERS_NLL, length, seed)
         for seed in settings.seeds:
             yield from self._equal_flops(settings, seed)
             for name, words in MORE.items():
