@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from data_modules.records import Passage
+from lit_longpo.plain_signs import plain_signs
 
 CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "der", "for", "in"}
 _FUNCTION_WORDS = (
@@ -27,6 +28,7 @@ _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or v
 _BEHIND_NO_WORD = rf"(?<![^\W{_JOINED[1:-1]}])(?<![)\]])"
 _MINUS = re.compile(rf"{_BEHIND_NO_WORD}(?<![-\u2010-\u2015])[-\u2212\u2013](?=\.?\d)")
 _NO_ZERO = re.compile(rf"(?<!\.){_BEHIND_NO_WORD}\.(?=\d)")  # .5
+_INITIALS = re.compile(r"(?<!\w)(?:[^\W\d_]\.(?:\s?[^\W\d_]\.)+|(?:[^\W\d_]\.)+[^\W\d_](?!\w))")  # U.S., J. K.
 _NO_CENTS = re.compile(r"\.00?$")
 
 
@@ -37,11 +39,11 @@ def normalise(text: str) -> str:
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
     A number is one word, with its minus: 1,000 is 1000, 5.00 is 5, .5 is 0.5, and neither 2 nor 5 is in 2.5 or -5.
     Python 3.10 is not 3.1, and 1.000 may be a thousand; 1'000, or 1 000 with a space that breaks no line, is 1000.
-    Signs are left out: 5 %, $5 and 5 are one.
+    Signs are left out: 5 %, $5 and 5 are one. Points are no part of initials: U.S. is US, J. K. and J.K. are JK.
     """
     grouped = _GROUPED.sub(lambda found: "".join(re.findall(r"\d", found[0])), text)
-    folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", grouped)).casefold()
-    signed = "-".join(part.replace("-", " ") for part in _MINUS.split(folded))
+    joined = _INITIALS.sub(lambda found: re.sub(r"[.\s]", "", found[0]) + " ", _VARIANTS.sub("", plain_signs(grouped)))
+    signed = "-".join(part.replace("-", " ") for part in _MINUS.split(joined.casefold()))
     parts = _DECIMAL.split(_NO_ZERO.sub("0.", signed))
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
     parts[1::2] = (_NO_CENTS.sub("", number) for number in parts[1::2])

@@ -6,33 +6,30 @@ punctuation and white space, and its tokens are those characters (and the words 
 does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token each, as in XQuAD, which is scored by
 SQuAD's script. A letter and its accent are one character, however a file writes them.
 
-Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes, full-width letters and digits, and the
-ligatures of PDF files are the ASCII ones, and what is not drawn (zero-width spaces) is left out. Sub-EM takes an answer
-of one letter for a choice (`lit_longpo.choices`); F1 and EM compare words.
+Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes are the ASCII ones, all other signs are
+as they are typed (`lit_longpo.plain_signs`: digits of every script, H₂O, ½, ligatures), and what is not drawn
+(zero-width spaces) is left out. Sub-EM takes an answer of one letter for a choice (`lit_longpo.choices`); F1 and EM
+compare words.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from string import ascii_letters, digits
 from typing import Literal
-from unicodedata import category, normalize
+from unicodedata import category
 
 from evaluation.metrics.text import PUNCTUATION, english_tokens, normalize_answer, normalize_chinese, token_f1
 from lit_longpo.choices import as_choice, gives
+from lit_longpo.plain_signs import plain_signs
 
 AnswerScore = Literal["sub_em", "f1", "em"]
 
 _CHARACTER = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _HAS_CHARACTER = re.compile(_CHARACTER)
 _JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Burmese, Khmer
-_APOSTROPHES, _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc", "\u201c\u201d\u201e\u201f\u2033"
-_DASHES, _PLAIN = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212", digits + ascii_letters
-_WIDE = "".join(chr(0xFEE0 + ord(character)) for character in _PLAIN)
+_APOSTROPHES, _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4", "\u201c\u201d\u201e\u201f\u2033"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _UNSEEN = "\u00ad\u200b\u200d\u200e\u200f\u2060\ufeff"
-_LIGATURES = dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True))
-_ASCII = _LIGATURES | str.maketrans(
-    _APOSTROPHES + _QUOTES + _DASHES + _WIDE, "'" * 6 + '"' * 5 + "-" * 7 + _PLAIN, _UNSEEN
-)
+_ASCII = str.maketrans(_APOSTROPHES + _QUOTES + _DASHES, "'" * 7 + '"' * 5 + "-" * 7, _UNSEEN)
 _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
 
@@ -82,7 +79,7 @@ def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> fl
 
 def _ascii(text: str) -> str:
     """The text with composed letters, and with ASCII characters in the place of what only looks otherwise."""
-    return normalize("NFC", text).translate(_ASCII)
+    return plain_signs(text.translate(_ASCII))
 
 
 def _bare(text: str) -> str:

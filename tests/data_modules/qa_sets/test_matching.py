@@ -52,6 +52,39 @@ def test_a_minus_belongs_to_its_number_and_a_hyphen_to_none(one, other, same):
     assert (normalise(one) == normalise(other)) is same
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10\u00b2 m", "102 m", False),  # rasbt/reasoning-from-scratch#99: a power was read as digits
+        ("10\u207b\u00b3", "10^-3", True),
+        ("1\u00bd cups", "1 1/2 cups", True),  # inspect_ai#897
+        ("1\u00bd cups", "11/2 cups", False),
+        ("5 km\u00b2", "5 km2", True),
+        ("\u0663\u066b\u0661\u0664", "3.14", True),
+        ("\u0967\u096f\u096a\u096d", "1947", True),
+    ],
+)
+def test_numbers_are_one_however_they_are_drawn(one, other, same):
+    assert (normalise(one) == normalise(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "held"),
+    [
+        ("in the US.", "U.S.", True),  # by SQuAD's rule too; here it was wrong, so a right answer was rejected
+        ("the U.S. Army", "US Army", True),
+        ("Washington, DC", "Washington D.C.", True),
+        ("J. K. Rowling wrote it", "JK Rowling", True),
+        ("John F. Kennedy", "F. Kennedy", True),
+        ("in the U.S. I think", "I think", True),
+        ("e.g. a dog", "a dog", True),
+        ("at 9 a.m. Monday", "9 am", True),
+    ],
+)
+def test_points_are_no_part_of_initials(text, answer, held):
+    assert holds(normalise(text), normalise(answer)) is held
+
+
 def test_a_number_is_not_held_by_its_negative():
     for text, answer in (("-5 degrees", "5 degrees"), ("\u6c14\u6e29-5\u5ea6", "5\u5ea6")):
         assert not holds(normalise(text), normalise(answer))

@@ -83,6 +83,14 @@ def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
         ("\uff12\uff10\uff12\uff10", "2020"),
         ("e\ufb03cient \ufb02oor", "efficient floor"),  # pypdf#2046
         ("\u6e05\u671d\uff12\uff10\u5e74", "\u6e05\u671d20\u5e74"),
+        ("O\u00b4Brien", "O'Brien"),
+        ("H\u2082O", "H2O"),  # obsidian-another-quick-switcher#131
+        ("1\u00bd cups", "1 1/2 cups"),  # inspect_ai#897
+        ("3 \u00d7 10\u2078", "3 \u00d7 10^8"),
+        ("Louis \u2169\u2163", "Louis XIV"),  # tesseract#1852
+        ("\u0661\u0669\u0664\u0667", "1947"),
+        ("\u0e1b\u0e35 \u0e52\u0e55\u0e56\u0e50", "\u0e1b\u0e35 2560"),
+        ("\uff84\uff73\uff77\uff6e\uff73", "\u30c8\u30a6\u30ad\u30e7\u30a6"),
     ],
 )
 def test_typographic_marks_are_the_ascii_ones(name, said, gold):
