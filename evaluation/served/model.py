@@ -147,6 +147,7 @@ class ServedModel(Answerer):
                 not can.obeys_ends
             ),
             "a repetition penalty is the server's own": not can.takes_extras,
+            "whether the server reads a repetition penalty is not known": can.takes_extras and not can.obeys_ends,
             "frequency and presence penalties are the server's own": not can.takes_penalties,
             "the server does not count tokens: whether it cuts prompts is not known": not can.counts,
             f"the server's replies name the model {can.names}, not {self.endpoint.card.name}": can.names is not None,
@@ -170,7 +171,8 @@ class ServedModel(Answerer):
 
     def check_generation(self, generation: Mapping[str, Any]) -> None:
         """Refuse generation settings that a server cannot be told: it knows a repetition penalty only."""
-        unknown = [name for name in generation if name not in _SENT or not self.endpoint.abilities.takes_extras]
+        # What takes unknown fields and reads none (llama.cpp, Ollama) does not obey end tokens either.
+        unknown = [name for name in generation if name not in _SENT or not self.endpoint.abilities.obeys_ends]
         if unknown:
             raise InputError(
                 f"expected `protocol: served` for a server that cannot be told of {', '.join(unknown)}, got official; "

@@ -66,7 +66,6 @@ def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequenc
         ends,
         num_tokens=len(ids),
         uses_chat=False,
-        only_these_stops=bool(stops),
         messages=(("user", _TEXT),),
     )
 

@@ -76,7 +76,11 @@ def test_the_local_answers_tell_something(local):
         ({}, "prompts as token ids, answers as token ids", ()),
         ({"gives_ids": False}, "prompts as token ids, answers as text", ()),
         ({"takes_ids": False}, "prompts as text, answers as token ids", ()),
-        ({"extras": "ignored"}, "prompts as token ids, answers as text", ("the server sees to the end",)),
+        (
+            {"extras": "ignored"},
+            "prompts as token ids, answers as text",
+            ("the server sees to the end", "whether the server reads a repetition penalty is not known"),
+        ),
         (
             {"takes_ids": False, "extras": "refused"},
             "prompts as text, answers as text",
@@ -109,6 +113,7 @@ def test_chat_sends_texts_and_the_server_its_template(longbench, server, local):
     assert [{"role": "user", "content": text}] in [body["messages"] for body in questions(server)]
     assert report.settings["chat template"] == "the server's own"
     assert any("asked in the server's chat template" in line for line in report.deviations)
+    assert not any("sees to the end" in line for line in report.deviations)  # it obeys the end tokens that it is sent
     same = {name: text for name, text in texts(local).items() if name.startswith("hotpotqa")}
     assert {name: texts(report)[name] for name in same} == same
 
@@ -137,6 +142,13 @@ def test_the_models_own_penalty_is_sent_under_the_official_protocol(longbench, s
     run(longbench, server, settings=RunSettings(tasks=["trec"]))
     run(longbench, server, settings=RunSettings(tasks=["trec"], protocol="official"))
     assert [body["repetition_penalty"] for body in questions(server)] == [1.0, 1.3]
+
+
+def test_a_penalty_that_a_server_may_not_read_is_refused_under_the_official_protocol(longbench, served):
+    """sglang#28179: it was accepted and ignored; the report said that it had been applied."""
+    official = RunSettings(tasks=["trec"], protocol="official")
+    with serve(replace(served, extras="ignored")) as server, pytest.raises(InputError, match="--protocol served"):
+        run(longbench, server, settings=official)
 
 
 def test_hosted_models_that_refuse_penalties_answer(longbench, server):
