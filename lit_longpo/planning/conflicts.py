@@ -74,6 +74,6 @@ RULES: dict[Rule, _Fate] = {
     numbers.half_on_cpu: _Fate.TOLD,
     numbers.mixed: _Fate.WARNED,
     rows.sharing: _Fate.TOLD,
-    rows.together: _Fate.WARNED,
+    rows.together: _Fate.TOLD,
     devices.accumulation: _Fate.WARNED,
 }

@@ -188,9 +188,23 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
     try:
         wrapped = cast("PeftModel", get_peft_model(model, config))
     except ValueError as error:
-        raise InputError(
-            f"expected {what} to name modules of {type(model).__name__}, got {config.target_modules}; `all-linear` "
-            f"always works ({error})"
-        ) from error
+        raise InputError(_refusal(model, config, what, error)) from error
     begin_graph(model)
     return wrapped
+
+
+def _refusal(model: PreTrainedModel, config: "LoraConfig", what: str, error: ValueError) -> str:
+    """What to type where peft refuses adapters: on stacked experts it has none with dropout or DoRA."""
+    unable = {"dropout 0": config.lora_dropout, "use_dora false": config.use_dora}
+    typed = " ".join(f"--policy.lora.{words}" for words, value in unable.items() if value)
+    if "ParamWrapper" in str(error) and typed:
+        others = ", ".join(sorted(config.target_modules or ()))
+        frozen = f", or leave experts frozen: --policy.lora.target_modules '[{others}]'" if others else ""
+        return (
+            f"expected neither dropout nor DoRA with adapters on the stacked experts of {type(model).__name__} "
+            f"({what}), got one; type {typed}{frozen}"
+        )
+    return (
+        f"expected {what} to name modules of {type(model).__name__}, got {config.target_modules}; `all-linear` always "
+        f"works ({error})"
+    )

@@ -178,6 +178,13 @@ def test_fit_says_at_its_start_what_plan_does_and_once(tmp_path):
     assert [printed.count(message) for message in expected] == [1, 1]
 
 
+def test_fit_guesses_no_lengths_where_rows_are_short():
+    """Rows shared `together` of fewer tokens than `plan` takes for an example were refused, with options of `plan`."""
+    short = ["--data.share_prompts", "together", "--data.max_tokens", "400"]
+    config = PlanCLI(args=["--config", str(SOLOPO), *short]).config
+    assert not any("example" in message for message in start_warnings(config))
+
+
 def test_a_strategy_that_cannot_be_planned_may_train_all_the_same():
     config = PlanCLI(args=["--config", str(SOLOPO), "--trainer.strategy", "fsdp"]).config
     assert start_warnings(config)[0].startswith("settings are not compared: expected one of our strategies")

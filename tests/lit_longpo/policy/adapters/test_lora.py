@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+import yaml
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
@@ -151,6 +152,21 @@ def test_maps_that_peft_passes_over_are_said(name, targets, said, caplog):
     assert not any("shared_experts" in key for key, part in model.named_parameters() if part.requires_grad)
     assert ("peft puts no adapters" in caplog.text) == bool(said)
     assert all(part in caplog.text for part in said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed"), [({"use_dora": True}, "use_dora false"), ({"dropout": 0.1}, "dropout 0")], ids=str
+)
+def test_what_peft_has_not_for_stacked_experts_is_said_with_a_way_out(kind, typed):
+    """It was advised to type `all-linear`, which was what had been refused."""
+    with pytest.raises(InputError) as refused:
+        add_adapters(tiny_model("Mixtral"), LoRA(r=2, **kind))
+    assert f"type --policy.lora.{typed}, or leave" in str(refused.value)
+    names = yaml.safe_load(str(refused.value).rpartition("target_modules ")[2].strip("'"))
+    frozen = add_adapters(tiny_model("Mixtral"), LoRA(r=2, target_modules=names, **kind))
+    assert not any(".experts." in key for key, part in frozen.named_parameters() if part.requires_grad)
+    with pytest.raises(InputError, match=rf"type --policy\.lora\.{typed}$"):
+        add_adapters(tiny_model("Mixtral"), LoRA(r=2, target_modules=["w1", "w2", "w3"], **kind))
 
 
 @pytest.mark.parametrize(
