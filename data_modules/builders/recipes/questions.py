@@ -11,19 +11,21 @@ from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST, check_numbers
 
 # What stands behind a number, full-width too. 3.14 and 12:30 are no items; of 1.2019 (no space in Chinese) 2019 is one.
-_AFTER = r"(?:[.:](?!\d{1,2}(?!\d))|[)\u3001\uff0e\uff09\uff1a])"
+_AFTER = r"(?:[.:](?!\d{1,2}(?!\d))|[)\]\u3001\uff0e\uff09\uff1a])"
+_HANZI = "\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341"  # 1 to 10
 # What Markdown writes around a number is none of it: "1\\.", "#1", "> 1." and keycaps.
 _NUMBER = (
-    rf"(?:[(\uff08]?(?:#?\d{{1,2}}|[Qq](?:uestion)?\s*\d{{0,2}})\s*\\?{_AFTER}"
-    r"|#?\d{1,2}\s*[-\u2013\u2014](?=\s)|#\d{1,2}(?=\s)|\d\ufe0f?\u20e3|[\u2460-\u2473])"
+    rf"(?:[(\[\uff08]?(?:#?\d{{1,2}}|(?:[Qq](?:uestion)?|\u95ee\u9898)\s*\d{{0,2}}|[{_HANZI}]{{1,2}})\s*\\?{_AFTER}"
+    r"|[#Qq]?\d{1,2}\s*[-\u2013\u2014](?=\s)|#\d{1,2}(?=\s)|\d\ufe0f?\u20e3|[\u2460-\u2473])"
 )
 _LETTER = r"\(?(?:[a-h]|[ivx]{1,4})[).]"
 _ITEM = re.compile(rf"^[\s>]*(?:{_NUMBER}|{_LETTER}|[-*\u2022\u30fb])\s*(?:\[[ xX]?\]\s*)?(\S.*)$")
 _NUMBERED = re.compile(rf"[*_\s>]*{_NUMBER}(?!\d)")
-_ASKS = re.compile(r"[?\uff1f][*_\"'\u201d\s]*$")
+_ASKS = re.compile(r"[?\uff1f\u061f][*_\"'\u201d\s]*$")
+_ON_ONE_LINE = re.compile(r"(?<=[?\uff1f\u061f])\s+(?=\d{1,2}[.)]\s)")  # "1. Who? 2. Why?"
 # Behind its last question mark: an answer, or words that the question can do without; in small letters it goes on.
 _BEHIND = re.compile(
-    r"(?<![Tt]rue or [Ff]alse)([?\uff1f][*_\"'\u201d\u2019]*)\s*[^?\uff1fa-z\s*_\"'\u201d\u2019,;][^?\uff1f]*$"
+    r"(?<![Tt]rue or [Ff]alse)([?\uff1f\u061f][*_\"'\u201d\u2019]*)\s*[^?\uff1f\u061fa-z\s*_\"'\u201d\u2019,;][^?\uff1f\u061f]*$"
 )
 _SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
@@ -133,10 +135,11 @@ def parse_questions(text: str) -> list[str]:
     colon are headings; what a model thinks of first is not asked, nor are its answers: what stands behind the question
     mark of an item, and bullets without one beneath numbered questions.
     """
-    lines = _unwrapped([line.strip() for line in without_thoughts(text).splitlines()])
+    said = _ON_ONE_LINE.sub("\n", without_thoughts(text))
+    lines = _unwrapped([line.strip() for line in said.splitlines()])
     listed = [_BEHIND.sub(r"\1", line) for line in lines if _ITEM.match(line)]
     items = [_item(line) for line in _of_one_kind(listed)]
-    items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
+    items = items or [line for line in lines if line.endswith(("?", "\uff1f", "\u061f"))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
     questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
     return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))

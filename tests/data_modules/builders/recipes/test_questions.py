@@ -40,6 +40,10 @@ from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_q
         ("1\ufe0f\u20e3 Who?\n\u2461 Why?", ["Who?", "Why?"]),
         ("1-2 players are needed for what?", ["1-2 players are needed for what?"]),
         ("  1. Who?\n    2. Why?", ["Who?", "Why?"]),  # distilabel#940
+        ("1. Who? 2. Why?  3) What is 2. Punic?", ["Who?", "Why?", "What is 2. Punic?"]),  # babyagi#22: one question
+        ("[1] Who?\nQ2 - Why?", ["Who?", "Why?"]),
+        ("\u95ee\u98981\uff1a\u8c01\uff1f\n\u4e8c\u3001\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
+        ("\u0645\u0646\u061f\n\u0645\u062a\u0649\u061f", ["\u0645\u0646\u061f", "\u0645\u062a\u0649\u061f"]),
     ],
 )
 def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
@@ -84,6 +88,7 @@ def test_an_item_is_whole(text, questions):
         *((f"Who sings?{answer}", "Who sings?") for answer in (" Ada.", " (Ada)", " Answer: Ada", " [Answer: Ada]")),
         ("**Who sings?** Ada", "**Who sings?"),
         ("\u8c01\u5531\u6b4c\uff1f\u7b54\u6848\uff1a\u4ed6", "\u8c01\u5531\u6b4c\uff1f"),
+        ("\u0645\u0646\u061f \u0622\u062f\u0627", "\u0645\u0646\u061f"),
         *((whole, whole) for whole in ('What does "Who?" mean here?', "Who asks 'Why?' in the end", "Who? And why?")),
         ("True or false? Ada sings.", "True or false? Ada sings."),
         ("Name who sings.", "Name who sings."),
