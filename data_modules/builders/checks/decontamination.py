@@ -83,15 +83,15 @@ class Decontamination:
         """N-grams of the evaluation files' questions and answers; read once."""
         if not self._evaluation_grams:
             kinds = {"question": self.question_fields, "answer": self.answer_fields}
-            rows = [row for file in self.files for row in _rows(self._path(file))]
-            for kind, names in kinds.items():
-                self._evaluation_grams[kind] = self._indexed(text for row in rows for text in _texts(row, names))
-            if not self._evaluation_grams["question"]:
-                self._evaluation_grams.clear()
+            rows = {file: list(_rows(self._path(file))) for file in self.files}
+            without = [file for file, some in rows.items() if not any(_texts(some, self.question_fields))]
+            if without:
                 raise InputError(
-                    f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(self.files)}, "
+                    f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(without)}, "
                     "got none; set `decontamination.question_fields`"
                 )
+            for kind, names in kinds.items():
+                self._evaluation_grams[kind] = self._indexed(_texts(list(rows.values()), names))
         return self._evaluation_grams
 
     def _path(self, file: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support.builders import Scripted, world_build
@@ -15,6 +16,7 @@ from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.records import read_pairs
+from lit_longpo.errors import InputError
 
 
 def test_evaluation_questions_are_kept_out(tmp_path):
@@ -96,3 +98,15 @@ def test_an_evaluation_question_inside_of_a_longer_one_is_kept_out(asked, tmp_pa
     check(around.format(f"{asked[:-8]}?"), (), Counter())
     with pytest.raises(DroppedError):
         check(around.format(asked), (), Counter())
+
+
+def test_every_evaluation_file_has_questions(tmp_path):
+    """Of two files one had another field: its questions were trained on without a word (marin#1202)."""
+    names = [str(tmp_path / f"{field}.jsonl") for field in ("question", "prompt")]
+    for name, field in zip(names, ("question", "prompt"), strict=True):
+        Path(name).write_text(json.dumps({field: f"Who sang at the opening of the {field} hall that winter?"}))
+    asked = "Who sang at the opening of the prompt hall that winter?"
+    with pytest.raises(InputError, match=r"fields question, input of .*prompt\.jsonl, got none"):
+        Decontamination(tuple(names)).check(asked, (), Counter())
+    with pytest.raises(DroppedError):
+        Decontamination(tuple(names), question_fields=("question", "prompt")).check(asked, (), Counter())
