@@ -21,11 +21,12 @@ _NUMBER = (
 _LETTER = r"\(?(?:[a-h]|[ivx]{1,4})[).]"
 _ITEM = re.compile(rf"^[\s>]*(?:{_NUMBER}|{_LETTER}|[-*\u2022\u30fb])\s*(?:\[[ xX]?\]\s*)?(\S.*)$")
 _NUMBERED = re.compile(rf"[*_\s>]*{_NUMBER}(?!\d)")
-_ASKS = re.compile(r"[?\uff1f\u061f][*_\"'\u201d\s]*$")
-_ON_ONE_LINE = re.compile(r"(?<=[?\uff1f\u061f])\s+(?=\d{1,2}[.)]\s)")  # "1. Who? 2. Why?"
+_MARKS = r"?\uff1f\u061f"
+_ASKS = re.compile(rf"[{_MARKS}][*_\"'\u201d\s]*$")
+_ON_ONE_LINE = re.compile(rf"(?<=[{_MARKS}])\s+(?=\d{{1,2}}[.)]\s)")  # "1. Who? 2. Why?"
 # Behind its last question mark: an answer, or words that the question can do without; in small letters it goes on.
 _BEHIND = re.compile(
-    r"(?<![Tt]rue or [Ff]alse)([?\uff1f\u061f][*_\"'\u201d\u2019]*)\s*[^?\uff1f\u061fa-z\s*_\"'\u201d\u2019,;][^?\uff1f\u061f]*$"
+    rf"(?<![Tt]rue or [Ff]alse)([{_MARKS}][*_\"'\u201d\u2019]*)\s*[^{_MARKS}a-z\s*_\"'\u201d\u2019,;][^{_MARKS}]*$"
 )
 _SENTENCE = re.compile(r"[^\s.!?](?:[^.!?]|(?<=\d)\.(?=\d))*(?:[.!?]|$)")
 
