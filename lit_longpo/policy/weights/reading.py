@@ -161,6 +161,7 @@ def _check_kind(config: PretrainedConfig, source: str) -> None:
 
     Of the first it would list all that it has.
     """
+    _refuse_two_ways(config, source)
     native = type(config).__module__.startswith("transformers.")
     text = config.get_text_config(decoder=True)
     window, layers = getattr(text, "sliding_window", None), getattr(text, "layer_types", None) or ()
@@ -180,6 +181,17 @@ def _check_kind(config: PretrainedConfig, source: str) -> None:
             f"expected a causal language model at {source}, got `model_type: {config.model_type}`, for which "
             "transformers has none (models with eyes or ears, encoders with decoders); set `policy.source` to a model "
             "of text"
+        )
+
+
+def _refuse_two_ways(config: PretrainedConfig, source: str) -> None:
+    """Refuse models whose prompts see later tokens: without a mask of its own, one is computed as any other."""
+    text = config.get_text_config(decoder=True)
+    if any(getattr(part, "prefix_lm", False) for part in (text, getattr(text, "attn_config", None))):
+        raise InputError(
+            f"expected a model whose tokens see earlier ones alone at {source}, got {type(config).__name__} with "
+            "`prefix_lm: true`, whose prompts are to be read in both directions; set another `policy.source`, or write "
+            "`prefix_lm: false` into its config.json if it was trained so"
         )
 
 

@@ -284,6 +284,29 @@ def test_a_broken_header_is_one_line_whatever_it_holds(policy_folder, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+@pytest.mark.parametrize(
+    ("kind", "said", "sees"),
+    [
+        ("HrmText", {"head_dim": 8, "num_key_value_heads": 4}, True),
+        ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "attn_config": {"prefix_lm": True}}, False),
+    ],
+)
+def test_a_model_that_reads_prompts_in_both_directions_is_refused(kind, said, sees, weights, tmp_path):
+    """HRM-Text is trained with such a mask alone (transformers#46025); it was trained here as a causal model."""
+    model = AutoModelForCausalLM.from_config(tiny_config(kind, **said)).eval()
+    ids = torch.arange(3, 12)[None]
+    if sees:  # its first token's answer goes by the prompt's last one, as its paper has it
+        types = (torch.arange(9) < 8).long()[None]
+        other = torch.where(torch.arange(9) == 7, 50, ids)
+        first, second = (model(each, token_type_ids=types).logits[0, 0] for each in (ids, other))
+        assert (first - second).abs().max() > 1e-4
+        assert torch.equal(model(ids).logits[0, 0], model(other).logits[0, 0])  # and without the mask by none
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"expected a model whose tokens see earlier ones alone .*`prefix_lm: false`"):
+        PolicyConfig(source=str(tmp_path), weights=weights).load_plain()
+
+
 @pytest.mark.parametrize("kind", ["Qwen3VLConfig", "Mistral3Config", "T5Config"])
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_a_model_of_another_kind_is_named(kind, weights, tmp_path):
