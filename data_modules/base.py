@@ -16,8 +16,7 @@ from data_modules.records import PreferencePair
 from data_modules.rows import data_report
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.dealing.bundles import RowsBy, SharePrompts, check_share_prompts
-from data_modules.rows.dealing.dealer import RowDealer
-from data_modules.rows.dealing.dealt import DealtRows
+from data_modules.rows.dealing.dealer import DealtRows, RowDealer
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.given_pairs import check_sequence, checked_pairs
 from data_modules.rows.positions import PositionSynthesis

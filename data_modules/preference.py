@@ -84,7 +84,7 @@ class PreferenceDataModule(PairDataModule):
         selection = self._select(split)
         pairs = selection.begin(self._read(self.path, self.split, "data.init_args.path"))
         pairs = selection.filter(f"not `keep: {self.keep}`", keep_verified(pairs, self.keep, "data.init_args.keep"))
-        pairs = selection.filter(f"after `first: {self.first}`", first_of(pairs, self.first, "data.init_args.first"))
+        pairs = selection.filter(f"after `first: {self.first}`", first_of(pairs, self.first))
         fraction = 0.0 if self._source_of("val") else self.val_fraction
         return selection.filter(OTHER_SPLIT[split], share_of(split, pairs, fraction, self.seed))
 

@@ -6,8 +6,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows.dealing.collating import collate
-from data_modules.rows.dealing.dealer import ranks_of
+from data_modules.rows.dealing.dealer import collate, ranks_of
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair

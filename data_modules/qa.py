@@ -153,7 +153,7 @@ class QADataModule(PairDataModule):
         selection.begin(records)
         if path:
             return records, self._pool(records)
-        first = first_of(records, self.first, "data.init_args.first")
+        first = first_of(records, self.first)
         selection.filter(f"after `first: {self.first}`", first)
         return self._share(split, first, selection), self._pool(records)
 

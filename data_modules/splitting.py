@@ -101,18 +101,13 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
     return part_of(items, np.flatnonzero(~held)), part_of(items, np.flatnonzero(held))
 
 
-def first_of(items: Sequence[Item], first: int | None, setting: str) -> Sequence[Item]:
+def first_of(items: Sequence[Item], first: int | None) -> Sequence[Item]:
     """The first contexts with all of their questions, until there are `first` questions; everything for `None`.
 
     A context is what a question's answer depends on: its supporting passages, or the whole long context.
-
-    Raises:
-        InputError: fewer than one is wanted.
     """
     if first is None:
         return items
-    if first < 1:
-        raise InputError(f"expected `{setting}` of at least 1, got {first}; null takes all questions")
     contexts, sizes = list[int](), dict[int, int]()  # of every item; items of each context
     for item in items:
         contexts.append(text_key(documents_of(item)[1]))

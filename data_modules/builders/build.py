@@ -11,13 +11,11 @@ from typing import Any, TextIO
 from data_modules.builders.checks.decontamination import Decontamination
 from data_modules.builders.checks.verifiers import Verdict, Verifier, combined
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.jobs import Answers, Job, finish
+from data_modules.builders.jobs import Answers, BuildProgress, Job, finish
 from data_modules.builders.journal import describe, open_journal
-from data_modules.builders.progress import BuildProgress
 from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, Recipe, Steps, Workbench
-from data_modules.builders.repeats import Repeats
 from data_modules.builders.report import BuildReport, Outcome, Verdicts
-from data_modules.builders.sources.base import Item, Source, Unreadable
+from data_modules.builders.sources.base import Item, Repeats, Source, Unreadable
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord, parse_pair, write_pairs
 from lit_longpo.errors import InputError, InputTypeError

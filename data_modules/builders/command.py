@@ -57,8 +57,8 @@ def parse_build(arguments: list[str]) -> tuple[Build, bool]:
         log.warning(left)
     values: Any = parser.instantiate_classes(parsed)
     dry_run = values.dry_run
-    names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "policy")
-    settings = {name: values[name] for name in (*names, "max_margin")}
+    names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "max_margin")
+    settings = {name: values[name] for name in (*names, "policy")}
     return Build(**settings, output=Path(values.output)), dry_run
 
 

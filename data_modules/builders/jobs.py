@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any, Protocol
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
-from data_modules.builders.progress import BuildProgress
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from data_modules.builders.report import Outcome, Verdicts
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.progress_bar import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,34 @@ class Answers(Protocol):
     def __contains__(self, key: str) -> bool: ...
     def __getitem__(self, key: str) -> Completion: ...
     def append(self, key: str, completion: Completion) -> None: ...  # noqa: D102
+
+
+class BuildProgress:
+    """A bar with records done, answers, new tokens and the time that is left; on terminals, nothing elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = progress_bar("{task.fields[answers]} answers, {task.fields[tokens]} tokens")
+        self._task = self._bar.add_task("building", total=total, answers=0, tokens=0)
+        self._answers = self._tokens = 0
+
+    def __enter__(self) -> "BuildProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def answer(self, completion: Completion) -> None:
+        """One more answer came in."""
+        self._answers += 1
+        self._tokens += completion.new_tokens
+        self._bar.update(self._task, answers=self._answers, tokens=self._tokens)
+
+    def record(self) -> None:
+        """One more record is done."""
+        self._bar.advance(self._task)
 
 
 @dataclass

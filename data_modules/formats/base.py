@@ -4,6 +4,7 @@ import hashlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,19 +103,6 @@ def record_id(record: Record, field: str, where: str, name: str) -> str:
     return str(value) if type(value) is int else check_text(value, field, where)
 
 
-def with_system(talk: Conversation, system: str | None, where: str) -> Conversation:
-    """A conversation with the system text of a column of its own.
-
-    Raises:
-        RecordError: it has another one.
-    """
-    if system is None or talk.system == system:
-        return talk
-    if talk.system is not None:
-        raise RecordError.at(where, "field 'system'", f"the system message {talk.system!r:.60} or none", system)
-    return Conversation(system, talk.history, talk.context, talk.followup)
-
-
 def conversation_pair(
     id: str, talk: Conversation, chosen: str, rejected: tuple[str, ...], where: str, short: str = ""
 ) -> PreferencePair:
@@ -139,5 +127,14 @@ def conversation_pair(
 
 
 def asked(messages: tuple[Message, ...], system: str | None, field: str, where: str) -> Conversation:
-    """The conversation of messages and a column with the system text."""
-    return with_system(conversation(messages, field, where), system, where)
+    """The conversation of messages and a column with the system text.
+
+    Raises:
+        RecordError: they are no conversation that waits for an answer, or have another system message.
+    """
+    talk = conversation(messages, field, where)
+    if system is None or talk.system == system:
+        return talk
+    if talk.system is not None:
+        raise RecordError.at(where, "field 'system'", f"the system message {talk.system!r:.60} or none", system)
+    return replace(talk, system=system)

@@ -46,15 +46,10 @@ class PairRecipe:
     turns: int = 1
 
     def __post_init__(self) -> None:
-        if self.turns < 1 or self.num_rejected < 1:
+        if self.short_tokens > self.long_tokens:
             raise InputError(
-                f"expected `data.init_args.turns` and `num_rejected` of at least 1, got {self.turns} and "
-                f"{self.num_rejected}; 1 makes a pair of every question, with one wrong answer"
-            )
-        if not 1 <= self.short_tokens <= self.long_tokens:
-            raise InputError(
-                f"expected 1 <= short_tokens <= long_tokens, got {self.short_tokens} and {self.long_tokens}; "
-                "set `data.init_args.short_tokens` and `data.init_args.long_tokens`"
+                f"expected short_tokens <= long_tokens, got {self.short_tokens} and {self.long_tokens}; raise "
+                "`long_tokens`, or lower `short_tokens`"
             )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-from evaluation.progress import bar
+from evaluation.processes import bar
 from lit_longpo.errors import UserError, error_text
 from lit_longpo.files.stored import read_stored, write_json
 

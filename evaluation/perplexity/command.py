@@ -14,7 +14,7 @@ from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.perplexity.measuring import check_window_lengths, measure
 from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
-from evaluation.progress import bar
+from evaluation.processes import bar
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.files.storing import check_writable, storing

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.processes import gather, rank
-from evaluation.progress import bar
+from evaluation.processes import bar, gather, rank
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answerers import Answerer, GivenAnswer, answerer_of

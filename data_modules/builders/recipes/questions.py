@@ -112,9 +112,9 @@ class Cloze(QuestionMaker):
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"sentence"})
         check_numbers(self, "questions.init_args.", min_words=(1, MOST), answer_words=(1, MOST))
-        if not 1 <= self.answer_words < self.min_words:
+        if self.answer_words >= self.min_words:
             raise InputError(
-                f"expected 1 <= answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"
+                f"expected answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"
             )
 
     def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:

@@ -84,6 +84,7 @@ class SoLoPORecipe(Recipe):
                 self.samples,
                 len(self.temperatures),
             )
+        self._budgets = PairRecipe(self.short_tokens, self.long_tokens, self.short_distractors)
         self._decodings = [replace(self.decoding, temperature=each) for each in self.temperatures] or [self.decoding]
 
     def steps(self, item: QARecord, bench: Workbench) -> Steps[PreferencePair]:
@@ -105,9 +106,8 @@ class SoLoPORecipe(Recipe):
         )
 
     def _contexts(self, item: QARecord, bench: Workbench) -> tuple[AssembledContext, AssembledContext]:
-        budgets = PairRecipe(self.short_tokens, self.long_tokens, self.short_distractors)
         try:
-            return build_contexts(item, bench.pool, budgets, bench.tokens.count, bench.rng("contexts"))
+            return build_contexts(item, bench.pool, self._budgets, bench.tokens.count, bench.rng("contexts"))
         except UnbuildableError as error:
             raise DroppedError(str(error).replace("data.init_args", "recipe.init_args")) from error
 

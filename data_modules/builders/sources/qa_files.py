@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_modules.builders.sources.base import Source, Unreadable, content_hash
+from data_modules.builders.sources.base import Source, content_hash
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.files.record_files import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
@@ -36,26 +36,21 @@ class QAFiles(Source):
     def __post_init__(self) -> None:
         check_numbers(self, "source.init_args.", first=(1, MOST_TOKENS))
 
-    def items(self, tokens: TextTokens) -> Iterator[QARecord | Unreadable]:
+    def items(self, tokens: TextTokens) -> Iterator[QARecord]:
         """Every question in file order.
 
         Raises:
             RecordError: a record is malformed; nothing has been generated yet.
             InputError: there is one passage in all, so nothing that a long context could be made of.
         """
-        ids, records = set[str](), list(self._records())
+        records = list(self._records())
         if not self.corpus and len({passage.text for record in records for passage in record.passages}) < 2:
             raise InputError(
                 f"expected at least two passages in {', '.join(self.paths)}, because those of other questions make the "
                 "long contexts, got the same for all; add questions about others, or type --source.corpus '[FILE]', a "
                 "JSON list of {title, text}"
             )
-        for record in first_of(records, self.first, "source.init_args.first"):
-            if record.id in ids:
-                yield Unreadable(record.id, f"expected an id not used before in {', '.join(self.paths)}")
-            else:
-                yield record
-            ids.add(record.id)
+        yield from first_of(records, self.first)
 
     def pool(self) -> list[Passage]:
         """The corpus, or all passages of all questions, each once."""

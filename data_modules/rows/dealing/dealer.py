@@ -1,22 +1,22 @@
 """Examples of a split dealt into packed rows, and the loaders of these rows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.rows.dealing.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, log_bundles
-from data_modules.rows.dealing.collating import collate
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
 from data_modules.rows.dealing.reference_rows import budget_of, fullest_row, reference_rows
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.stores.token_store import Examples
 from lit_longpo.batch import PackedBatch, PreferenceBatch
-from lit_longpo.engine import SHARED_FROM
+from lit_longpo.engine import SHARED_FROM, pack
 from lit_longpo.errors import InputError
 
 
@@ -110,3 +110,57 @@ def ranks_of(trainer: Any) -> dict[str, Any]:
             "true; leave it out of what you type (Trainer(use_distributed_sampler=False) in Python)"
         )
     return (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
+
+
+@dataclass(frozen=True)
+class DealtRows:
+    """What a sampler deals of its examples.
+
+    Args:
+        sampler: of the training.
+        examples: that it deals; it numbers on where an example comes again.
+    """
+
+    sampler: TokenBudgetBatchSampler
+    examples: Examples
+
+    def names(self, epoch: int, start: int, end: int) -> Iterator[str]:
+        """Names of the examples in this rank's rows of an epoch, from row `start` to before row `end`."""
+        rows = self.sampler.batches(epoch)[start:end]
+        return (self.examples.name_of(number) for row in rows for number in row)
+
+    def num_trained(self, rows: Mapping[int, int]) -> int:
+        """How many different examples have been trained on, after so many rows of each rank in each epoch."""
+        trained = np.zeros(len(self.examples), dtype=np.bool_)
+        for epoch, count in rows.items():
+            if trained.all():
+                break
+            trained[[number % len(trained) for row in self.sampler.first(epoch, count) for number in row]] = True
+        return int(trained.sum())
+
+
+def collate(
+    examples: Iterable[EncodedPair], sources: Sequence[str] = (), shared_from: int | None = None
+) -> PreferenceBatch:
+    """Pack examples into one row, and what the reference needs into another (often the same) one.
+
+    Args:
+        examples: of the row.
+        sources: where there are several, all that examples may come from.
+        shared_from: see `pack`.
+    """
+    examples = list(examples)
+    masks = {name: torch.tensor([float(example.source == name) for example in examples]) for name in sources} or None
+    policy = pack([group for example in examples for group in example.policy], shared_from=shared_from)
+    weights = _unless_all([example.weight for example in examples], 1.0)
+    margins = _unless_all([example.margin for example in examples], 0.0)
+    if all(example.same_row for example in examples):
+        return PreferenceBatch(policy, policy, weights, margins, masks)
+    groups = [group for example in examples for group in example.reference]
+    reference = pack(groups, shared_from=shared_from) if groups else None
+    return PreferenceBatch(policy, reference, weights, margins, masks)
+
+
+def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:
+    """The examples' numbers, if one of them says something. Shape: (B,)."""
+    return torch.tensor(numbers) if any(number != default for number in numbers) else None

@@ -52,7 +52,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         counts: how many examples each of `lengths` stands for; `None` is one.
 
     Raises:
-        InputError: an example is longer than a row, or a limit is below 1.
+        InputError: an example is longer than a row.
     """
 
     def __init__(
@@ -69,8 +69,6 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         shares: Sequence[Share] | None = None,
         counts: Sequence[int] | None = None,
     ) -> None:
-        if max_examples is not None and max_examples < 1:
-            raise InputError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
         self.lengths = np.asarray(lengths, dtype=np.int64)
         longest = int(self.lengths.max(initial=0))
         if longest > max_tokens:

@@ -17,7 +17,7 @@ from support.word_tokenizer import word_tokenizer
 
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn
-from data_modules.rows.dealing.collating import collate
+from data_modules.rows.dealing.dealer import collate
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views

@@ -10,7 +10,7 @@ from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.records import PreferencePair
-from data_modules.rows.dealing.collating import collate
+from data_modules.rows.dealing.dealer import collate
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives

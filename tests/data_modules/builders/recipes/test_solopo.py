@@ -9,6 +9,7 @@ from data_modules.builders.generators.requests import Completion, RequestTemplat
 from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
+from lit_longpo.errors import InputError
 
 
 def solopo(**options):
@@ -112,3 +113,9 @@ def test_the_likeliest_mistake_is_the_one_given_most_often():
     recipe = SoLoPORecipe(samples=16, wrong="likeliest", short_tokens=40, long_tokens=120)
     pair, _ = drive(recipe.steps(RECORD, bench()), sample(texts))
     assert pair.rejected == ("Rome",)
+
+
+def test_budgets_that_cross_are_refused_at_once():
+    """They were found in each record, which failed by itself."""
+    with pytest.raises(InputError, match="expected short_tokens <= long_tokens, got 20 and 10; raise `long_tokens`"):
+        SoLoPORecipe(short_tokens=20, long_tokens=10)

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from support.builders import RECORD, Scripted, world_build
 
-from data_modules.builders.repeats import Repeats
-from data_modules.builders.sources.base import Document, Source, Unreadable
+from data_modules.builders.sources.base import Document, Repeats, Source
 from data_modules.builders.sources.documents import DocumentFiles
 
 
@@ -19,7 +18,6 @@ def test_a_text_is_said_once_however_it_is_spaced():
     repeats = Repeats()
     texts = ["One  book.\r\nIts end.", "One book.\nIts end.\n", "One book."]
     assert [bool(repeats.said(Document(str(n), text))) for n, text in enumerate(texts)] == [False, True, False]
-    assert not any(repeats.said(Unreadable("a.pdf", "the same error")) for _ in range(2))
 
 
 def test_a_question_comes_again_with_all_it_is_about():
