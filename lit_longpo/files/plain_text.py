@@ -4,6 +4,12 @@ from pathlib import Path
 
 from lit_longpo.errors import InputError
 
+# Files that hold texts among names, quotation marks and tags, which would be read as text.
+_WRAPPED = {
+    **{".jsonl": "JSON Lines", ".json": "JSON", ".csv": "a table", ".tsv": "a table"},
+    **{".html": "HTML", ".htm": "HTML"},
+}
+
 
 class NotTextError(InputError):
     """What came in place of UTF-8 text; whoever reads says where, and what to type."""
@@ -13,10 +19,10 @@ def read_plain(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        NotTextError: as `plain_text`; or the file is JSON Lines, whose names and quotation marks would be read as text.
+        NotTextError: as `plain_text`; or the file's ending says that it wraps its texts in something else.
     """
-    if path.suffix.lower() == ".jsonl":
-        raise NotTextError("JSON Lines, not the texts in it")
+    if kind := _WRAPPED.get(path.suffix.lower()):
+        raise NotTextError(f"{kind}, not the texts in it")
     return plain_text(path.read_bytes())
 
 

@@ -134,6 +134,9 @@ def test_hay_that_cannot_be_read_is_one_line(tmp_path):
         InputError, match=r"as hay in .*lines\.jsonl, got JSON Lines, not the texts in it; name another"
     ):
         TextHaystack(path=str(tmp_path / "lines.jsonl")).needle(100, 0.5, 0, len)
+    (tmp_path / "essays.json").write_text('{"text": "Oslo.\\n\\nRome."}')  # RULER's PaulGrahamEssays.json
+    with pytest.raises(InputError, match=r"as hay in .*essays\.json, got JSON, not the texts in it; name another"):
+        TextHaystack(path=str(tmp_path / "essays.json")).needle(100, 0.5, 0, len)
     (tmp_path / "marked.txt").write_text("\ufeffOne. Two.", encoding="utf-8")
     assert "\ufeff" not in TextHaystack(path=str(tmp_path / "marked.txt")).needle(100, 0.5, 0, len)[0]
     for missing in (" ", str(tmp_path / "nothing.txt"), str(tmp_path)):

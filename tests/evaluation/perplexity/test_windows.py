@@ -47,5 +47,9 @@ def test_texts_are_read_one_after_another(tmp_path, caplog):
     (tmp_path / "lines.jsonl").write_text('{"text": "Oslo"}\n')
     with pytest.raises(ValueError, match=r"expected UTF-8 text in .*lines\.jsonl, got JSON Lines, not the texts in it"):
         read_tokens(text_files(str(tmp_path / "lines.jsonl")), list)
+    for name in ("essays.json", "page.HTML", "rows.csv"):
+        (tmp_path / name).write_text("Oslo")
+        with pytest.raises(ValueError, match=rf"expected UTF-8 text in .*{name}, got .*, not the texts in it"):
+            read_tokens(text_files(str(tmp_path / name)), list)
     with pytest.raises(FileNotFoundError, match="set --path"):
         text_files(str(tmp_path / "nowhere"))
