@@ -16,7 +16,7 @@ _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
     "answerable": (True, None),
     "is_impossible": (False, None),
     "unanswerable": (False, None),
-    "answer_aliases": ([], None),
+    **dict.fromkeys(("answer_aliases", "aliases", "possible_answers"), ([], None)),
     **dict.fromkeys(("choices", "options", "choice_A", "A"), ([], {}, "", None)),  # of which an answer may be a letter
 }
 

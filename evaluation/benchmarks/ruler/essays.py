@@ -21,7 +21,7 @@ class Essays:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             text = Row(str(path), mapping(read_json(path, "text"), str(path), "file")).text("text")
         else:
             text = read_text(path, "a text file")

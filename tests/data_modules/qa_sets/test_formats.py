@@ -170,6 +170,8 @@ def test_a_plain_question_says_things_once(tmp_path: Path, change: dict[str, Any
         ({"answerable": False}, "answerable"),
         ({"is_impossible": True}, "is_impossible"),
         ({"answer_aliases": ["Christiania"]}, "answer_aliases"),
+        ({"aliases": ["Christiania"]}, "aliases"),  # evalscope#1727: no alias was right
+        ({"possible_answers": ["Christiania"]}, "possible_answers"),  # PopQA's
         ({"choices": ["Rome", "Oslo"], "answers": ["B"]}, "choices"),  # MMLU's, QuALITY's
         ({"options": {"A": "Rome", "B": "Oslo"}, "answers": ["B"]}, "options"),
         ({"choice_A": "Rome", "choice_B": "Oslo", "answers": ["B"]}, "choice_A"),  # LongBench v2's
