@@ -6,8 +6,12 @@ from lit_longpo.errors import InputError
 
 # Files that hold texts among names, quotation marks and tags, which would be read as text.
 _WRAPPED = {
-    **{".jsonl": "JSON Lines", ".json": "JSON", ".csv": "a table", ".tsv": "a table"},
-    **{".html": "HTML", ".htm": "HTML"},
+    ".jsonl": "JSON Lines",
+    ".json": "JSON",
+    ".csv": "a table",
+    ".tsv": "a table",
+    ".html": "HTML",
+    ".htm": "HTML",
 }
 
 
