@@ -50,9 +50,6 @@ _PORTABLE: dict[Extra | None, tuple[str, Callable[..., Tensor]]] = {
 
 log = logging.getLogger(__name__)
 
-# Features of other attention functions that would silently change the result here.
-_UNSUPPORTED = {"position_bias": "a position bias"}
-
 
 class UnsupportedModelError(InputError):
     """The model cannot be scored in packed rows; the message says why and what to do."""
@@ -215,7 +212,7 @@ def register() -> None:
 def exact_attention(model: PreTrainedModel | type[PreTrainedModel], config: PretrainedConfig | None = None) -> str:
     """The transformers attention that computes the model exactly: "sdpa" if the model has it, else "eager".
 
-    With a soft-cap it is "eager", too: transformers 5.10 drops the cap under "sdpa".
+    With a soft-cap it is "eager", too: transformers' "sdpa" knows none, and Gemma 3 takes it all the same.
 
     Args:
         model: the model or its class.
@@ -267,9 +264,8 @@ def checked_table(
         raise UnsupportedModelError(
             f"{layer} uses attention dropout {dropout}; responses share their prompt, set `attention_dropout: 0`"
         )
-    for name, meaning in _UNSUPPORTED.items():
-        if kwargs.get(name) is not None:
-            raise UnsupportedModelError(f"{layer} uses {meaning} (`{name}`), which our backends lack")
+    if kwargs.get("position_bias") is not None:
+        raise UnsupportedModelError(f"{layer} uses a position bias (`position_bias`), which our backends lack")
     num_tokens = table.num_tokens // sequence_ranks().size
     if query.shape[0] != 1 or query.shape[2] != num_tokens:
         raise UnsupportedModelError(f"{layer}: expected one row of {num_tokens} tokens, got shape {tuple(query.shape)}")

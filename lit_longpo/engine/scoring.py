@@ -1,21 +1,19 @@
 """Scores a packed row with a model: the one place that joins segment table, attention and log-probabilities."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Scores
-from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention, shares_prefixes
+from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, shares_prefixes
 from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.leaps import check_leaps
 from lit_longpo.engine.log_probs import LogitTransform
-from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
 from lit_longpo.engine.sequential.own_logits import own_log_probs, uses_own_logits
@@ -150,19 +148,3 @@ def logit_transform(config: PretrainedConfig) -> LogitTransform:
 
 def _first(config: PretrainedConfig, names: Sequence[str]) -> float | None:
     return next((value for name in names if (value := getattr(config, name, None))), None)
-
-
-@contextmanager
-def generation_mode(model: nn.Module) -> Iterator[None]:
-    """Ordinary attention, eval mode and no gradients inside the block; everything restored after.
-
-    The model's own generation settings (temperature, repetition penalty, ...) are taken away meanwhile:
-    `generate` would fill with them whatever its caller leaves open.
-    """
-    base = base_model(model)
-    settings, base.generation_config = base.generation_config, GenerationConfig()
-    try:
-        with eval_mode(model), ordinary_attention(base):
-            yield
-    finally:
-        base.generation_config = settings

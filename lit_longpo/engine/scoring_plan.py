@@ -24,6 +24,7 @@ from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.head import check_head
 from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.engine.leaps import refuse_leaps
+from lit_longpo.engine.modes import plain_mode
 from lit_longpo.engine.probe_rows import probe_groups
 from lit_longpo.engine.rotary import hidden_angles
 from lit_longpo.engine.scoring import check_ranks
@@ -31,7 +32,6 @@ from lit_longpo.engine.sequential.own_logits import use_own_logits
 from lit_longpo.engine.sequential.plain_forward import (
     counts_from_zero,
     later_tokens_matter,
-    reading,
     reads_positions,
     repeats_itself,
 )
@@ -155,7 +155,7 @@ def _not_a_causal_model(model: nn.Module) -> str:
     base = base_model(model)
     tolerance = TOLERANCE[coarsest_dtype(base)]
     plain, _ = probe_groups(base.config.get_text_config())
-    with reading(model):
+    with plain_mode(model):
         repeats = repeats_itself(base, plain, tolerance)
         sees = repeats and later_tokens_matter(base, plain, tolerance)
     what = "whose log-probability of a token changes with how many follow it"
@@ -175,7 +175,7 @@ def _leap_problem(model: nn.Module) -> str | None:
     base = base_model(model)
     tolerance = TOLERANCE[coarsest_dtype(base)]
     plain, jumping = probe_groups(base.config.get_text_config())
-    with reading(model):
+    with plain_mode(model):
         if not counts_from_zero(base, plain):
             return "it counts positions in a way of its own"
         if later_tokens_matter(base, jumping, tolerance):  # by more than its answers are off, which may be within
@@ -190,5 +190,5 @@ def _unread_positions(model: nn.Module) -> str | None:
     """Why positions of one's own have no effect; `None` if they have one."""
     base = base_model(model)
     _, jumping = probe_groups(base.config.get_text_config())
-    with reading(model):
+    with plain_mode(model):
         return None if reads_positions(base, jumping) else "its layers read no positions, so these would do nothing"

@@ -3,19 +3,16 @@
 Shape legend: K tokens of a sequence, R of them the response's, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine.attention import ordinary_attention
-from lit_longpo.engine.decoder import accepted_by, base_model
-from lit_longpo.engine.modes import eval_mode
+from lit_longpo.engine.decoder import accepted_by
 
 _SAME = 1e-6  # relative to the largest logit; the same computation twice
 
@@ -24,7 +21,7 @@ def plain_log_probs(model: PreTrainedModel, group: Group, response: Response) ->
     """Log-probabilities of a response's tokens behind its prompt, from whole logits. Shape: (R,).
 
     Args:
-        model: inside `reading`.
+        model: in `plain_mode`.
         group: whose prompt it follows.
         response: R tokens.
     """
@@ -38,7 +35,7 @@ def repeats_itself(model: PreTrainedModel, group: Group, tolerance: float) -> bo
     """Whether a model gives the same logits twice.
 
     Args:
-        model: inside `reading`.
+        model: in `plain_mode`.
         group: whose first response is read.
         tolerance: greatest difference, relative to the largest logit.
     """
@@ -101,10 +98,3 @@ def _logits(model: PreTrainedModel, ids: Sequence[int], positions: Sequence[int]
         options |= {"position_ids": torch.tensor([positions], device=device), "attention_mask": torch.ones_like(row)}
     logits: Tensor = model(input_ids=row, **accepted_by(model, **options)).logits[0]
     return logits
-
-
-@contextmanager
-def reading(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model has its own attention and drops nothing, and no gradients are kept."""
-    with eval_mode(model), ordinary_attention(base_model(model)):
-        yield

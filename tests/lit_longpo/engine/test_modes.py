@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from support.groups import random_groups
+from support.tiny_models import tiny_model
 from torch import nn
 
-from lit_longpo.engine import eval_mode
+from lit_longpo.engine import eval_mode, generation_mode, pack, score
+from lit_longpo.engine.attention import PREFIX_SHARED
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -18,3 +21,19 @@ def test_the_mode_is_put_back_also_behind_an_error(training):
         raise ValueError("stop")
     assert all(part.training is training for part in model.modules())
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("name", "own"), [("Llama", "sdpa"), ("Gemma2", "eager"), ("GptOss", "eager")])
+def test_generation_mode_restores_everything(name, own, monkeypatch):
+    """And takes an attention that leaves nothing out: transformers lets Gemma 3 have "sdpa", which knows no cap."""
+    model = tiny_model(name)
+    if name == "Gemma2":
+        monkeypatch.setattr(type(model), "_supports_sdpa", True)
+    ids = torch.tensor([[3, 4, 5]])
+    with generation_mode(model):
+        assert model.config._attn_implementation == own
+        assert not model.training
+        model.generate(ids, max_new_tokens=2, do_sample=False)
+    assert model.config._attn_implementation == PREFIX_SHARED
+    assert model.training
+    score(model, pack(random_groups([(4, [2])])))

@@ -11,8 +11,8 @@ from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import ARCHITECTURES, tiny_model
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine import UnsupportedModelError, generation_mode, pack, plan_scoring, score
-from lit_longpo.engine.attention import PREFIX_SHARED, ordinary_attention
+from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring, score
+from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.policy.checkpointing import enable_checkpointing
@@ -167,22 +167,6 @@ def test_the_scored_tokens_are_all_that_reaches_the_head(monkeypatch):
     )
     score(tiny_model(), pack(random_groups([(50, [3, 2])])))
     assert seen == [5]
-
-
-@pytest.mark.parametrize(("name", "own"), [("Llama", "sdpa"), ("Gemma2", "eager"), ("GptOss", "eager")])
-def test_generation_mode_restores_everything(name, own, monkeypatch):
-    """And takes an attention that leaves nothing out: transformers 5.10 lets Gemma-2 have "sdpa", without its cap."""
-    model = tiny_model(name)
-    if name == "Gemma2":
-        monkeypatch.setattr(type(model), "_supports_sdpa", True)
-    ids = torch.tensor([[3, 4, 5]])
-    with generation_mode(model):
-        assert model.config._attn_implementation == own
-        assert not model.training
-        model.generate(ids, max_new_tokens=2, do_sample=False)
-    assert model.config._attn_implementation == PREFIX_SHARED
-    assert model.training
-    score(model, pack(random_groups([(4, [2])])))
 
 
 def test_a_model_with_ordinary_attention_is_refused():
