@@ -7,15 +7,15 @@ from lit_longpo.engine.generation.numbers import NumbersOnly, no_numbers
 from lit_longpo.engine.generation.prefilling import prefill
 from lit_longpo.engine.generation.settings import Limits, end_ids, greedy_settings, until_stop_ids
 from lit_longpo.engine.generation.spreading import spreads
-from lit_longpo.engine.generation.trial import check_answers
 from lit_longpo.engine.modes import eval_mode, generation_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import score
-from lit_longpo.engine.scoring_plan import ScoringPlan, plan_scoring
-from lit_longpo.engine.support import check_model
+from lit_longpo.engine.startup.probe import check_model
+from lit_longpo.engine.startup.scoring_plan import ScoringPlan, plan_scoring
+from lit_longpo.engine.startup.trial import check_answers
 from lit_longpo.engine.ulysses.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks, set_sequence_group
 

@@ -12,7 +12,6 @@ from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, shares_prefixes
 from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
-from lit_longpo.engine.leaps import check_leaps
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
@@ -25,6 +24,7 @@ from lit_longpo.engine.ulysses.sequence_parallel import RowPart, sequence_ranks
 _FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 _MULTIPLYING = frozenset({"hyperclovax"})
+_NO_LEAPS = "_no_leaps_because"  # of a model that cannot be scored at synthesised positions
 
 
 def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) -> Scores:
@@ -89,7 +89,9 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
         UnsupportedModelError: the model does not take this row's positions, or has a layer between decoder and head.
     """
     base = base_model(model)
-    check_leaps(base, batch)
+    cause = getattr(base, _NO_LEAPS, None)
+    if batch.leaps and cause is not None:
+        raise UnsupportedModelError(leap_message(base, cause))
     batch = row_for(base, batch)
     if scores_sequentially(base):
         check_ranks(base)
@@ -127,6 +129,19 @@ def _packed(base: PreTrainedModel, part: RowPart) -> Tensor:
             segment_table=part.row.table,
         ).last_hidden_state
     return hidden
+
+
+def refuse_leaps(model: PreTrainedModel, cause: str | None) -> None:
+    """From now on refuse rows whose positions leap (LOGO's synthesised ones) for this cause; `None` allows them."""
+    setattr(model, _NO_LEAPS, cause)
+
+
+def leap_message(model: PreTrainedModel, cause: str) -> str:
+    """The error message about such rows."""
+    return (
+        f"expected true positions for {type(model).__name__}, got synthesised ones: {cause}; type "
+        "--data.init_args.positions null"
+    )
 
 
 def check_ranks(base: PreTrainedModel) -> None:

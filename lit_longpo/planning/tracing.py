@@ -25,7 +25,7 @@ from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.generation.abilities import carries_state
 from lit_longpo.engine.routers import recorded_logits
 from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
-from lit_longpo.engine.support import packing_cause, packing_rule
+from lit_longpo.engine.startup.probe import packing_cause, packing_rule
 from lit_longpo.engine.tiling import tiles
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from lit_longpo.batch import Views
 from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, plan_scoring
-from lit_longpo.engine.leaps import leap_message
+from lit_longpo.engine.scoring import leap_message
 from lit_longpo.engine.sequential.own_logits import scoring_cost
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import Optimization
@@ -61,7 +61,7 @@ def find_scoring_path(model: nn.Module, views: Views, trainer: Trainer) -> Scori
     Raises:
         UnsupportedModelError: no way gives the model's own log-probabilities, or the data have synthesised positions
             and it cannot be scored at them.
-        ChanceError: in training mode its log-probabilities differ from those in eval mode.
+        TrainingModeError: in training mode its log-probabilities differ from those in eval mode.
         InputError: rows only keep their budget by sharing prompts, which the model cannot.
     """
     found = plan_scoring(model)

@@ -18,8 +18,8 @@ from torch import nn
 
 from lit_longpo.engine import base_model, feasible_degrees, plan_scoring
 from lit_longpo.engine.routers import routers
+from lit_longpo.engine.startup.probe import check_model
 from lit_longpo.engine.states import mixers
-from lit_longpo.engine.support import check_model
 from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import UserError

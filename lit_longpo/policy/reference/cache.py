@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
-from lit_longpo.engine.support import coarsest_dtype
+from lit_longpo.engine.startup.probe import coarsest_dtype
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy.reference.tables import DAMAGE, ValueTable, merged_table, table_keys

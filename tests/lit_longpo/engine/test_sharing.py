@@ -17,9 +17,9 @@ from lit_longpo.engine import pack, packing, score, scoring
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.scoring_plan import plan_scoring
 from lit_longpo.engine.sequential.sequences import score_packed, score_sequentially
 from lit_longpo.engine.sharing import refuse_sharing, sharing_problem, taken_apart
+from lit_longpo.engine.startup.scoring_plan import plan_scoring
 from lit_longpo.planning.flops import attention_flops
 from lit_longpo.policy.checkpointing import enable_checkpointing
 

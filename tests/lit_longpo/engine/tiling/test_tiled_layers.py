@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_longpo.engine import UnsupportedModelError, pack, score
-from lit_longpo.engine.support import check_tiles
+from lit_longpo.engine.startup.comparisons import check_tiles
 from lit_longpo.engine.tiling.tiled_layers import (
     tile_layers,
     tiled_modules,

@@ -1,47 +1,39 @@
-"""Start-up check of whether a packed row is exact for this model: rules from its configuration, then a probe.
+"""Checks whether a packed row is exact for a model: by rules from its configuration, then by a probe.
 
 The probe scores two tiny groups in one packed row, and as separate rows by the model's own logits, and compares the
 two. (Counting attention calls would prove nothing: a Mamba branch beside attention passes the count.) One prompt has
 a jump in its positions, which transformers would take for a boundary. In half precision the comparison is too blunt for
 a layer whose state leaks a little. So models with recurrent layers must also keep responses apart to the bit, and every
-state has to pass through the functions that `states.py` wraps.
+state has to pass through the functions that `engine/states.py` wraps.
 
 `scoring_plan.py` says what happens to a model that fails.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from lit_longpo.batch import Group, PackedBatch, Response
+from lit_longpo.batch import Group, Response
 from lit_longpo.engine.attention import (
     MissingKernelError,
     MissingTableError,
     UnsupportedModelError,
     ordinary_attention,
 )
-from lit_longpo.engine.chance import mode_error, scored_as_trained
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
 from lit_longpo.engine.generation.numbers import no_numbers
 from lit_longpo.engine.layers import dropout_problem, packing_refusal, takes_our_attention
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
-from lit_longpo.engine.probe_rows import probe_groups, rows_of
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.sequential.plain_forward import plain_log_probs
-from lit_longpo.engine.sharing import refuse_sharing
+from lit_longpo.engine.startup.plain_forward import plain_log_probs
+from lit_longpo.engine.startup.training_mode import mode_error, scored_as_trained
 from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
-from lit_longpo.engine.tiling.tiled_layers import tiled_modules, tiles_of, untile
 from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
-
-log = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
@@ -57,7 +49,7 @@ def check_model(model: nn.Module) -> float:
 
     Raises:
         UnsupportedModelError: naming model class and cause.
-        ChanceError: it gives other log-probabilities in training.
+        TrainingModeError: it gives other log-probabilities in training.
         InputError: its log-probabilities are NaN.
     """
     base = base_model(model)
@@ -146,7 +138,7 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
         groups: the rows; `None` means all of `probe_groups`.
 
     Raises:
-        ChanceError: it gives other log-probabilities in training.
+        TrainingModeError: it gives other log-probabilities in training.
         InputError: the model's own log-probabilities are NaN.
     """
     base = base_model(model)
@@ -171,86 +163,39 @@ def _worst(packed: Tensor, separate: Tensor, groups: Sequence[Group]) -> tuple[f
     """The largest error, relative to the largest log-probability, and the response it belongs to."""
     rows = rows_of(groups)
     errors = ((packed - separate).abs() / separate.abs().max()).split([len(one.token_ids) for _, one in rows])
-    group, response = rows[max(range(len(rows)), key=lambda number: _or_infinite(errors[number].max()))]
-    return max(_or_infinite(error.max()) for error in errors), f"response {response.index} of {group.example}"
+    group, response = rows[max(range(len(rows)), key=lambda number: or_infinite(errors[number].max()))]
+    return max(or_infinite(error.max()) for error in errors), f"response {response.index} of {group.example}"
 
 
-def check_sharing(model: nn.Module) -> None:
-    """Compare a row whose groups share tokens with one where they share none; take such rows apart if it differs."""
-    base = base_model(model)
-    plain, device = probe_groups(base.config.get_text_config())[0], next(base.parameters()).device
-    refuse_sharing(base, None)
-    with eval_mode(model):
-        alone = row_log_probs(model, pack([plain]).to(device))
-        shared = row_log_probs(model, pack(_sharing(plain), shared_from=2).to(device))
-    first, second, _ = alone.split([len(response.token_ids) for response in plain.responses])
-    expected = torch.cat([second, first[2:], first[4:]])
-    error = _or_infinite((shared - expected).abs().max() / expected.abs().max())
-    if not error <= TOLERANCE[coarsest_dtype(base)]:
-        refuse_sharing(base, f"its rows give other log-probabilities where groups share tokens (off by {error:.1e})")
-
-
-def _sharing(group: Group) -> list[Group]:
-    """Three groups whose prompts begin alike, with one response each.
-
-    The first has the given prompt and its second response. The prompts of the others go on with 2 and 4 tokens of its
-    first response; what follows these tokens is the response.
-    """
-    first, second, _ = group.responses
-    groups = [replace(group, responses=(second,))]
-    for number in (2, 4):
-        rest = replace(first, token_ids=first.token_ids[number:], mask=first.mask[number:])
-        prompt = group.prompt_ids + first.token_ids[:number]
-        groups.append(replace(group, example=f"after {number}", prompt_ids=prompt, responses=(rest,)))
-    return groups
-
-
-def check_tiles(model: nn.Module) -> None:
-    """Compare layers in tiles (`tiled_layers.py`) with whole ones on a short row; stop tiling if they differ.
-
-    Args:
-        model: perhaps PEFT-wrapped; how it is scored is settled.
-
-    Raises:
-        UnsupportedModelError: they differ, and the user has set a number of tokens for a tile.
-    """
-    if not tiled_modules(model):
-        return
-    base = base_model(model)
-    row = pack(probe_groups(base.config.get_text_config())[:1]).to(next(base.parameters()).device)
-    with eval_mode(model):
-        with _without_several_outputs(model):
-            whole = _log_probs_in_tiles(model, row, row.num_tokens)
-        in_tiles = _log_probs_in_tiles(model, row, 5)
-    error = _or_infinite((in_tiles - whole).abs().max() / whole.abs().max())
-    if error <= TOLERANCE[coarsest_dtype(base)]:
-        return
-    problem = f"{type(base).__name__} gives other log-probabilities in tiles (by {error:.1e})"
-    if cast(Any, tiled_modules(model)[0]).tiles.tokens != "auto":
-        raise UnsupportedModelError(f"{problem}: a part of its layers mixes tokens; type --policy.tile_tokens null")
-    log.warning("layers are run whole: %s", problem)
-    untile(model)
-
-
-@contextmanager
-def _without_several_outputs(model: nn.Module) -> Iterator[None]:
-    """After a forward inside the block, modules that returned more than one tensor (Qwen4's residuals) are untiled."""
-    several = list[nn.Module]()
-    with ExitStack() as hooks:
-        for module in tiled_modules(model):
-            note = module.register_forward_hook(
-                lambda module, _, output: None if isinstance(output, Tensor) else several.append(module)
-            )
-            hooks.callback(note.remove)
-        yield
-    for module in set(several):
-        untile(module)
-
-
-def _log_probs_in_tiles(model: nn.Module, row: PackedBatch, tokens: int) -> Tensor:
-    with tiles_of(model, tokens):
-        return row_log_probs(model, row)
-
-
-def _or_infinite(value: Tensor) -> float:
+def or_infinite(value: Tensor) -> float:
+    """The number; infinity for NaN."""
     return float(value) if torch.isfinite(value) else float("inf")
+
+
+def probe_groups(config: PretrainedConfig) -> list[Group]:
+    """Two prompts, three responses each; the second prompt jumps in its positions."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = min(config.vocab_size, getattr(config, "unpadded_vocab_size", None) or config.vocab_size)
+    window = getattr(config, "sliding_window", None) or 0
+    length = 24 + (window if window <= 256 else 0)
+
+    def draw(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(5, vocabulary, (count,), generator=generator).tolist())
+
+    jump = tuple(number if number < length // 2 else number + 100 for number in range(length))
+    return [
+        _probe_group("the plain prompt", draw, length, None),
+        _probe_group("the jumping prompt", draw, length, jump),
+    ]
+
+
+def _probe_group(
+    name: str, draw: Callable[[int], tuple[int, ...]], length: int, positions: tuple[int, ...] | None
+) -> Group:
+    responses = tuple(Response("rejected", draw(size), (True,) * size, index) for index, size in enumerate((5, 7, 3)))
+    return Group(name, "long", draw(length), responses, positions)
+
+
+def rows_of(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
+    """Each response with its group, in the order of a packed row."""
+    return [(group, response) for group in groups for response in group.responses]

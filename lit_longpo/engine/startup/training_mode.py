@@ -1,7 +1,7 @@
 """Finds out by computing whether a model in training mode gives the log-probabilities that it gives in eval mode.
 
 Dropout that configurations name is switched off before a model is built (`policy/weights/dropout.py`). To find
-randomness that no setting names, the start-up probe (`support.py`) scores its row in training mode and compares it
+randomness that no setting names, the start-up probe (`probe.py`) scores its row in training mode and compares it
 with plain forwards in eval mode. If a random generator has moved meanwhile, something was drawn; since some models draw
 numbers without any effect (OPT draws which layers to skip, at a rate of 0), other seeds are then tried. Adapters keep
 the dropout that the user gave them (`policy.lora.dropout`); it is off during the check.
@@ -22,7 +22,7 @@ from lit_longpo.errors import InputError
 _SEEDS = range(1, 9)  # one in ten layers left out by chance may be none, once or twice
 
 
-class ChanceError(InputError):
+class TrainingModeError(InputError):
     """A model's log-probabilities in training mode differ from those in eval mode."""
 
 
@@ -44,7 +44,7 @@ def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
     """Log-probabilities of a model in its present mode; random states are the same afterwards.
 
     Raises:
-        ChanceError: the model is in training mode, and other random numbers give other values.
+        TrainingModeError: the model is in training mode, and other random numbers give other values.
     """
     if not model.training:
         return score()
@@ -53,7 +53,7 @@ def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
         before = _states(device)
         values = score()
         if _states(device) != before and _chance_matters(score):
-            raise ChanceError(
+            raise TrainingModeError(
                 f"expected a model that gives the same log-probabilities twice in training, got "
                 f"{type(base_model(model)).__name__}, which draws random numbers there: every reward would be noise; "
                 "set what draws them to 0 in its configuration, or `policy.source` to another model"
@@ -61,9 +61,9 @@ def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
     return values
 
 
-def mode_error(model: nn.Module) -> ChanceError:
+def mode_error(model: nn.Module) -> TrainingModeError:
     """The error about a model whose log-probabilities are right in eval mode only."""
-    return ChanceError(
+    return TrainingModeError(
         f"expected a model that gives the same log-probabilities in training as without, got "
         f"{type(base_model(model)).__name__}, which computes something else in training mode; set `policy.source` to "
         "another model"

@@ -10,7 +10,7 @@ from support.tiny_models import tiny_model
 from torch import nn
 
 from lit_longpo.engine import plan_scoring
-from lit_longpo.engine.chance import ChanceError
+from lit_longpo.engine.startup.training_mode import TrainingModeError
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.adapters.lora import add_adapters
 
@@ -51,7 +51,9 @@ def drawn_for_nothing(output):
 @pytest.mark.parametrize("name", ["Llama", "StableLm"])
 def test_chance_in_training_is_refused(name, change):
     model = changed(change, tiny_model("Llama") if name == "Llama" else tiny_hybrid(name))
-    with pytest.raises(ChanceError, match=rf"twice in training, got {name}ForCausalLM, which draws random numbers"):
+    with pytest.raises(
+        TrainingModeError, match=rf"twice in training, got {name}ForCausalLM, which draws random numbers"
+    ):
         plan_scoring(model)
     assert model.training
     assert plan_scoring(model.eval()).error < 1e-5  # as a reference, or asked
@@ -65,12 +67,14 @@ def test_chance_beside_adapters_is_refused_and_their_own_dropout_is_not():
     assert plan_scoring(adapted).error < 1e-5
     assert all(module.training for module in adapted.modules())
     changed(shaken, adapted.base_model.model)
-    with pytest.raises(ChanceError):
+    with pytest.raises(TrainingModeError):
         plan_scoring(adapted)
 
 
 def test_another_computation_in_training_is_refused():
-    with pytest.raises(ChanceError, match=r"in training as without, got LlamaForCausalLM, which computes something"):
+    with pytest.raises(
+        TrainingModeError, match=r"in training as without, got LlamaForCausalLM, which computes something"
+    ):
         plan_scoring(changed(lambda output: 1.1 * output))
 
 
@@ -85,6 +89,6 @@ def test_what_is_drawn_for_nothing_is_let_in_and_random_states_stay():
 def test_experts_that_are_drawn_are_found_without_knowing_their_name():
     """Where `fit` refuses by name, before it loads anything."""
     model = tiny_model("Phimoe", num_local_experts=4)
-    with pytest.raises(ChanceError, match="got PhimoeForCausalLM"):
+    with pytest.raises(TrainingModeError, match="got PhimoeForCausalLM"):
         plan_scoring(model)
     assert plan_scoring(model.eval()).error < 1e-5

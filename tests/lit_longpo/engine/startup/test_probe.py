@@ -13,8 +13,8 @@ from lit_longpo.engine import ATTENTION_NAMES, UnsupportedModelError, check_mode
 from lit_longpo.engine.layers import dropout_problem, packing_refusal
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequential.sequences import score_packed
+from lit_longpo.engine.startup.probe import leaked_states, probe
 from lit_longpo.engine.states import mixers
-from lit_longpo.engine.support import leaked_states, probe
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

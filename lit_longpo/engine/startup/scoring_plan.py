@@ -1,13 +1,14 @@
 """Decides how a model is scored: in packed rows, one sequence at a time, or not at all.
 
-1. Packed rows are compared with separate ones (`support.py`).
+1. Packed rows are compared with separate ones (`probe.py`).
 2. A model that fails there is scored one sequence at a time, through its own forward. That too is compared with the
    model's own logits.
-3. If head weight times hidden states does not give these logits, the logits themselves are used (`own_logits.py`).
+3. If head weight times hidden states does not give these logits, the logits themselves are used
+   (`sequential/own_logits.py`).
 4. What still differs is refused: models whose tokens see later ones, and other models that are not causal.
 
-Some models are only right at true positions; rows with synthesised ones are refused for them (`leaps.py`). At the end
-layers that run in tiles are compared with whole ones.
+Some models are only right at true positions; rows with synthesised ones are refused for them. At the end rows that
+share tokens, and layers that run in tiles, are compared with plain ones (`comparisons.py`).
 """
 
 import re
@@ -23,28 +24,20 @@ from lit_longpo.engine.attention import MissingKernelError, UnsupportedModelErro
 from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.head import check_head
 from lit_longpo.engine.layers import dropout_problem
-from lit_longpo.engine.leaps import refuse_leaps
 from lit_longpo.engine.modes import plain_mode
-from lit_longpo.engine.probe_rows import probe_groups
 from lit_longpo.engine.rotary import hidden_angles
-from lit_longpo.engine.scoring import check_ranks
+from lit_longpo.engine.scoring import check_ranks, refuse_leaps
 from lit_longpo.engine.sequential.own_logits import use_own_logits
-from lit_longpo.engine.sequential.plain_forward import (
+from lit_longpo.engine.sequential.sequences import score_packed, score_sequentially
+from lit_longpo.engine.sharing import sharing_problem
+from lit_longpo.engine.startup.comparisons import check_sharing, check_tiles
+from lit_longpo.engine.startup.plain_forward import (
     counts_from_zero,
     later_tokens_matter,
     reads_positions,
     repeats_itself,
 )
-from lit_longpo.engine.sequential.sequences import score_packed, score_sequentially
-from lit_longpo.engine.sharing import sharing_problem
-from lit_longpo.engine.support import (
-    TOLERANCE,
-    check_model,
-    check_sharing,
-    check_tiles,
-    coarsest_dtype,
-    probe,
-)
+from lit_longpo.engine.startup.probe import TOLERANCE, check_model, coarsest_dtype, probe, probe_groups
 from lit_longpo.errors import error_text
 
 
@@ -76,7 +69,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
 
     Raises:
         UnsupportedModelError: no way gives the model's own log-probabilities; names model class and cause.
-        ChanceError: in training mode its log-probabilities differ from those in eval mode.
+        TrainingModeError: in training mode its log-probabilities differ from those in eval mode.
     """
     base = base_model(model)
     problem = dropout_problem(base.config.get_text_config()) or hidden_angles(decoder_of(base))

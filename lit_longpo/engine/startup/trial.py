@@ -19,9 +19,8 @@ from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.generation.abilities import angles_differ, pads, refuse_padding
 from lit_longpo.engine.generation.continuation import continue_rows
 from lit_longpo.engine.generation.settings import Limits
-from lit_longpo.engine.probe_rows import probe_groups
-from lit_longpo.engine.sequential.plain_forward import plain_log_probs
-from lit_longpo.engine.support import TOLERANCE, coarsest_dtype
+from lit_longpo.engine.startup.plain_forward import plain_log_probs
+from lit_longpo.engine.startup.probe import TOLERANCE, coarsest_dtype, probe_groups
 from lit_longpo.errors import UserError
 
 _TOKENS = 4
