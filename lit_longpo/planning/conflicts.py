@@ -35,9 +35,8 @@ def start_warnings(config: Namespace) -> list[str]:
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why a configuration cannot run whatever its data, because `fit` refuses it or it would train nothing."""
-    refused = [rule(run) for rule, fate in RULES.items() if _Fate.REFUSED in fate]
-    models = (devices.degree, policy.chance, policy.scaled_reference)
-    messages = [*(rule(config, run) for rule in models), *refused]
+    messages = [rule(config, run) for rule, fate in MODEL_RULES.items() if _Fate.REFUSED in fate]
+    messages += [rule(run) for rule, fate in RULES.items() if _Fate.REFUSED in fate]
     return next((message for message in messages if message is not None), None)
 
 
@@ -49,7 +48,12 @@ class _Fate(Flag):
     TOLD = auto()  # `fit` refuses, measures or says it elsewhere
 
 
-MODEL_RULES: tuple[ModelRule, ...] = (devices.degree, policy.chance, policy.scaled_reference, rows.window)
+MODEL_RULES: dict[ModelRule, _Fate] = {
+    devices.degree: _Fate.REFUSED,
+    policy.chance: _Fate.REFUSED,
+    policy.scaled_reference: _Fate.REFUSED,
+    rows.window: _Fate.WARNED,
+}
 RULES: dict[Rule, _Fate] = {
     devices.devices: _Fate.TOLD,
     rows.budget: _Fate.TOLD,

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
 from lit_longpo.engine.log_probs import projected_twice
-from lit_longpo.engine.ulysses.degrees import head_counts
+from lit_longpo.engine.ulysses.degrees import head_counts, head_size
 from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
@@ -69,7 +69,6 @@ def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:
     """Scores and weighted values of all layers, forward."""
     text = config.get_text_config()
     heads, _ = head_counts(config)
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
     window = getattr(text, "sliding_window", None)
     kinds = getattr(text, "layer_types", None) or [None] * text.num_hidden_layers
     attending = [kind for kind in kinds if kind not in _LINEAR]
@@ -77,7 +76,7 @@ def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:
     for segment, keys in zip(table.segments, table.sequence_lengths, strict=True):
         whole, near = pairs(segment.query_length, keys, None), pairs(segment.query_length, keys, window)
         total += sum(whole if kind == "full_attention" else near for kind in attending)
-    return 4.0 * heads * size * total
+    return 4.0 * heads * head_size(config) * total
 
 
 def pairs(queries: int, keys: int, window: int | None) -> int:

@@ -37,6 +37,7 @@ The 4 are DeepSpeed's fp32 master weights, which it also keeps beside fp32 weigh
 there (8 for AdamW). Its step turns a rank's share of the gradients into fp32 once more: 4 n / N, borrowed.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -64,7 +65,7 @@ TITLES: dict[ActivationMode, str] = {
     "keep_attention": "keep attention",
     "offload": "offload",
 }
-MOST_TOKENS = 2**24  # of a prompt: longer ones are not looked for
+STEP, LONGEST_PROMPT = 1024, 2**24  # tokens of a prompt: how finely, and how far, the longest is looked for
 _MAX_LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default, which Lightning keeps
 
 
@@ -219,10 +220,7 @@ def memory(
     return Memory(states, reference.copy, moments, whole.kept, host)
 
 
-def longest(fits: Callable[[int], bool], *, step: int = 1024) -> int:
-    """The largest multiple of `step` that fits, by bisection; 0 if not even one does."""
-    low, high = 0, MOST_TOKENS // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * step) else (low, middle - 1)
-    return low * step
+def longest(fits: Callable[[int], bool]) -> int:
+    """The largest multiple of `STEP` tokens that fits; 0 if not even one step does."""
+    steps = range(1, LONGEST_PROMPT // STEP + 1)
+    return STEP * bisect_left(steps, True, key=lambda number: not fits(number * STEP))

@@ -4,10 +4,8 @@ from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.log_probs import TILE_BYTES
-from lit_longpo.engine.ulysses.degrees import head_counts
+from lit_longpo.engine.ulysses.degrees import degrees_of, head_counts, head_size
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import conflicts
@@ -119,7 +117,7 @@ def make_plan(run: Configuration) -> Plan:
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
         layer_tile=planner.layer_tile(row, mode),
         longest_context={name: planner.longest_context(row, name) for name in TRACED},
-        degrees=[1] if doubts(config) else feasible_degrees(*head_counts(config), run.sharding.world_size),
+        degrees=degrees_of(config, run.sharding.world_size),
         warnings=warnings,
         alone=planner.alone,
         reference_pass=_cached_pass(run, config, planner, planner.reference_row(row, mode)),
@@ -151,12 +149,10 @@ def _cached_pass(run: Configuration, config: PretrainedConfig, planner: Planner,
 
 def _kv_copies(config: PretrainedConfig, row: RowPlan, run: Configuration) -> int:
     """Keys and values of all segments but for the row's own, in one layer on one device."""
-    text, degree = config.get_text_config(), run.sharding.sequence_parallel
-    heads, kv_heads = head_counts(config)
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    degree, (_, kv_heads) = run.sharding.sequence_parallel, head_counts(config)
     table = row.divided(degree).policy_row().table
     keys = sum(table.sequence_lengths)
-    width = 2 * max(kv_heads, degree) * size * (run.autocast or run.dtype).itemsize
+    width = 2 * max(kv_heads, degree) * head_size(config) * (run.autocast or run.dtype).itemsize
     return (keys - table.num_tokens) * width
 
 

@@ -36,6 +36,17 @@ def head_counts(config: PretrainedConfig) -> tuple[int, int]:
     return heads, int(getattr(text, "num_key_value_heads", None) or heads)
 
 
+def head_size(config: PretrainedConfig) -> int:
+    """Channels of one head."""
+    text = config.get_text_config()
+    return int(getattr(text, "head_dim", None) or text.hidden_size // head_counts(config)[0])
+
+
+def degrees_of(config: PretrainedConfig, world_size: int) -> list[int]:
+    """`feasible_degrees` of a model; 1 alone if its layers need whole sequences."""
+    return [1] if doubts(config) else feasible_degrees(*head_counts(config), world_size)
+
+
 def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None = None) -> str | None:
     """Why ranks cannot share a model's rows: its heads cannot be dealt to them, or its layers need whole sequences.
 

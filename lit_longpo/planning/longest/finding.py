@@ -13,7 +13,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.longest.commands import Reader, check_command, commands
-from lit_longpo.planning.longest.search import STEP, Candidate, Search, best_with_each
+from lit_longpo.planning.longest.search import Candidate, Search, best_with_each
+from lit_longpo.planning.memory import STEP
 from lit_longpo.policy.window import window_problem
 
 

@@ -10,18 +10,15 @@ from itertools import product
 
 from transformers import PretrainedConfig
 
-from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.layers import doubts
-from lit_longpo.engine.ulysses.degrees import head_counts
+from lit_longpo.engine.ulysses.degrees import degrees_of, head_counts
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import choices
 from lit_longpo.planning.longest.choices import Choice
-from lit_longpo.planning.memory import MOST_TOKENS, ActivationMode, Memory, longest
+from lit_longpo.planning.memory import LONGEST_PROMPT, STEP, ActivationMode, Memory, longest
 from lit_longpo.planning.planner import Planner, chosen_mode
 from lit_longpo.planning.row import RowPlan
 
-STEP = 1024  # tokens of a prompt
 _TRACED = 524_288  # most tokens of the last trace: its time grows with them
 _LESS = ("keep all", "keep attention")  # of activations: never longer than to recompute
 
@@ -81,7 +78,7 @@ class Search:
         """All that `fit` takes; what keeps activations only with the weights that the best of the others has."""
         run = self.run
         stated = run.options.sequence_parallel
-        degrees = [1] if doubts(self.config) else feasible_degrees(*head_counts(self.config), run.sharding.world_size)
+        degrees = degrees_of(self.config, run.sharding.world_size)
         parts = [
             choices.weights(run, run.options.longest or "any"),
             list(choices.strategies(run, [stated] if stated else degrees)),
@@ -135,8 +132,8 @@ class Search:
             return run.has_room(planner.memory(replace(row, long_tokens=tokens), mode))
 
         shorter = least >= 0 and not fits(max(least, STEP))
-        tokens = least if shorter else longest(fits, step=STEP)
-        if tokens < MOST_TOKENS:
+        tokens = least if shorter else longest(fits)
+        if tokens < LONGEST_PROMPT:
             self.bounds[self._without_degree(parts, run)] = (tokens + STEP) / run.sharding.sequence_parallel
         if shorter:
             return None
