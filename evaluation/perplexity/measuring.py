@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.perplexity.windows import Windows
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine import base_model, no_numbers, pack, plan_scoring
+from lit_longpo.engine import base_model, nan_error, pack, plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
 from lit_longpo.policy.window import readable_positions
@@ -110,7 +110,7 @@ def _of_length(
     for start in starts:
         nll = window_nll(model, (*front, *tokens[start : start + own])).double().cpu()
         if nll.isnan().any():
-            raise no_numbers(base_model(model).dtype)
+            raise nan_error(base_model(model).dtype)
         sums += nll
         losses.append(float(nll[first - 1 :].mean()))
         advance(length)

@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor, nn
 
-from lit_longpo.engine import NumbersOnly, base_model, check_answers, no_numbers
+from lit_longpo.engine import NanDetector, base_model, check_answers, nan_error
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
@@ -52,7 +52,7 @@ class HarnessModel(HFLM):
         self.num_cut += sum(len(asked) + len(said) > self.max_length + 1 for _, asked, said in requests)
         found = super()._loglikelihood_tokens(requests, *rest, **options)
         if any(math.isnan(log_prob) for log_prob, _ in found):
-            raise no_numbers(self.model.dtype)
+            raise nan_error(self.model.dtype)
         return found
 
     def tok_batch_encode(self, strings: Any, *rest: Any, left_truncate_len: int | None = None, **options: Any) -> Any:
@@ -70,10 +70,10 @@ class HarnessModel(HFLM):
         return super().generate_until(requests, *rest, **options)
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
-        numbers = NumbersOnly()
-        options["logits_processor"] = [numbers]
+        detector = NanDetector()
+        options["logits_processor"] = [detector]
         found: Tensor = super()._model_generate(context, max_length, stop, **options)
-        numbers.check(self.model.dtype)
+        detector.check(self.model.dtype)
         thinking = self._thinking(context, found)
         stopped = any(mark and mark in text for mark in stop for text in thinking.values())
         if stopped and found.shape[1] < max_length:

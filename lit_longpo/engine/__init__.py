@@ -3,7 +3,7 @@
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.generation.continuation import continue_rows
-from lit_longpo.engine.generation.numbers import NumbersOnly, no_numbers
+from lit_longpo.engine.generation.nan_logits import NanDetector, nan_error
 from lit_longpo.engine.generation.prefilling import prefill
 from lit_longpo.engine.generation.settings import Limits, end_ids, greedy_settings, until_stop_ids
 from lit_longpo.engine.generation.spreading import spreads
@@ -26,7 +26,7 @@ __all__ = [
     "PREFIX_SHARED",
     "SHARED_FROM",
     "Limits",
-    "NumbersOnly",
+    "NanDetector",
     "ScoringPlan",
     "UnsupportedModelError",
     "base_model",
@@ -41,7 +41,7 @@ __all__ = [
     "feasible_degrees",
     "generation_mode",
     "greedy_settings",
-    "no_numbers",
+    "nan_error",
     "num_row_tokens",
     "pack",
     "plan_scoring",

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from data_modules.records import PreferencePair, Turn
-from lit_longpo.engine import generation_mode, no_numbers
+from lit_longpo.engine import generation_mode, nan_error
 from lit_longpo.engine.decoder import accepted_by
 from lit_longpo.policy import PromptFormat
 
@@ -23,7 +23,7 @@ def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: 
     logits = logits[0, -len(response) - 1 : -1]
     mean = -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
     if math.isnan(mean):
-        raise no_numbers(logits.dtype)
+        raise nan_error(logits.dtype)
     return mean
 
 

@@ -10,7 +10,7 @@ from transformers import Cache, LogitsProcessorList
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.generation.abilities import CACHE, angles_differ, continues, pads
-from lit_longpo.engine.generation.numbers import NumbersOnly
+from lit_longpo.engine.generation.nan_logits import NanDetector
 from lit_longpo.engine.generation.prefilling import generate, padded_left, past_of, read_on
 from lit_longpo.engine.generation.settings import Limits
 from lit_longpo.engine.generation.spreading import spread
@@ -53,7 +53,7 @@ def continue_rows(
 
     Raises:
         UnsupportedModelError: the model needs prompts without padding, and `lockstep` padded ones.
-        InputError: the model's logits are no numbers.
+        InputError: the model's logits are NaN.
     """
     base = base_model(model)
     lengths = {*map(len, prompts)}
@@ -70,12 +70,12 @@ def continue_rows(
         if prefill_chunk is not None:
             read_on(base, ids, mask, past, prefill_chunk)
             prefill_chunk = None
-    numbers = NumbersOnly()
-    options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), numbers])
+    detector = NanDetector()
+    options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), detector])
     options |= {"synced_gpus": lockstep, "generation": generation}
     with fresh_angles(decoder_of(base)):
         out = generate(base, ids, mask, limits, prefill_chunk, **options)
-    numbers.check(base.dtype)
+    detector.check(base.dtype)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
 

@@ -25,7 +25,7 @@ from lit_longpo.engine.attention import (
     ordinary_attention,
 )
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
-from lit_longpo.engine.generation.numbers import no_numbers
+from lit_longpo.engine.generation.nan_logits import nan_error
 from lit_longpo.engine.layers import dropout_problem, packing_refusal, takes_our_attention
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
@@ -150,7 +150,7 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
         with ordinary_attention(base):
             separate = torch.cat([plain_log_probs(base, group, response) for group, response in rows_of(groups)])
         if bool(separate.isnan().any()):
-            raise no_numbers(coarsest_dtype(base))
+            raise nan_error(coarsest_dtype(base))
         worst = _worst(packed, separate, groups)
         if training and not worst[0] <= TOLERANCE[coarsest_dtype(base)]:
             without = _worst(row_log_probs(model, row), separate, groups)

@@ -7,25 +7,25 @@ from transformers import LogitsProcessor
 from lit_longpo.errors import InputError
 
 
-class NumbersOnly(LogitsProcessor):
+class NanDetector(LogitsProcessor):
     """Remembers whether any logit was NaN; `check` looks once at the end, so that no token waits for the device."""
 
     def __init__(self) -> None:
-        self._is_none: Tensor | None = None
+        self._found: Tensor | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Returns the logits unchanged. Shapes: (batch, num_ids), (batch, vocab_size)."""
-        found = scores.isnan().any()
-        self._is_none = found if self._is_none is None else self._is_none | found
+        is_nan = scores.isnan().any()
+        self._found = is_nan if self._found is None else self._found | is_nan
         return scores
 
     def check(self, dtype: torch.dtype) -> None:
         """Refuse answers that were chosen from NaN logits."""
-        if self._is_none is not None and bool(self._is_none):
-            raise no_numbers(dtype)
+        if self._found is not None and bool(self._found):
+            raise nan_error(dtype)
 
 
-def no_numbers(dtype: torch.dtype) -> InputError:
+def nan_error(dtype: torch.dtype) -> InputError:
     """The error about NaN logits of a model with weights in this precision."""
     name = str(dtype).removeprefix("torch.")
     return InputError(
