@@ -11,8 +11,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import UserError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.locations import locate
-from lit_longpo.policy.stored_files import stored_file
+from lit_longpo.policy.locations import locate, stored_file
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:

@@ -14,7 +14,7 @@ from lit_longpo.engine.decoder import whole_shape
 from lit_longpo.policy.adapters.lora import adapters_are_start
 from lit_longpo.policy.adapters.weights import adapted_layers
 from lit_longpo.policy.prompts.prompting import PromptFormat
-from lit_longpo.policy.prompts.stored_rules import TEXTS
+from lit_longpo.policy.tokenizer.stored_rules import TEXTS
 from lit_longpo.policy.weights.quantization import quantization_state
 from lit_longpo.strategies.sharding import full_value
 

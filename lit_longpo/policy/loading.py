@@ -19,12 +19,12 @@ from lit_longpo.errors import InputError
 from lit_longpo.log_once import log_once
 from lit_longpo.policy.adapters.lora import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
+from lit_longpo.policy.file_errors import read_by_transformers
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import AdaptersAtStart, ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
 from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta
-from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.gguf_losses import refuse_losses

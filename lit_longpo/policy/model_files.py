@@ -1,22 +1,22 @@
 """A model's own files, or those of adapters and their base: configuration, tokenizer, and what reading them takes."""
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError, MissingFileError, require_package
 from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
+from lit_longpo.policy.file_errors import read_by_transformers
 from lit_longpo.policy.locations import locate
-from lit_longpo.policy.prompts.gguf_rules import by_gguf_rules
-from lit_longpo.policy.prompts.merge_dropout import merge_all
-from lit_longpo.policy.prompts.mistral_rules import warn_of_mistral_rules
-from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
-from lit_longpo.policy.prompts.stored_rules import by_stored_rules, warn_of_other_template
 from lit_longpo.policy.rope import state_head_width
-from lit_longpo.policy.sources import check_depth, read_by_transformers
-from lit_longpo.policy.weights.gguf_header import GgufHeader
+from lit_longpo.policy.tokenizer.gguf_rules import by_gguf_rules
+from lit_longpo.policy.tokenizer.reading import read_tokenizer
+
+_MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
 
 AdaptersAtStart = Literal["continue", "merge"]
 
@@ -104,12 +104,10 @@ class ModelFiles:
         """The tokenizer as it lies there; adapters without one have their base's."""
         folder = self.adapters()
         if folder is not None and (folder.path / "tokenizer_config.json").is_file():
-            return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
-        tokenizer = _read_tokenizer(self.where(), **self.options())
+            return read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
+        tokenizer = read_tokenizer(self.where(), **self.options())
         if self.gguf_file is not None:
-            header = GgufHeader.of_model(self.where(), self.gguf_file)
-            by_gguf_rules(tokenizer, header.settings, self.gguf_file)
-            _name_special_tokens(tokenizer)
+            by_gguf_rules(tokenizer, self.where(), self.gguf_file)
         return tokenizer
 
     def options(self) -> dict[str, Any]:
@@ -128,60 +126,20 @@ class ModelFiles:
         return options
 
 
-def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
-    if "gguf_file" not in options:  # which has the vocabulary itself
-        _require_reader(where)
-        _refuse_tekken_alone(where)
-    with read_by_transformers("a tokenizer", where):
-        # Never mistral-common's own class, which has no chat template: transformers reads tekken.json, too.
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, mistral_format=False, **options)
-        _check_words(tokenizer, where)
-        if "gguf_file" not in options:
-            check_sentencepiece_rules(tokenizer, where, options.get("revision"))
-            warn_of_other_template(where, options.get("revision"))
-        merge_all(tokenizer, where)
-        warn_of_mistral_rules(tokenizer, where, **options)
-        tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
-    # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
-    tokenizer.split_special_tokens = False
-    return tokenizer
+def check_depth(config: PretrainedConfig, where: str) -> None:
+    """Refuse absurd numbers of layers or experts, of which transformers would build modules until memory ends."""
+    for name, value in _numbers(config.to_dict()):
+        if re.search("(layers?|experts?|blocks|depth)$", name) and value > _MOST_MODULES:
+            raise InputError(
+                f"expected {name} of at most {_MOST_MODULES:,} in the config.json at {where}, got {value:.6g}; correct "
+                "it, or copy that file again"
+            )
 
 
-def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Refuse a tokenizer without a vocabulary, as transformers 5 builds one from its class if the files are missing."""
-    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
-        raise MissingFileError(
-            f"expected a tokenizer with a vocabulary at {where}, got {type(tokenizer).__name__} without one: there is "
-            "no tokenizer.json (or vocab.json with merges.txt, or tokenizer.model); copy it there from the model that "
-            "this one was trained from"
-        )
-
-
-def _require_reader(where: str) -> None:
-    """Ask for the package that reads this tokenizer.model; transformers would always ask for tiktoken."""
-    path = Path(where, "tokenizer.model")
-    if not path.is_file() or path.with_name("tokenizer.json").is_file():
-        return
-    package, more = ("tiktoken", "") if is_tiktokens(path) else ("sentencepiece", " protobuf")
-    wanted_by = f"the tokenizer.model at {where}, which has no tokenizer.json beside it"
-    require_package(package, wanted_by, f"type: pip install {package}{more}")
-
-
-def _refuse_tekken_alone(where: str) -> None:
-    """Refuse a folder with tekken.json alone, which names no chat template and no end token; say how to convert it."""
-    path = Path(where, "tekken.json")  # of a hub's files only those are known that somebody has asked for
-    if not path.is_file() or path.with_name("tokenizer.json").is_file():
-        return
-    raise MissingFileError(
-        f"expected tokenizer.json at {where}, found Mistral's tekken.json alone; type: pip install mistral-common, and "
-        "in Python: from transformers.integrations.mistral import convert_tekken_tokenizer; "
-        f'convert_tekken_tokenizer("{where}/tekken.json").save_pretrained("{where}")'
-    )
-
-
-def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Name special tokens by the ids in the gguf file; transformers 5.17 takes the names from elsewhere."""
-    for role in ("bos", "eos", "unk", "pad"):
-        number = tokenizer.init_kwargs.get(f"{role}_token_id")
-        if number is not None:
-            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))
+def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Every number of a configuration and of those in it."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield str(name), value

@@ -23,7 +23,8 @@ from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_
 from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR, meant_by, modules_named
 from lit_longpo.policy.adapters.weights import refuse_other_experts, set_weights, warn_of_zeros
-from lit_longpo.policy.sources import check_hub_name, read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.file_errors import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.locations import check_hub_name
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
 

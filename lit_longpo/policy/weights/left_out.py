@@ -14,7 +14,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from lit_longpo.policy.stored_files import stored_file
+from lit_longpo.policy.locations import stored_file
 
 _LAYER = re.compile(r".*?\.\d+(?=\.)")
 

@@ -14,8 +14,8 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.engine.layers import model_class
 from lit_longpo.errors import InputError, first_names
-from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
-from lit_longpo.policy.stored_files import stored_file
+from lit_longpo.policy.file_errors import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.locations import stored_file
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps, stored_quantization

@@ -10,10 +10,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from lit_longpo.policy.prompts.stored_rules import TEXTS
+from lit_longpo.policy.tokenizer.stored_rules import TEXTS
 
 _CORPUS = ["In 2023 there were 650841823 of them.", "We need to add 9 and 6: 15. It's 1,234.56!"] * 9
 _PLAIN = PromptTemplate(chat=False)
+_SENTENCE = "The night train changed very little before the market began."
 
 
 @cache
@@ -122,3 +123,21 @@ def test_a_chat_template_that_nobody_reads_is_told(tmp_path, caplog):
         assert AutoTokenizer.from_pretrained(folder).chat_template.strip() == template
         PolicyConfig(source=str(folder)).tokenizer()
         assert ("another one, in tokenizer_config.json, is not read" in caplog.text) == (other != template)
+
+
+@pytest.mark.parametrize("model", ["Llama", "Qwen2"])  # as the file says, and by a class with other rules
+def test_a_text_has_the_same_tokens_at_every_call(model, tmp_path, caplog):
+    """Merges that tokenizer.json skips at random are all made (tokenizers#644)."""
+    tokenizer = bpe_tokenizer("bytes", special=["<|endoftext|>"])
+    expected = tokenizer.encode(_SENTENCE, add_special_tokens=False)
+    tokenizer.save_pretrained(tmp_path)
+    tiny_config(model, vocab_size=700).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["dropout"] = 0.5
+    path.write_text(json.dumps(content))
+    form = PolicyConfig(source=str(tmp_path), template=PromptTemplate(chat=False)).prompt_format()
+    assert [form.encode(_SENTENCE) for _ in range(5)] == [tuple(expected)] * 5
+    assert "skips 0.5 of the merges at random" in caplog.text
+    form.tokenizer.save_pretrained(tmp_path / "exported")
+    assert json.loads((tmp_path / "exported/tokenizer.json").read_text())["model"]["dropout"] is None

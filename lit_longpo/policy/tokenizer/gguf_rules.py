@@ -14,6 +14,7 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy.weights.gguf_header import GgufHeader
 
 _BYTE_LEVEL, _SENTENCEPIECE = "gpt2", "llama"  # kinds of vocabularies
 _OWN_SPACES = ("gemma", "phi3")  # which transformers knows
@@ -29,12 +30,17 @@ _BEGUN = {"llama-bpe", "llama-v3", "llama3", "tekken"}  # whose texts begin with
 _WHOLE_WORDS = {"falcon-h1", "falcon3", "lfm2", "llama-bpe", "llama-v3", "llama3", "midm-2.0", "pixtral", "tekken"}
 
 
-def by_gguf_rules(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any], gguf_file: str) -> None:
-    """Have a tokenizer cut texts as its file says; it is changed in place.
+def by_gguf_rules(tokenizer: PreTrainedTokenizerBase, where: str, gguf_file: str) -> None:
+    """Have a tokenizer cut texts, and name special tokens, as its file says; it is changed in place.
 
     Raises:
         InputError: nobody here knows the rule.
     """
+    _cut_as_stated(tokenizer, GgufHeader.of_model(where, gguf_file).settings, gguf_file)
+    _name_special_tokens(tokenizer)
+
+
+def _cut_as_stated(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any], gguf_file: str) -> None:
     if importlib.util.find_spec("transformers.integrations.gguf") is None:  # earlier ones go by the architecture
         return
     kind, backend = settings.get("tokenizer.ggml.model"), cast(Any, tokenizer).backend_tokenizer
@@ -84,3 +90,11 @@ def _known_to_transformers() -> set[str]:
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
     return set(GGUF_PRE_TOKENIZER_SPLITS)
+
+
+def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Name special tokens by the ids in the gguf file; transformers 5.17 takes the names from elsewhere."""
+    for role in ("bos", "eos", "unk", "pad"):
+        number = tokenizer.init_kwargs.get(f"{role}_token_id")
+        if number is not None:
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lit_longpo.policy.prompts.stored_rules import TEXTS
+from lit_longpo.policy.tokenizer.stored_rules import TEXTS
 
 log = logging.getLogger(__name__)
 

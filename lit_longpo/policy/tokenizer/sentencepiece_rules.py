@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import MissingFileError
 from lit_longpo.log_once import log_once
-from lit_longpo.policy.prompts.stored_rules import TEXTS
-from lit_longpo.policy.stored_files import stored_file
+from lit_longpo.policy.locations import stored_file
+from lit_longpo.policy.tokenizer.stored_rules import TEXTS
 
 log = logging.getLogger(__name__)
 

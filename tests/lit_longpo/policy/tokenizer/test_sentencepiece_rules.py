@@ -11,7 +11,7 @@ from support.tiny_models import tiny_config
 
 from lit_longpo.errors import MissingFileError
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.prompts.stored_rules import TEXTS
+from lit_longpo.policy.tokenizer.stored_rules import TEXTS
 
 _LINES = ["def f(a):", "    return a  # two  spaces", "Hello world, the night train", "        return y"] * 40
 _NO_SCORE = -1e9  # of runs of spaces in Llama's and Mistral's files

@@ -4,6 +4,9 @@ transformers 5 reads vocabulary and merges out of that file, and builds some cla
 texts are cut into words, how spaces are written. Files that name such a class, or lie beside a model of such a family,
 and have other rules (DeepSeek's distilled Llama and Qwen, OLMo-2, Granite, Yi) get other tokens than their models were
 trained on, without a word (transformers#45488, #45812, #45920). So texts are tokenised both ways once.
+
+One rule is not followed: `dropout`, by which training a model from nothing skips merges at random, stays in the file,
+and would give a text other tokens at every call (tokenizers#644).
 """
 
 import json
@@ -15,8 +18,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lit_longpo.log_once import log_once
-from lit_longpo.policy.prompts.merge_dropout import end_merge_dropout, merge_all
-from lit_longpo.policy.stored_files import stored_file
+from lit_longpo.policy.locations import stored_file
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         stored = Tokenizer.from_file(str(path))
         stored.no_truncation()
         stored.no_padding()
-        end_merge_dropout(stored)
+        _end_dropout(stored)
         built = cast(Any, tokenizer).backend_tokenizer
         _COMPARED[key] = next(_differing(built, stored, may_begin=begins), None)
     if (text := _COMPARED[key]) is None:
@@ -60,19 +62,23 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
     return _read_as_stored(tokenizer, where, **options)
 
 
-def warn_of_other_template(where: str, revision: str | None = None) -> None:
-    """Warn of a chat template in tokenizer_config.json that nobody reads, as another lies in chat_template.jinja."""
-    read, settings = (stored_file(where, name, revision) for name in ("chat_template.jinja", "tokenizer_config.json"))
-    if read is None or settings is None:
-        return
-    said = json.loads(settings.read_bytes()).get("chat_template")
-    if isinstance(said, str) and said.strip() != read.read_text(encoding="utf-8").strip():
+def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """Have a tokenizer make all its merges from now on; the log says so if it skipped some."""
+    if tokenizer.is_fast and (share := _end_dropout(cast(Any, tokenizer).backend_tokenizer)):
         log_once(
             log.warning,
-            "%s: chat_template.jinja is the chat template; another one, in tokenizer_config.json, is not read: remove "
-            "one",
-            where,
+            "%s: tokenizer.json skips %g of the merges at random (`dropout`), so that a text has other tokens every "
+            "time; here, and in exported models, all merges are made",
+            *(where, share),
         )
+
+
+def _end_dropout(backend: Tokenizer) -> float:
+    """The share of merges that a tokenizer has skipped, for most of them 0; it skips none from now on."""
+    share = float(getattr(backend.model, "dropout", None) or 0)
+    if share:
+        backend.model.dropout = None
+    return share
 
 
 def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
