@@ -63,7 +63,7 @@ def dropout_problem(config: PretrainedConfig) -> str | None:
     return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
 
 
-def doubts(config: PretrainedConfig) -> str | None:
+def packing_doubt(config: PretrainedConfig) -> str | None:
     """Why packed rows are ruled out, or only trusted after the probe; `None` if there is no such reason.
 
     Args:
@@ -85,7 +85,7 @@ def attention_at_start(config: PretrainedConfig | None, packed_name: str) -> str
         config: the model's; `None` if it is not known, which raises no doubts.
         packed_name: attention of packed rows.
     """
-    if config is None or doubts(config) is None:
+    if config is None or packing_doubt(config) is None:
         return packed_name
     found = model_class(config)
     return packed_name if found is None else exact_attention(found, config)

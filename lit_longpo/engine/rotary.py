@@ -46,7 +46,7 @@ def _rotary_name(decoder: nn.Module) -> str | None:
     return found[0] if len(found) == 1 and "." not in found[0] else None
 
 
-def hidden_angles(decoder: nn.Module) -> str | None:
+def angles_problem(decoder: nn.Module) -> str | None:
     """Why a decoder cannot be scored at all: length-dependent angles are computed in a place we do not know.
 
     `None` if that is not so.

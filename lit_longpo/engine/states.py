@@ -173,11 +173,11 @@ def share_states(model: nn.Module) -> None:
     found = mixers(model)
     for code in {sys.modules[type(mixer).__module__] for mixer in found}:
         _wrap_functions(code)
-    deaf = {id(mixer) for mixer in found if _takes_no_table(mixer)}
-    if not deaf:
+    without_table = {id(mixer) for mixer in found if _takes_no_table(mixer)}
+    if not without_table:
         return
     for layer in model.modules():
-        if any(id(part) in deaf for part in layer.children()) and not hasattr(layer, "hands_tables"):
+        if any(id(part) in without_table for part in layer.children()) and not hasattr(layer, "hands_tables"):
             cast(Any, layer).hands_tables = layer.register_forward_pre_hook(_hand_table, with_kwargs=True)
 
 

@@ -29,18 +29,18 @@ def start_warnings(config: Namespace) -> list[str]:
         run = read_configuration(config)
     except InputError as error:  # a strategy that is none of ours may train all the same
         return [f"settings are not compared: {error}"]
-    messages = [rule(run) for rule, fate in RULES.items() if _Fate.TOLD not in fate]
+    messages = [rule(run) for rule, outcome in RULES.items() if _Outcome.TOLD not in outcome]
     return [message for message in messages if message is not None]
 
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why a configuration cannot run whatever its data, because `fit` refuses it or it would train nothing."""
-    messages = [rule(config, run) for rule, fate in MODEL_RULES.items() if _Fate.REFUSED in fate]
-    messages += [rule(run) for rule, fate in RULES.items() if _Fate.REFUSED in fate]
+    messages = [rule(config, run) for rule, outcome in MODEL_RULES.items() if _Outcome.REFUSED in outcome]
+    messages += [rule(run) for rule, outcome in RULES.items() if _Outcome.REFUSED in outcome]
     return next((message for message in messages if message is not None), None)
 
 
-class _Fate(Flag):
+class _Outcome(Flag):
     """What becomes of a rule's problem besides that a plan lists it."""
 
     WARNED = 0
@@ -48,36 +48,36 @@ class _Fate(Flag):
     TOLD = auto()  # `fit` refuses, measures or says it elsewhere
 
 
-MODEL_RULES: dict[ModelRule, _Fate] = {
-    devices.degree: _Fate.REFUSED,
-    policy.chance: _Fate.REFUSED,
-    policy.scaled_reference: _Fate.REFUSED,
-    rows.window: _Fate.WARNED,
+MODEL_RULES: dict[ModelRule, _Outcome] = {
+    devices.degree: _Outcome.REFUSED,
+    policy.random_routing: _Outcome.REFUSED,
+    policy.scaled_reference: _Outcome.REFUSED,
+    rows.window: _Outcome.WARNED,
 }
-RULES: dict[Rule, _Fate] = {
-    devices.devices: _Fate.TOLD,
-    rows.budget: _Fate.TOLD,
-    policy.flash: _Fate.TOLD,
-    numbers.clipping: _Fate.REFUSED,
-    numbers.lost_updates: _Fate.REFUSED,
-    numbers.learning_rate: _Fate.WARNED,
-    rows.true_positions: _Fate.WARNED,
-    numbers.precisions_differ: _Fate.REFUSED | _Fate.TOLD,
-    devices.mesh: _Fate.REFUSED | _Fate.TOLD,
-    policy.reference_split: _Fate.REFUSED | _Fate.TOLD,
-    policy.untrainable: _Fate.REFUSED | _Fate.TOLD,
-    policy.layer_kernels: _Fate.REFUSED | _Fate.TOLD,
-    devices.optimizer: _Fate.REFUSED | _Fate.TOLD,
-    devices.no_model_saved: _Fate.WARNED,
-    devices.alone: _Fate.WARNED,
-    devices.offload_stage: _Fate.REFUSED,
-    devices.offload_on_cpu: _Fate.WARNED,
-    devices.deepspeed_checkpointing: _Fate.WARNED,
-    policy.reference_copy: _Fate.WARNED,
-    policy.reference_unused: _Fate.WARNED,
-    numbers.half_on_cpu: _Fate.TOLD,
-    numbers.mixed: _Fate.WARNED,
-    rows.sharing: _Fate.TOLD,
-    rows.together: _Fate.TOLD,
-    devices.accumulation: _Fate.WARNED,
+RULES: dict[Rule, _Outcome] = {
+    devices.devices: _Outcome.TOLD,
+    rows.budget: _Outcome.TOLD,
+    policy.flash: _Outcome.TOLD,
+    numbers.clipping: _Outcome.REFUSED,
+    numbers.lost_updates: _Outcome.REFUSED,
+    numbers.learning_rate: _Outcome.WARNED,
+    rows.true_positions: _Outcome.WARNED,
+    numbers.precisions_differ: _Outcome.REFUSED | _Outcome.TOLD,
+    devices.mesh: _Outcome.REFUSED | _Outcome.TOLD,
+    policy.reference_split: _Outcome.REFUSED | _Outcome.TOLD,
+    policy.untrainable: _Outcome.REFUSED | _Outcome.TOLD,
+    policy.layer_kernels: _Outcome.REFUSED | _Outcome.TOLD,
+    devices.optimizer: _Outcome.REFUSED | _Outcome.TOLD,
+    devices.no_model_saved: _Outcome.WARNED,
+    devices.alone: _Outcome.WARNED,
+    devices.offload_stage: _Outcome.REFUSED,
+    devices.offload_on_cpu: _Outcome.WARNED,
+    devices.deepspeed_checkpointing: _Outcome.WARNED,
+    policy.reference_copy: _Outcome.WARNED,
+    policy.reference_unused: _Outcome.WARNED,
+    numbers.half_on_cpu: _Outcome.TOLD,
+    numbers.mixed: _Outcome.WARNED,
+    rows.sharing: _Outcome.TOLD,
+    rows.together: _Outcome.TOLD,
+    devices.accumulation: _Outcome.WARNED,
 }

@@ -18,18 +18,18 @@ from torch.autograd.graph import saved_tensors_hooks
 _LEAST_BYTES = 2**20  # smaller tensors stay where they are
 
 
-class CudaCourier:
-    """Copies from and to pinned memory on a stream of its own."""
+class CudaTransfers:
+    """Copies to and from pinned host memory on a stream of their own."""
 
     def __init__(self) -> None:
         self._stream = cache(torch.cuda.Stream)  # made where it is first needed: one for each device
 
-    def takes(self, tensor: Tensor) -> bool:
-        """A large one on a GPU, but no weight."""
+    def offloads(self, tensor: Tensor) -> bool:
+        """Whether a tensor is offloaded: a large one on a GPU, but no weight."""
         return tensor.is_cuda and not isinstance(tensor, nn.Parameter) and tensor.nbytes >= _LEAST_BYTES
 
-    def send(self, tensor: Tensor) -> Tensor:
-        """Start the way to the host; the copy may still be on it, and frees the device's memory when it is there."""
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """Start the copy to the host; when it is complete, the device's memory is free."""
         stream = self._stream(tensor.device)
         stream.wait_stream(torch.cuda.current_stream(tensor.device))
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -38,14 +38,14 @@ class CudaCourier:
         tensor.record_stream(stream)
         return host
 
-    def call(self, host: Tensor, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
-        """Start the way back, behind all copies before it, its own way out among them."""
+    def prefetch(self, host: Tensor, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
+        """Start the copy back to the device, behind all earlier copies, that to the host included."""
         stream = self._stream(device)
         with torch.cuda.stream(stream):
             tensor = host.to(device, non_blocking=True)
             return tensor, stream.record_event()
 
-    def receive(self, tensor: Tensor, arrived: torch.cuda.Event) -> Tensor:
+    def waited_for(self, tensor: Tensor, arrived: torch.cuda.Event) -> Tensor:
         """The copy, for which the computing stream waits; the host does not."""
         current = torch.cuda.current_stream(tensor.device)
         current.wait_event(arrived)
@@ -54,8 +54,8 @@ class CudaCourier:
 
 
 @dataclass(eq=False)
-class _Parcel:
-    """A saved tensor that is away."""
+class _Offloaded:
+    """A saved tensor in host memory, and its copy on the device once that is prefetched."""
 
     host: Tensor
     device: torch.device
@@ -63,45 +63,45 @@ class _Parcel:
 
 
 class LayerInputs:
-    """What autograd saves inside `hooks` is carried to the host, and called back one ahead of backward."""
+    """Offloads what autograd saves inside `hooks`, and prefetches it one tensor ahead of backward."""
 
-    def __init__(self, courier: CudaCourier) -> None:
-        self._courier = courier
-        self._away: list[weakref.ref[_Parcel]] = []  # a graph that is dropped without backward drops its parcels
+    def __init__(self, transfers: CudaTransfers) -> None:
+        self._transfers = transfers
+        self._offloaded: list[weakref.ref[_Offloaded]] = []  # weak: a graph without backward drops them
 
     def hooks(self) -> saved_tensors_hooks:
         """To be entered around what saves."""
         return saved_tensors_hooks(self._pack, self._unpack)
 
-    def _pack(self, tensor: Tensor) -> Tensor | _Parcel:
-        if not self._courier.takes(tensor):
+    def _pack(self, tensor: Tensor) -> Tensor | _Offloaded:
+        if not self._transfers.offloads(tensor):
             return tensor
-        parcel = _Parcel(self._courier.send(tensor), tensor.device)
-        self._away.append(weakref.ref(parcel))
-        return parcel
+        offloaded = _Offloaded(self._transfers.to_host(tensor), tensor.device)
+        self._offloaded.append(weakref.ref(offloaded))
+        return offloaded
 
-    def _unpack(self, packed: Tensor | _Parcel) -> Tensor:
+    def _unpack(self, packed: Tensor | _Offloaded) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        self._call(packed)  # backward's first tensor; later ones are on their way already
+        self._prefetch(packed)  # backward's first tensor; later ones are on their way already
         assert packed.back is not None
         # The device's copy is handed over: kept here, it would outlive the layer that asked for it.
         (tensor, arrived), packed.back = packed.back, None
-        self._away = [ref for ref in self._away if ref() not in (None, packed)]
-        # Backward asks in reverse: the last one still away is the next, and travels while this layer is computed.
-        following = self._away[-1]() if self._away else None
+        self._offloaded = [ref for ref in self._offloaded if ref() not in (None, packed)]
+        # Backward asks in reverse: the last one still offloaded is next, and is copied while this layer is computed.
+        following = self._offloaded[-1]() if self._offloaded else None
         if following is not None:
-            self._call(following)
-        return self._courier.receive(tensor, arrived)
+            self._prefetch(following)
+        return self._transfers.waited_for(tensor, arrived)
 
-    def _call(self, parcel: _Parcel) -> None:
-        if parcel.back is None:
-            parcel.back = self._courier.call(parcel.host, parcel.device)
+    def _prefetch(self, offloaded: _Offloaded) -> None:
+        if offloaded.back is None:
+            offloaded.back = self._transfers.prefetch(offloaded.host, offloaded.device)
 
 
-def offload_inputs(model: nn.Module, courier: CudaCourier | None = None) -> None:
-    """Carry what the model's checkpointed layers save to the host."""
-    inputs = LayerInputs(courier or CudaCourier())
+def offload_inputs(model: nn.Module, transfers: CudaTransfers | None = None) -> None:
+    """Keep what the model's checkpointed layers save in host memory from forward to backward."""
+    inputs = LayerInputs(transfers or CudaTransfers())
     for module in model.modules():
         checkpoint: Any = getattr(module, "_gradient_checkpointing_func", None)
         if checkpoint is not None:

@@ -16,7 +16,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.optimization import Optimization
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.weights.dropout import chance_problem
+from lit_longpo.policy.weights.dropout import sampling_problem
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
@@ -36,7 +36,7 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)
     check_beside(trainer)
     check_steps(trainer)
-    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
+    if policy.gguf_file is None and (problem := sampling_problem(policy.original_config())):
         raise InputError(problem)
     optimization.check_trainer(trainer, vectors=policy.trains_everything)
     check_rows(trainer, policy)

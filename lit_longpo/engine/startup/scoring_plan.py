@@ -25,7 +25,7 @@ from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.head import check_head
 from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.engine.modes import plain_mode
-from lit_longpo.engine.rotary import hidden_angles
+from lit_longpo.engine.rotary import angles_problem
 from lit_longpo.engine.scoring import check_ranks, refuse_leaps
 from lit_longpo.engine.sequential.own_logits import use_own_logits
 from lit_longpo.engine.sequential.sequences import score_packed, score_sequentially
@@ -72,7 +72,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
         TrainingModeError: in training mode its log-probabilities differ from those in eval mode.
     """
     base = base_model(model)
-    problem = dropout_problem(base.config.get_text_config()) or hidden_angles(decoder_of(base))
+    problem = dropout_problem(base.config.get_text_config()) or angles_problem(decoder_of(base))
     if problem is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained: {problem}")
     check_head(base)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
-from lit_longpo.engine.layers import doubts
+from lit_longpo.engine.layers import packing_doubt
 from lit_longpo.engine.ulysses.head_chunks import num_chunks
 from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
@@ -44,7 +44,7 @@ def head_size(config: PretrainedConfig) -> int:
 
 def degrees_of(config: PretrainedConfig, world_size: int) -> list[int]:
     """`feasible_degrees` of a model; 1 alone if its layers need whole sequences."""
-    return [1] if doubts(config) else feasible_degrees(*head_counts(config), world_size)
+    return [1] if packing_doubt(config) else feasible_degrees(*head_counts(config), world_size)
 
 
 def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None = None) -> str | None:
@@ -59,7 +59,7 @@ def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None 
         The reason, or `None` if they can.
     """
     text = config.get_text_config()
-    if degree > 1 and (cause := doubts(config)) is not None:
+    if degree > 1 and (cause := packing_doubt(config)) is not None:
         return (
             f"expected `trainer.strategy.init_args.sequence_parallel` 1 for {type(text).__name__}, got {degree}: "
             f"{cause}, so a rank needs whole sequences; set it to 1 (`policy.gradient_checkpointing` saves memory)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.layers import doubts
+from lit_longpo.engine.layers import packing_doubt
 from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import InputError
 from lit_longpo.planning.architecture import find_config
@@ -93,7 +93,7 @@ def _notes(best: Candidate, config: PretrainedConfig, run: Configuration) -> lis
     heads, kv_heads = head_counts(config)
     world, degrees = run.sharding.world_size, feasible_degrees(heads, kv_heads, run.sharding.world_size)
     notes = []
-    if (cause := doubts(config)) is not None:
+    if (cause := packing_doubt(config)) is not None:
         notes.append(f"rows are not shared by devices: {cause}")
     elif world > 1:
         bound = "" if degrees[-1] == world else f" at most, of {world}: each needs query heads of its own"

@@ -11,12 +11,12 @@ from lit_longpo.planning.rules import by_fit
 from lit_longpo.policy.reference.config import copy_problem
 from lit_longpo.policy.rope import temperature_problem
 from lit_longpo.policy.trainable import check_training
-from lit_longpo.policy.weights.dropout import chance_problem
+from lit_longpo.policy.weights.dropout import sampling_problem
 
 
-def chance(config: PretrainedConfig, run: Configuration) -> str | None:
-    """A policy that draws random numbers in training."""
-    return by_fit(chance_problem(config))
+def random_routing(config: PretrainedConfig, run: Configuration) -> str | None:
+    """A policy whose routers draw experts at random in training."""
+    return by_fit(sampling_problem(config))
 
 
 def scaled_reference(config: PretrainedConfig, run: Configuration) -> str | None:

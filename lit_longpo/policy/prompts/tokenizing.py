@@ -151,7 +151,7 @@ class TextEncoder:
         whole = LocatedTokens(tuple(ids), spans)
         left = self._controlled(text, whole, data)
         if left:
-            raise self._stubborn(left)
+            raise self._still_control(left)
         return whole
 
     def _encode_slowly(self, text: str, data: Sequence[Data]) -> UnlocatedTokens:
@@ -180,7 +180,7 @@ class TextEncoder:
         state.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
         return Tokenizer.from_str(json.dumps(state))
 
-    def _stubborn(self, ids: Iterable[int]) -> InputError:
+    def _still_control(self, ids: Iterable[int]) -> InputError:
         names = ", ".join(map(repr, self.tokenizer.convert_ids_to_tokens(sorted(ids))))
         return InputError(
             f"expected {type(self.tokenizer).__name__} to read control tokens in data as text, got {names} as tokens: "

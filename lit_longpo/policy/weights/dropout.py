@@ -27,7 +27,7 @@ def turn_off(config: PretrainedConfig) -> None:
         setattr(part, name, type(getattr(part, name))(0))  # some are checked to be whole numbers
 
 
-def chance_problem(config: PretrainedConfig) -> str | None:
+def sampling_problem(config: PretrainedConfig) -> str | None:
     """Why a model cannot be trained, because it draws random numbers that no setting turns off; `None` if it can.
 
     In eval mode such a model is exact.

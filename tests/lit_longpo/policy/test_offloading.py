@@ -9,38 +9,38 @@ from support.tiny_models import tiny_model
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy.checkpointing import enable_checkpointing
-from lit_longpo.policy.offloading import CudaCourier, offload_inputs
+from lit_longpo.policy.offloading import CudaTransfers, offload_inputs
 
 ROW = pack(random_groups([(9, [2, 3])]))
 
 
 class Ledger:
-    """Carries tensors as copies, and writes down who went when; torch 2.11 also saves a tensor of no elements."""
+    """Copies tensors, and writes down which one when; torch 2.11 also saves a tensor of no elements."""
 
-    def __init__(self, takes=lambda tensor: tensor.numel() > 0):
-        self.takes, self.events, self.hosts = takes, [], []
+    def __init__(self, offloads=lambda tensor: tensor.numel() > 0):
+        self.offloads, self.events, self.hosts = offloads, [], []
 
-    def send(self, tensor):
+    def to_host(self, tensor):
         host = tensor.detach().clone()
         self.events.append(("out", len(self.hosts)))
         self.hosts.append(host)
         return host
 
-    def call(self, host, device):
+    def prefetch(self, host, device):
         number = next(number for number, known in enumerate(self.hosts) if known is host)
         self.events.append(("back", number))
         return host.clone(), number
 
-    def receive(self, tensor, arrived):
+    def waited_for(self, tensor, arrived):
         self.events.append(("use", arrived))
         return tensor
 
 
-def gradients(courier=None, layers=3):
+def gradients(transfers=None, layers=3):
     model = tiny_model("Llama", num_hidden_layers=layers)
     enable_checkpointing(model)
-    if courier is not None:
-        offload_inputs(model, courier)
+    if transfers is not None:
+        offload_inputs(model, transfers)
     score(model, ROW).sums.sum().backward()
     return [parameter.grad for parameter in model.parameters()]
 
@@ -59,10 +59,10 @@ def test_each_input_is_called_while_the_layer_above_is_in_backward():
 
 
 def test_what_is_not_taken_stays():
-    ledger = Ledger(takes=lambda tensor: False)
+    ledger = Ledger(offloads=lambda tensor: False)
     gradients(ledger)
     assert ledger.events == []
-    assert not CudaCourier().takes(torch.zeros(2**20))  # there is no GPU to come from
+    assert not CudaTransfers().offloads(torch.zeros(2**20))  # there is no GPU to come from
 
 
 def test_a_forward_without_backward_leaves_nothing_to_call():
