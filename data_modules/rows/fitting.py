@@ -34,7 +34,7 @@ class PromptFitter:
         Raises:
             OverlengthError: the sequence is too long and may not, or cannot, be cut.
         """
-        self.num_rendered += any(map(self._format.is_rendered, _messages(pair, group)))
+        self.num_rendered += any(map(self._format.traces.in_message, _messages(pair, group)))
         prompt = self._prompt(pair, group, group.text)
         length, limit = len(prompt.ids) + group.longest, self._lengths.max_length
         if limit is None or length <= limit:

@@ -68,7 +68,7 @@ class SplitReport:
         reads_rejected = any(view.role == "rejected" for view in (*views.policy, *views.reference))
         for pair in self.suspect.counted(pairs):
             answers = [answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected)]
-            self.marked += any(map(form.is_marked, answers))
+            self.marked += any(map(form.traces.in_answer, answers))
             self.other_thoughts += any(map(form.has_other_thoughts, answers))
             self.unused += reads_rejected and len(pair.rejected) > views.num_rejected
             self.earlier += not pair.rejected and any(said.role == "assistant" for said in pair.other_messages)

@@ -17,11 +17,9 @@ from lit_longpo.policy.prompts.prompt_template import UserText
 from lit_longpo.policy.prompts.rendered import Rendered, Span
 from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
 from lit_longpo.policy.prompts.template_renderer import TemplateRenderer
+from lit_longpo.policy.prompts.template_traces import TemplateTraces
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
-
-# What templates of common families begin a turn with. To a tokenizer of another family they are letters.
-_MARKS = ("[INST]", "<|im_start|>", "<|start_header_id|>", "<|begin_of_text|>", "<start_of_turn>", "<|user|>")
 
 
 class PromptFormat:
@@ -32,6 +30,7 @@ class PromptFormat:
 
     Attributes:
         added_in_front: special tokens that the tokenizer puts before every text; not before those of a chat template.
+        traces: finds what another rendering has left in data.
 
     Raises:
         InputError: the tokenizer lacks what the template needs, or its chat template changes texts.
@@ -50,16 +49,14 @@ class PromptFormat:
         if self.uses_chat:
             self._chat = ChatTemplate(TemplateRenderer(tokenizer, template.system, template.options, template.day()))
         self._from_data = DataMarks(*control_tokens(tokenizer, self._chat), template.markup == "control")
-        frame = "" if self._chat is None else self._chat.head + self._chat.tail
-        self._marks = tuple(name for name in self._from_data.in_prompts.tokens if name in frame)
-        known = (*self._from_data.in_prompts.tokens, str(getattr(tokenizer, "chat_template", "")))
-        self._foreign = tuple(mark for mark in _MARKS if not any(mark in text for text in known))
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
         ends = frozenset({self._closing.strip(), str(tokenizer.eos_token)} - {""})
         opening = "" if self._chat is None else self._marks_in(self._chat.opening)
         self._frame = AnswerFrame(parted(opening), ends, tokenizer.bos_token)
+        chat_template = str(getattr(tokenizer, "chat_template", ""))
+        self.traces = TemplateTraces(self._chat, chat_template, self._from_data, self._frame)
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
         if self._chat is not None:
             sample = self._chat.sample
@@ -100,26 +97,6 @@ class PromptFormat:
         ids = self._texts.encode(self._render(text).text + answer_prefix).ids
         return _missing(self._start, ids) + ids
 
-    def is_rendered(self, text: str) -> bool:
-        """Whether a text has been through a chat template already and is no plain message.
-
-        That is so if it contains what the template writes between a message and its answer, or begins or ends with one
-        of the template's marks. Without a template, any control token is such a mark, unless it is read as the token.
-        A text that begins as another family's template does has been through that one.
-        """
-        whole = text.strip()
-        if whole.removeprefix("<s>").lstrip().startswith(self._foreign):
-            return True
-        if self._chat is None:
-            marks = tuple(self._from_data.in_prompts.tokens) if self.template.markup == "text" else ()
-            return whole.startswith(marks) or whole.endswith(marks)
-        between = self._chat.tail.strip()
-        return (bool(between) and between in text) or whole.startswith(self._marks) or whole.endswith(self._marks)
-
-    def is_marked(self, answer: str) -> bool:
-        """Whether an answer begins with one of the chat template's marks, which would be read as text there."""
-        return self.template.markup == "text" and self._frame.inside(answer).lstrip().startswith(self._written)
-
     def has_other_thoughts(self, answer: str) -> bool:
         """Whether an answer's `<think>` thoughts would be trained as plain answer text.
 
@@ -137,12 +114,6 @@ class PromptFormat:
         before = written.text[: written.start]
         elsewhere = bool(self._reply_marks.speaks) or THOUGHT in before or tail.endswith((THINKS, THOUGHT))
         return elsewhere and written.text.startswith(THINKS, written.start)
-
-    @cached_property
-    def _written(self) -> tuple[str, ...]:
-        """The control tokens that the chat template writes and that stay text in answers."""
-        texts = () if self._chat is None else tuple(self._chat.texts())
-        return tuple(name for name in self._from_data.in_answers.tokens if any(name in text for text in texts))
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised as one text and then split around the context.

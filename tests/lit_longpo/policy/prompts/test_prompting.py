@@ -191,8 +191,10 @@ def test_a_prompt_that_was_rendered_without_opening_an_answer_is_known(name):
     messages = [{"role": "user", "content": "Where?"}]
     for answer_next in (False, True):
         text = form.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next)
-        assert form.is_rendered(text)
-    assert not form.is_rendered(f"A page about {FORMATS[name].marks[0]} and {FORMATS[name].end_of_turn} as marks.")
+        assert form.traces.in_message(text)
+    assert not form.traces.in_message(
+        f"A page about {FORMATS[name].marks[0]} and {FORMATS[name].end_of_turn} as marks."
+    )
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
@@ -203,9 +205,9 @@ def test_without_a_template_a_rendered_prompt_is_known_where_its_marks_are_read_
     read, control = (
         PromptFormat(tokenizer, PromptTemplate(chat=False, markup=markup)) for markup in ("text", "control")
     )
-    assert read.is_rendered(text)
-    assert not read.is_rendered(f"A page about {FORMATS[name].marks[0]} as a mark.")
-    assert not control.is_rendered(text)
+    assert read.traces.in_message(text)
+    assert not read.traces.in_message(f"A page about {FORMATS[name].marks[0]} as a mark.")
+    assert not control.traces.in_message(text)
     assert control.encode(text) == tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
@@ -219,8 +221,8 @@ def test_a_prompt_of_another_familys_template_is_known(name, chat, markup):
         "mistral": "<s>[INST] Where? [/INST]",
         "gemma": "<start_of_turn>user",
     }
-    assert all(form.is_rendered(text) for other, text in others.items() if other != name)
-    assert not form.is_rendered("Which family writes [INST], and which <|im_start|>?")
+    assert all(form.traces.in_message(text) for other, text in others.items() if other != name)
+    assert not form.traces.in_message("Which family writes [INST], and which <|im_start|>?")
 
 
 def test_a_rendered_prompt_begins_once():
