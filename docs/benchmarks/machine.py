@@ -2,15 +2,13 @@
 
 import os
 import platform
-import shutil
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-_ROOT = Path(__file__).resolve().parents[2]
+from evaluation.running.facts import commit
 
 
 def describe() -> dict[str, Any]:
@@ -24,15 +22,6 @@ def describe() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": version("transformers"),
     }
-
-
-def commit() -> str:
-    """Short hash of the checkout, or "unknown" outside of one or without git."""
-    if shutil.which("git") is None:
-        return "unknown"
-    command = ["git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def _processor() -> str:

@@ -25,16 +25,20 @@ CHOICE = ["Walking Georgie", "A"]
         ("longdialogue_qa_eng", 'It is "Ace".', ["ACE", "ROTHSTEIN"], 1.0),
         ("longdialogue_qa_eng", "Rothstein", ["ACE", "ROTHSTEIN"], 0.0),
         ("longbook_qa_eng", "New York City", ["York", "New York"], 0.8),
+        ("longbook_qa_eng", "New York City", [], 0.0),
         ("longbook_qa_chn", "\u300a\u96ea\u5c71\u300b", ["\u96ea\u5c71"], 0.8),  # the opening mark stays
         ("longbook_choice_eng", "Answer: B", CHOICE, 1.0),  # begins with A
         ("longbook_choice_eng", "the answer is:A", CHOICE, 0.0),  # one character is skipped
         ("longbook_choice_eng", "the  answer  is  A", CHOICE, 1.0),
         ("longbook_choice_eng", "I pick AB", CHOICE, 0.0),  # a part of ABCD ends the search
         ("longbook_choice_eng", "", CHOICE, 0.0),
+        ("longbook_choice_eng", "Walking Georgie", CHOICE, 1.0),  # the whole prediction
+        ("longbook_choice_eng", "I pick A", CHOICE, 1.0),  # the first word that is a letter
         ("code_debug", "C: it fails", ["cmd", "C"], 1.0),
         ("code_debug", "C", ["cmd", "C"], 0.0),
         ("code_debug", "the function is: `cmd`", ["cmd", "C"], 1.0),
         ("code_debug", "the answer is:", ["cmd", "C"], 0.0),
+        ("code_debug", "the answer is: find", ["cmd", "C"], 0.0),
         ("code_run", "func_12(3):15.", 15, 1.0),
         ("code_run", "15,", 15, 0.0),
         ("math_find", "it is 88%", [88], 1.0),

@@ -83,6 +83,7 @@ def test_code_similarity_is_difflibs_whole_percent():
     assert longbench("lcc", "tide", "diet") == 0.25
     assert longbench("lcc", "diet", "tide") == 0.5
     assert longbench("lcc", "abc", "abd") == 0.67  # two thirds in whole percent
+    assert longbench("lcc", "return a + b", "return a - b") == 0.92
 
 
 def test_popular_characters_of_long_lines_are_skipped():
