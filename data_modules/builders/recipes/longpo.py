@@ -19,6 +19,7 @@ from data_modules.builders.recipes.filters import AnswerFilter, default_filters,
 from data_modules.builders.recipes.questions import ChunkQuestion, QuestionMaker, SelfInstruct
 from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.chunking import Chunking
+from data_modules.qa_sets.matching import normalise
 from data_modules.records import PreferencePair, Span, Turn
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
@@ -84,7 +85,7 @@ class LongPORecipe(Recipe):
         numbers = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
         # All chunks' requests travel together.
         makers = {n: self.questions.steps(chunks[n], f"chunk{n}", bench) for n in numbers}
-        questions = yield from in_lockstep(makers, bench)
+        questions = _different((yield from in_lockstep(makers, bench)), bench)
         turns = yield from self._answer(document, chunks, questions, bench)
         if len(turns) < self.min_turns:
             raise DroppedError(f"fewer than {self.min_turns} usable turns")
@@ -120,6 +121,14 @@ class LongPORecipe(Recipe):
             first_reason(self.filters, rejected, document, bench),
         ]
         return not any(reasons)
+
+
+def _different(questions: dict[int, ChunkQuestion], bench: Workbench) -> dict[int, ChunkQuestion]:
+    """Without questions that an earlier chunk has too: asked of the whole document, they have one answer."""
+    first = {normalise(questions[number].text): number for number in reversed(questions)}
+    kept = {number: questions[number] for number in sorted(first.values())}
+    bench.counts["turns with the question of an earlier turn"] += len(questions) - len(kept)
+    return kept
 
 
 def in_lockstep(coroutines: dict[int, Steps[ChunkQuestion]], bench: Workbench) -> Steps[dict[int, ChunkQuestion]]:

@@ -81,6 +81,21 @@ def test_longpo_with_questions_of_the_model():
     assert own.counts["no question could be read in the model's list"] == 3
 
 
+def test_the_turns_of_a_document_have_different_questions():
+    """Small models ask every chunk for its main topic: turns had one question and other answers (deepeval#1925)."""
+
+    def answer(request):
+        chunk = request.id.split("/")[1]
+        asks = "1. What is the MAIN topic?" if chunk == "chunk2" else "1. What is the main topic"
+        return (asks if request.id.endswith("question") else f"Of {chunk}: {request.id}").replace("chunk0", "Ada")
+
+    asking = longpo(questions=SelfInstruct(), max_turns=4, long_tokens=1000, chunking=Chunking(12))
+    pair, asked = drive(asking.steps(DOCUMENT, own := bench()), answer)
+    assert [turn.question for turn in pair.all_turns] == ["What is the main topic"]
+    assert own.counts["turns with the question of an earlier turn"] == 3
+    assert len([request for request in asked if not request.id.endswith("question")]) == 2
+
+
 def test_longpo_refuses_documents_of_one_chunk():
     with pytest.raises(DroppedError, match=r"single chunk.*lower `recipe.chunking.max_tokens`"):
         drive(longpo().steps(Document("d", "Only this."), bench()), by_role)
