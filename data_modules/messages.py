@@ -63,7 +63,10 @@ def check_messages(value: object, name: str, where: str) -> tuple[Message, ...]:
         RecordError: they are not.
     """
     if not isinstance(value, list | tuple):
-        raise RecordError.at(where, f"field {name!r}", "a list of messages {role, content}", value)
+        expected = "a list of messages {role, content}"
+        if isinstance(value, str):
+            expected += ", no print of one (store the data as .jsonl or .parquet)"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
     said = tuple(
         check_message(item, f"{name}[{number}]", where, empty_system=not number) for number, item in enumerate(value)
     )

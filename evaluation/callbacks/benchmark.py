@@ -160,7 +160,7 @@ class BenchmarkCallback(ScheduledCallback):
         with store.open_until_done(root, self.title) as responses:
             asked = (self.benchmark, module.model, module.prompt_format, settings, responses)
             report = Runner(*asked, extremes=self._extremes).run(
-                step=step, name=f"{module.policy.source} at step {step}"
+                step=step, name=f"{module.policy.source}, {type(module).__name__} at step {step}"
             )
             self._keep(trainer, report)
 

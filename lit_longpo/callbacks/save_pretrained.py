@@ -58,6 +58,9 @@ class SavePretrained(Callback):
                 "set another directory"
             )
         check_replaceable(folder)
+        found = self.directory and folder.is_dir() and any(folder.iterdir())
+        if found and trainer.is_global_zero and not keeps_nothing(trainer):
+            log.warning("%s holds an earlier model, which this run will replace; move it to keep it", folder)
         behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
         if later := [one for one in behind if isinstance(one, WeightAveraging)]:
             raise InputError(

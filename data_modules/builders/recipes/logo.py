@@ -43,7 +43,8 @@ class LOGORecipe(Recipe):
         instruction: placeholder {question}; becomes the pair's question.
         decoding: of the answers (scripts: temperature 0.7, top-p 0.95, 512 tokens).
         attempts: samples drawn for each answer until the filters let one pass.
-        filters: answers that may be neither chosen nor rejected.
+        filters: answers that may be neither chosen nor rejected; `None` means refusals, repetitions, copies and
+            answers without a word.
     """
 
     chunking: Chunking = field(default_factory=lambda: Chunking(512))
@@ -58,9 +59,10 @@ class LOGORecipe(Recipe):
     instruction: RequestTemplate = field(default_factory=lambda: RequestTemplate("{question}"))
     decoding: Decoding = field(default_factory=lambda: Decoding(0.7, 0.95, 512))
     attempts: int = 3
-    filters: list[AnswerFilter] = field(default_factory=default_filters)
+    filters: list[AnswerFilter] | None = None
 
     def __post_init__(self) -> None:
+        self.filters = default_filters() if self.filters is None else self.filters
         check_numbers(self, "recipe.init_args.", num_critical=(1, MOST), context_chunks=(1, MOST), attempts=(1, 1000))
         check_numbers(self, "recipe.init_args.", num_irrelevant=(0, 1000), num_mixed=(0, 1000))
         check_numbers(self, "recipe.init_args.", min_critical_score=(0, MOST), max_irrelevant_score=(0, MOST))
@@ -141,7 +143,7 @@ class LOGORecipe(Recipe):
         answers = list[Completion]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
-            usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench) is None]
+            usable = [a for a in attempts if first_reason(self.filters or (), a.text, context, bench) is None]
             answers.append(_rejected(usable, answers, bench) if answers else _chosen(usable, bench))
             bench.count_cut_off(answers[-1:])
         return [answer.text for answer in answers]

@@ -42,7 +42,8 @@ class LongPORecipe(Recipe):
         max_new_tokens: of an answer (scripts: 1024).
         long_tokens: tokens of the document at most; longer ones are cut in the middle, and counted.
         min_document_tokens: shorter documents are dropped and counted (paper: 65536).
-        filters: turns with such a chosen or rejected answer are left out.
+        filters: turns with such a chosen or rejected answer are left out; `None` means refusals, repetitions, copies
+            and answers without a word.
     """
 
     chunking: Chunking = field(default_factory=lambda: Chunking(32768))
@@ -54,11 +55,12 @@ class LongPORecipe(Recipe):
     max_new_tokens: int = 1024
     long_tokens: int = 131072
     min_document_tokens: int = 0
-    filters: list[AnswerFilter] = field(default_factory=default_filters)
+    filters: list[AnswerFilter] | None = None
 
     accepts = (Document,)
 
     def __post_init__(self) -> None:
+        self.filters = default_filters() if self.filters is None else self.filters
         check_numbers(
             self, "recipe.init_args.", max_turns=(1, MOST), min_turns=(1, MOST), max_new_tokens=(1, MOST_ANSWERED)
         )
@@ -117,8 +119,8 @@ class LongPORecipe(Recipe):
             bench.counts["turns whose answers are the same"] += 1
             return False
         reasons = [
-            first_reason(self.filters, chosen, chunk, bench),
-            first_reason(self.filters, rejected, document, bench),
+            first_reason(self.filters or (), chosen, chunk, bench),
+            first_reason(self.filters or (), rejected, document, bench),
         ]
         return not any(reasons)
 

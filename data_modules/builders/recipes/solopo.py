@@ -51,7 +51,8 @@ class SoLoPORecipe(Recipe):
         short_tokens: budget of the short context.
         long_tokens: budget of the long context.
         short_distractors: at most this many distractors in the short context.
-        filters: answers that may be neither chosen nor rejected.
+        filters: answers that may be neither chosen nor rejected; `None` means refusals, repetitions, copies and
+            answers without a word.
         wrong: which of the worst answers is rejected: one that is "drawn", or the "likeliest", which most samples give.
     """
 
@@ -65,13 +66,14 @@ class SoLoPORecipe(Recipe):
     short_tokens: int = 1100
     long_tokens: int = 7500
     short_distractors: int = 2
-    filters: list[AnswerFilter] = field(default_factory=default_filters)
+    filters: list[AnswerFilter] | None = None
     temperatures: tuple[float, ...] = ()
     wrong: Literal["drawn", "likeliest"] = "drawn"
 
     accepts = (QARecord,)
 
     def __post_init__(self) -> None:
+        self.filters = default_filters() if self.filters is None else self.filters
         check_numbers(self, "recipe.init_args.", samples=(1, MOST), temperatures=(0, 100), short_distractors=(0, MOST))
         check_numbers(self, "recipe.init_args.", min_margin=(0, 1), min_chosen=(0, 1))
         check_numbers(self, "recipe.init_args.", short_tokens=(1, MOST_TOKENS), long_tokens=(1, MOST_TOKENS))
@@ -115,7 +117,7 @@ class SoLoPORecipe(Recipe):
         """Different answers that no filter refuses; cut-off answers are counted but stay in."""
         bench.count_cut_off(replies)
         texts = [reply.text for reply in replies]
-        return sorted({text for text in texts if first_reason(self.filters, text, context, bench) is None})
+        return sorted({text for text in texts if first_reason(self.filters or (), text, context, bench) is None})
 
     def _choose(self, texts: list[str], replies: list[Completion], item: QARecord, bench: Workbench) -> tuple[str, str]:
         """One of the best and one of the worst answers, drawn by seed."""

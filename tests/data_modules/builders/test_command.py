@@ -27,6 +27,16 @@ def test_every_configuration_parses(path):
     assert values.output == f"runs/build/{path.stem}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_print_config_prints_is_a_configuration(path, tmp_path, capsys):
+    """Default filters were printed as "Unable to serialize instance TooShort(...)", which no build takes."""
+    with pytest.raises(SystemExit):
+        COMMANDS["build"](["--config", str(path), "--print_config"])
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    read = build_parser().parse_args(["--config", str(tmp_path / "printed.yaml")])
+    assert read.recipe == build_parser().parse_args(["--config", str(path)]).recipe
+
+
 @pytest.mark.parametrize(("name", "limit"), OFFLINE.items(), ids=OFFLINE)
 def test_offline_recipes_make_pairs_that_fit_reads(name, limit, tmp_path):
     arguments = ["--config", str(CONFIGS / "build" / f"{name}.yaml"), "--output", str(tmp_path / "out")]

@@ -111,6 +111,10 @@ def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) ->
             "a.csv:2: field 'chosen': expected text, or messages as a list instead of its print",
         ),
         (
+            'messages,chosen\n"[{""role"": ""user"", ""content"": ""a""}]",b\n',
+            r"a.csv:2: field 'messages': expected a list of messages .*, no print of one \(store the data as .jsonl or",
+        ),
+        (
             "prompt\tchosen\na\tb\n",
             "a.csv:1: first line: expected no tabs between names, or a file name that en",
         ),

@@ -130,7 +130,7 @@ def test_a_checkpoint_is_reported_at_its_own_step(run, tmp_path, command):
     trainer, module, data, _ = parts(tmp_path, [needle])
     getattr(trainer, command)(module, datamodule=data, ckpt_path=path, verbose=False)
     before, found = needle.reports  # the first is the checkpoint's own
-    assert (before.step, found.step, found.model) == (0, 3, "embedded at step 3")
+    assert (before.step, found.step, found.model) == (0, 3, "embedded, SoLoPO at step 3")
     assert found.mean == run[1].reports[-1].mean
     assert (Path(trainer.log_dir) / "benchmarks" / "needle-step3.json").is_file()
     events = EventAccumulator(trainer.log_dir)

@@ -90,7 +90,7 @@ def test_reports_lie_beside_the_run(run):
     folder = Path(run[0].log_dir) / "benchmarks"
     report = load_report(folder / "longbench-step2.json")
     assert report.predictions == run[2][0].reports[-1].predictions
-    assert report.model == "embedded at step 2"
+    assert report.model == "embedded, SoLoPO at step 2"
     assert report.settings["limit"] == 2
     assert {"lveval-step0.json", "longbench_v2-step2.json"} <= {path.name for path in folder.iterdir()}
 

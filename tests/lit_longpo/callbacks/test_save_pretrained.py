@@ -58,9 +58,10 @@ def loaded(folder):
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="prefix_shared", dtype=torch.float32)
 
 
-def test_one_directory_may_hold_adapters_then_a_model_then_adapters(policy_folder, tmp_path):
-    for policy in ({"lora": LoRA(r=2)}, {}, {"lora": LoRA(r=2)}):
+def test_one_directory_may_hold_adapters_then_a_model_then_adapters(policy_folder, tmp_path, caplog):
+    for number, policy in enumerate(({"lora": LoRA(r=2)}, {}, {"lora": LoRA(r=2)})):
         module = fit(tmp_path, policy_folder, **policy)
+        assert caplog.text.count(f"{tmp_path / 'model'} holds an earlier model, which this run will replace") == number
         files = {path.name for path in (tmp_path / "model").iterdir()}
         assert ("adapter_config.json" in files) == ("config.json" not in files) == bool(policy)
         torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
