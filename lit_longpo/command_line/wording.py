@@ -161,7 +161,7 @@ def _read(path: Path) -> tuple[Any, str | None]:
     except OSError:  # whoever reads it says so
         return {}, None
     except UnicodeDecodeError:
-        return None, f"expected YAML in {path}, got bytes that are no UTF-8 text; save it as UTF-8, or name another file"
+        return None, f"expected YAML in {path}, got bytes that are no UTF-8; save it as UTF-8 text, or name another"
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"

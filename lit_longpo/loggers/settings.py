@@ -79,7 +79,8 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, str | float]:
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str | float]]:
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _flat(name if key in _UNNAMED else f"{name}.{key}".removeprefix("."), part)
+            if key != "__path__":  # of the fragment that a section came from
+                yield from _flat(name if key in _UNNAMED else f"{name}.{key}".removeprefix("."), part)
     elif isinstance(value, bool | int | float):
         yield name, value
     elif value is not None:

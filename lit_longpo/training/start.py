@@ -160,6 +160,7 @@ def _warn_of_few_steps(trainer: Trainer, steps: int) -> None:
     rows = trainer.accumulate_grad_batches
     fewer = f"--trainer.accumulate_grad_batches 1 (a step has {rows} rows), " if rows > 1 else ""
     log.warning(
-        "the data make %d optimizer %s in all, which change little; type %s--trainer.max_epochs %d, or bring more pairs",
+        "the data make %d optimizer %s in all, which change little; type %s--trainer.max_epochs %d, or bring more "
+        "pairs",
         *(steps, "step" if steps == 1 else "steps", fewer, 3 * (trainer.max_epochs or 1)),
     )

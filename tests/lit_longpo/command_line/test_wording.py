@@ -41,7 +41,7 @@ def error(capsys, *words):
         ("", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got nothing"),
         ("- 1\n- 2\n", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got a list"),
         ("hello there", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got a text"),
-        (b"\xff\xfe\x00", "expected YAML in {file}, got bytes that are no UTF-8 text"),
+        (b"\xff\xfe\x00", "expected YAML in {file}, got bytes that are no UTF-8; save it as UTF-8"),
         ("policy: {sorce: x}\n", "'policy.sorce'; did you mean policy.source"),
         ("optimization: {warmup_fraction: much}\n", "expected `optimization.warmup_fraction` to be a number, got much"),
         ("policy: {dtype: bf16}\n", "to be one of 'float32', 'bfloat16', 'float16', got bf16; did you mean bfloat16?"),
