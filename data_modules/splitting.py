@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
 from lit_longpo.log_once import log_once
-from lit_longpo.shared_texts import DocumentKeys, about_documents_of, context_keys, head_keys, message_keys, text_key
+from lit_longpo.shared_texts import DocumentKeys, about_documents_of, context_keys, document_keys, text_key
 
 log = logging.getLogger(__name__)
 
@@ -140,21 +140,13 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
 
 
 def keys_of(item: object) -> list[int]:
-    """Keys that only items about the same document share (see `DocumentKeys`).
-
-    A whole message has a key for each of its parts, since the document stands somewhere in it, or in another message. A
-    context without supporting passages also has keys of its beginning, since it may be a document that others cut at
-    another place.
-    """
+    """Keys that only items about the same document share (see `document_keys`)."""
     whole, facts = documents_of(item)
-    keys = [text_key(whole), text_key(f"facts\0{facts}")]
     if not isinstance(item, PreferencePair):
-        return keys
-    if item.question:
-        return keys if item.supporting else [*keys, *head_keys(whole)]
+        return document_keys(whole, facts)
     said = [message.content for message in item.other_messages]
-    parts = message_keys([item.system or "", whole, *said])
-    return [*parts, keys[1]] if item.supporting else parts
+    messages = [] if item.question else [item.system or "", whole, *said]
+    return document_keys(whole, facts if item.supporting else "", messages)
 
 
 def compared_keys(item: object) -> list[int]:

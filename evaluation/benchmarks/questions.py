@@ -21,7 +21,7 @@ from lit_longpo.files.strict_json import (
     refuse_unread_answers,
 )
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
-from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
+from lit_longpo.shared_texts import DocumentKeys, document_keys, text_key
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +90,10 @@ class Question:
         """Keys that questions about one document share, as training pairs do; none without a context."""
         if self.question and not self.context:
             return []
-        whole, facts = self.about
-        document = whole or self.context
-        keys = [text_key(document), text_key(f"facts\0{facts or document}")]
+        document, facts = self.about
         if not self.question:
-            return [*message_keys(self._messages), *keys[1:]] if facts else message_keys(self._messages)
-        own = text_key(self.context)
-        return [own, *keys] if facts else [own, *keys, *head_keys(document)]
+            return document_keys(document, facts, self._messages)
+        return [text_key(self.context), *document_keys(document or self.context, facts)]
 
     @property
     def _messages(self) -> list[str]:

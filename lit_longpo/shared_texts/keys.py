@@ -44,6 +44,24 @@ def message_keys(texts: Sequence[str]) -> list[int]:
     return [text_key("\0".join(texts)), *_part_keys(texts, MESSAGE)]
 
 
+def document_keys(document: str, facts: str, messages: Sequence[str] = ()) -> list[int]:
+    """Keys that only records about one document share (see `DocumentKeys`).
+
+    A whole message has a key for each of its parts, since the document stands somewhere in it, or in another message. A
+    context without known facts also has keys of its beginning, since it may be a document that others cut at another
+    place.
+
+    Args:
+        document: the text that a record is about.
+        facts: what of it the answer depends on; empty if nothing says.
+        messages: all messages before the answer, where the question is in one of them.
+    """
+    of_facts = [text_key(f"facts\0{facts}")] if facts else []
+    if messages:
+        return [*message_keys(messages), *of_facts]
+    return [text_key(document), *(of_facts or [text_key(f"facts\0{document}"), *head_keys(document)])]
+
+
 @lru_cache(maxsize=16)  # questions about one context come one after the other
 def context_keys(context: str, facts: str) -> tuple[int, ...]:
     """Keys of every part of a context apart from its question, and of what its answer depends on: even.

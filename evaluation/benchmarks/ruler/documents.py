@@ -1,7 +1,7 @@
 """RULER's questions about documents, qa_1 and qa_2, from files of SQuAD and HotpotQA."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,29 +61,31 @@ def _paragraphs(article: object, where: str) -> list[Row]:
 
 
 def _about_article(rows: Sequence[Row], numbers: Mapping[str, int]) -> list[DocumentQuestion]:
-    found = []
     here = [numbers[row.text("context")] for row in rows]
-    for row in rows:
-        own = numbers[row.text("context")]
-        related = tuple(number for number in here if number != own)
-        for item in _items(row, "qas"):
-            question = Row(row.where, mapping(item, row.where, "qas"))
-            if not question.values.get("is_impossible"):
-                answers = tuple(
-                    Row(row.where, mapping(answer, row.where, "answers")).text("text")
-                    for answer in _items(question, "answers")
-                )
-                if not answers:
-                    raise row.error("answers", "at least one answer", answers)
-                found.append(DocumentQuestion(question.text("question"), answers, (own,), related))
-    return found
+    return [
+        DocumentQuestion(text, answers, (own,), tuple(number for number in here if number != own))
+        for own, row in zip(here, rows, strict=True)
+        for text, answers in _answered(row)
+    ]
 
 
-def _items(row: Row, name: str) -> list[object]:
+def _answered(paragraph: Row) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Questions of a paragraph that have an answer, and their answers."""
+    for question in _rows(paragraph, "qas"):
+        if question.values.get("is_impossible"):
+            continue
+        answers = tuple(answer.text("text") for answer in _rows(question, "answers"))
+        if not answers:
+            raise paragraph.error("answers", "at least one answer", answers)
+        yield question.text("question"), answers
+
+
+def _rows(row: Row, name: str) -> list[Row]:
+    """The objects that a field lists."""
     items = row.values.get(name)
     if not isinstance(items, list):
         raise row.error(name, "a list", items)
-    return items
+    return [Row(row.where, mapping(item, row.where, name)) for item in items]
 
 
 def read_hotpotqa(path: Path) -> QuestionPool:
