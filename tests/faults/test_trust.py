@@ -7,11 +7,11 @@ allows a model's code in tests/lit_longpo/test_consent.py.
 import json
 import os
 import re
-from contextlib import suppress
 
 import pytest
 import torch
 import yaml
+from jinja2.exceptions import SecurityError
 from peft import LoraConfig
 from support import pages
 from transformers import LlamaConfig
@@ -155,7 +155,7 @@ def test_chat_templates_reach_nothing(marker):
     policy = PolicyConfig()
     tokenizer = policy.tokenizer()
     tokenizer.chat_template = reach
-    with suppress(Exception):
+    with pytest.raises(SecurityError):
         tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
 
 
