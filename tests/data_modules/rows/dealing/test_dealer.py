@@ -6,7 +6,8 @@ import pytest
 from lightning.pytorch import Trainer
 
 from data_modules.pretraining import WorldTextDataModule
-from data_modules.rows.dealing.dealer import ranks_of
+from data_modules.rows.dealing.dealer import DealtRows, ranks_of
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from lit_longpo.policy import PolicyConfig
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -33,3 +34,8 @@ def test_made_up_texts_are_shared_out(split):
         assert len(loader) == 3
         names += [name for batch in loader for name in batch.policy.examples]
     assert sorted(names) == sorted(f"{split}-{number}" for number in range(12))
+
+
+def test_examples_that_come_again_are_trained_on_once():
+    rows = DealtRows(TokenBudgetBatchSampler([1] * 4, 2), range(4))
+    assert [rows.num_trained(counts) for counts in ({}, {0: 1}, {0: 1, 1: 1}, {0: 2, 1: 1})] == [0, 2, 2, 4]

@@ -12,10 +12,13 @@ from support.preference_data import RandomPairs
 from support.ranks import run_ranks
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from data_modules.pretraining import WorldTextDataModule
 from data_modules.rows.dealing import pipes
+from data_modules.rows.dealing.dealer import RowDealer
 from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
 from lit_longpo.batch import View, Views
 from lit_longpo.errors import StorageError
+from lit_longpo.policy import PolicyConfig
 
 VIEWS = Views((View("long", "chosen"), View("long", "rejected")), (View("long", "chosen"), View("long", "rejected")))
 NEW_NAMES = 0x00020000  # CLONE_NEWNS: mounts that nobody else sees
@@ -66,3 +69,14 @@ def test_rows_come_where_shared_memory_is_full():
 def test_machines_without_shared_memory_have_nothing_to_check(monkeypatch, tmp_path):
     monkeypatch.setattr(pipes, "_SHARED", tmp_path / "absent")
     check_room_for_workers(2)
+
+
+def test_no_worker_starts_without_room_for_the_locks(monkeypatch, tmp_path):
+    monkeypatch.setattr(pipes, "_SHARED", tmp_path)
+    monkeypatch.setattr(pipes, "_LOCKS", 1 << 60)  # more than there is
+    check_room_for_workers(0)
+    told = "expected room for the locks of 2 workers"
+    with pytest.raises(StorageError, match=told):
+        RowDealer(8, None, None, True, seed=0, num_workers=2).loader("train", [object()], None, shuffle=False)
+    with pytest.raises(StorageError, match=told):
+        WorldTextDataModule(num_workers=2, prompt_format=PolicyConfig().prompt_format()).train_dataloader()
