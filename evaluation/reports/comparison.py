@@ -42,7 +42,7 @@ class PairedScores:
         """The row's cells, in percent and points."""
         return (
             *(self.task, f"{self.difference.num:,}", percent(self.before), percent(self.after)),
-            *(f"{100 * self.difference.mean:+.2f}", interval(self.difference)),
+            *(f"{100 * self.difference.mean:+z.2f}", interval(self.difference)),
             *(f"{self.num_better:,}", f"{self.num_worse:,}"),
         )
 
@@ -150,7 +150,7 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
         return "no example in both reports"
     last = compare(first, second).rows[-1].difference
     asked = f"{last.num:,} examples in {_differences(pairs).num_contexts:,} contexts"
-    return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {asked}"
+    return f"{100 * last.mean:+z.1f} points (95% interval: {interval(last)}) over {asked}"
 
 
 def other_prompts(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:

@@ -56,7 +56,7 @@ def change_map(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
     first, second = before.by_cell(), after.by_cell()
     changes = {cell: 100 * (second[cell] - first[cell]) for cell in first if cell in second}
     return _grid(
-        changes, f"{before.name}: after minus before", "points", "{:+.0f}", vmin=-100, vmax=100, cmap=_OF_CHANGES
+        changes, f"{before.name}: after minus before", "points", "{:+z.0f}", vmin=-100, vmax=100, cmap=_OF_CHANGES
     )
 
 

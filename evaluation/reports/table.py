@@ -49,7 +49,7 @@ def official_cell(part: OfficialNumber | None) -> str:
 
 def interval(value: Estimate) -> str:
     """Both ends in percent; a dash where there is none."""
-    return "-" if math.isnan(value.low) else f"{100 * value.low:.2f} to {100 * value.high:.2f}"
+    return "-" if math.isnan(value.low) else f"{100 * value.low:z.2f} to {100 * value.high:z.2f}"
 
 
 def estimate_cells(value: Estimate) -> tuple[str, str, str]:
@@ -60,7 +60,7 @@ def estimate_cells(value: Estimate) -> tuple[str, str, str]:
 def change_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str, str]]:
     """Scores that are in both, by their name below `benchmark/<title>/`: both in percent, and the points between."""
     return [
-        (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
+        (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+z.2f}")
         for name, value in before.items()
         if name in after
     ]

@@ -31,5 +31,5 @@ def comparison(before: BenchmarkReport, after: BenchmarkReport, title: str = "")
     last = scalars(after)
     for name, score in scalars(before).items():
         if name in last:
-            shown.add_row(label_of(name), f"{score:.1%}", f"{last[name]:.1%}", f"{100 * (last[name] - score):+.1f}")
+            shown.add_row(label_of(name), f"{score:.1%}", f"{last[name]:.1%}", f"{100 * (last[name] - score):+z.1f}")
     return shown

@@ -228,7 +228,8 @@ class ServedModel(Answerer):
             self._warn_once(_LOST)
         elif is_empty and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
-        is_cut = at_limit(reply, prompt.max_new_tokens)
+        ends = (getattr(choice, "token_ids", None) or [None])[-1] in self.endpoint.stops(prompt)  # vllm#27390: "length"
+        is_cut = at_limit(reply, prompt.max_new_tokens) and not ends
         return None if text is None else GivenAnswer(whole_characters(text), at_limit=is_cut)
 
     def _warn_once(self, what: str) -> None:

@@ -3,9 +3,10 @@ from dataclasses import replace
 from support import reports
 
 from evaluation.reports.grouping import by_group, by_length, is_grid
+from evaluation.reports.intervals import Estimate
 from evaluation.reports.pages import Page
 from evaluation.reports.samples import sample_table, samples
-from evaluation.reports.table import Section, escape
+from evaluation.reports.table import Section, change_rows, escape, interval
 from evaluation.reports.tables import head, sections, task_table, truncation_table
 
 
@@ -115,3 +116,9 @@ def test_every_mean_has_an_interval_around_it():
 def test_a_setting_that_is_not_set_is_none_in_words():
     report = replace(reports.needle(), settings={"limit": None, "seed": 0})
     assert head(report)[-2:] == [("limit", "none"), ("seed", "0")]
+
+
+def test_nothing_is_shown_as_less_than_nothing():
+    """ "-0.00" beside an equal score (opencompass#1402)."""
+    assert change_rows({"benchmark/a/b": 0.1 + 0.2}, {"benchmark/a/b": 0.3}) == [("b", "30.00", "30.00", "+0.00")]
+    assert interval(Estimate(0.0, -1e-9, 1e-9, 3)) == "0.00 to 0.00"

@@ -200,6 +200,16 @@ def test_thoughts_that_are_not_under_the_limit_do_not_cut_an_answer_off(longbenc
     assert not [note for note in report.notes if "limit of tokens" in note]
 
 
+@pytest.mark.parametrize(("last", "is_cut"), [(1, False), (70, True)])
+def test_an_answer_whose_last_token_is_its_end_is_not_cut_off(last, is_cut, longbench, server):
+    """vLLM says "length" where an answer ends with the last token that it may have (vllm#27390)."""
+    fault = {"choice": {"finish_reason": "length", "token_ids": [70] * (NUM_NEW - 1) + [last]}}
+    fault["usage"] = {"completion_tokens": NUM_NEW}
+    server.fault = lambda number, body: fault if body["max_tokens"] == NUM_NEW else None
+    report = run(longbench, server, settings=RunSettings(tasks=["hotpotqa"]))
+    assert any("the limit of tokens ended" in note for note in report.notes) is is_cut
+
+
 def test_a_server_that_does_not_read_the_limit_is_refused(longbench, server):
     """litellm#1629: answers beyond a benchmark's limit were scored."""
     server.fault = lambda number, body: {"usage": {"completion_tokens": 90}} if body["max_tokens"] == NUM_NEW else None
