@@ -43,7 +43,7 @@ _WHOLE_REFUSALS = (
     rf"(?:it is |it s |that is |this is )?not {_TOLD}",
     rf"(?:there is )?(?:not enough|insufficient) {_FACTS}(?: to .*)?",
     r"(?:unable to|cannot|can not|can t) (?:answer|determine)(?: .*)?",
-    r"no answer|unanswerable|n a",
+    r"no answer|unanswerable|n ?a",
     r"\u6211?(?:\u4e0d\u77e5\u9053|\u65e0\u6cd5(?:\u56de\u7b54|\u786e\u5b9a))",
 )
 _CHINESE_REFUSALS = (

@@ -37,6 +37,9 @@ def test_filters_name_their_reason(answer, reason):
     [
         "I don't have enough information.",  # langcheck#24
         "I don't know.",
+        "N/A",
+        "N.A.",
+        "As an A.I. assistant, I have no view.",
         "I\u2019m sorry, I cannot find that in the text.",
         "I'm afraid I can't help with that.",
         "I cannot fulfill this request.",  # refusal-circuit-dpo#7
