@@ -25,7 +25,7 @@ from evaluation.served.settings import ServerSettings, with_server
 from evaluation.short_context import ShortContext, ShortContextEvaluation
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.nearby import nearby
+from lit_longpo.files.folders import nearby
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers import name_loggers
 from lit_longpo.policy import PolicyConfig

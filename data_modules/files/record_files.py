@@ -11,8 +11,8 @@ from unittest.mock import patch
 from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError, error_text
 from lit_longpo.files.checksums import refuse_changed
+from lit_longpo.files.folders import nearby
 from lit_longpo.files.json_files import Rows, json_lines, json_list
-from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.log_once import log_once

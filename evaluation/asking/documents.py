@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.nearby import nearby
+from lit_longpo.files.folders import nearby
 from lit_longpo.files.plain_text import NotTextError, plain_text
 
 STDIN = "-"

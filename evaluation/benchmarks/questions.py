@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.folders import nearby
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.nearby import nearby
 from lit_longpo.files.strict_json import (
     RecordError,
     accepted_answers,

@@ -11,9 +11,8 @@ from evaluation.benchmarks.official_files import OfficialFileError, Row
 from evaluation.metrics.longbench import total
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.folders import files_in
+from lit_longpo.files.folders import files_in, nearby
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.nearby import nearby
 from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 

@@ -43,14 +43,13 @@ from lit_longpo.strategies import (
     shard,
     split_while_loading,
 )
-from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
+from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated, log_learning_rate, log_means
 from lit_longpo.training.callback_checks import check_averages
 from lit_longpo.training.checked_losses import checked_losses
 from lit_longpo.training.first_pairs import FirstPairs
 from lit_longpo.training.monitors import check_known
 from lit_longpo.training.resuming import Resumption, check_holds_trained, leave_frozen_out
 from lit_longpo.training.row_checks import check_evaluated_rows, check_reach, warn_of_window
-from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
 from lit_longpo.training.start import (
     check_fit,

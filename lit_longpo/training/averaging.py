@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lit_longpo.batch import tensor_on
 from lit_longpo.strategies import ends_step, is_deepspeed, multiply_gradients
 
+_ON_THE_BAR = {"loss", "rewards/margins"}
 Reduce = Callable[..., Tensor]  # `Strategy.reduce`
 
 
@@ -122,3 +123,19 @@ def is_repeated(loader: Any, number: int) -> bool:
     """Whether another rank has this rank's row of that number too, so that it must not count again."""
     is_repeated_in = getattr(getattr(loader, "batch_sampler", None), "is_repeated", None)
     return is_repeated_in is not None and bool(is_repeated_in(number))
+
+
+def log_means(module: LightningModule, stage: str, means: Mapping[str, Tensor]) -> None:
+    """Log means that all ranks share; `sync_dist` only keeps Lightning from warning that they might differ.
+
+    Shape of each: ().
+    """
+    for name, mean in means.items():
+        on_the_bar = name in _ON_THE_BAR
+        module.log(f"{stage}/{name}", mean, prog_bar=on_the_bar, batch_size=1, sync_dist=stage != "train")
+
+
+def log_learning_rate(module: LightningModule) -> None:
+    """Log the step's learning rate, which all parameters share; as a tensor, so that logging waits for no GPU."""
+    rate = module.trainer.optimizers[0].param_groups[0]["lr"]
+    module.log("train/learning_rate", tensor_on(module.device, [float(rate)], torch.float32)[0], batch_size=1)

@@ -11,9 +11,8 @@ from data_modules.builders.sources.base import Document, Source, Unreadable, con
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.folders import files_in
+from lit_longpo.files.folders import files_in, nearby
 from lit_longpo.files.json_files import numbered_lines
-from lit_longpo.files.nearby import nearby
 from lit_longpo.files.plain_text import NotTextError, read_plain
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers

@@ -1,1 +1,20 @@
 """Changes to Lightning's loops and callbacks, so that no step of a stopped run is lost or counted twice."""
+
+from collections.abc import Callable, Iterator
+
+from lightning.pytorch import Callback, Trainer
+
+
+def unchanged_hooks(
+    trainer: Trainer, kinds: type[Callback] | tuple[type[Callback], ...], *names: str
+) -> Iterator[tuple[Callback, str, Callable[..., None]]]:
+    """Hooks of some callbacks that are not replaced yet, so that a second `fit` does not wrap them twice.
+
+    Yields:
+        Callback, the hook's name, and the hook.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, kinds):
+            for name in names:
+                if name not in vars(callback):
+                    yield callback, name, getattr(callback, name)

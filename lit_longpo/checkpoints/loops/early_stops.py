@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from lit_longpo.checkpoints.loops.hooks import unchanged_hooks
+from lit_longpo.checkpoints.loops import unchanged_hooks
 
 
 def decide_behind_least_length(trainer: Trainer) -> None:

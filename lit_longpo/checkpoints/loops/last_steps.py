@@ -12,7 +12,7 @@ from unittest.mock import patch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_longpo.checkpoints.loops.hooks import unchanged_hooks
+from lit_longpo.checkpoints.loops import unchanged_hooks
 
 COUNTS = ("step", "epoch")  # Lightning's own metrics; by them the last ones are kept, not the best
 _EPOCH_END = "on_train_epoch_end"

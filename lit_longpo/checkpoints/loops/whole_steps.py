@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
-from lit_longpo.checkpoints.loops.hooks import unchanged_hooks
+from lit_longpo.checkpoints.loops import unchanged_hooks
 from lit_longpo.strategies import ends_step
 
 
