@@ -20,7 +20,6 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.command_line.precedence import options_of
 from lit_longpo.files.plain_yaml import LOADER
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
     locate(policy.source, policy.gguf_file)
     known = {} if policy.gguf_file is not None else origin_of(policy.source).settings
-    own = {} if "dtype" in stated else {"policy.dtype": known.get("dtype") or own_dtype(policy)}
+    own = {} if "dtype" in stated else {"policy.dtype": known.get("dtype") or policy.files.dtype()}
     if known.get("quantization") and "quantization" not in stated:
         own["policy.quantization"] = known["quantization"]
     return own | {f"policy.template.{name}": value for name, value in known.get("template", {}).items()}

@@ -24,7 +24,7 @@ from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
-from lit_longpo.policy.left_behind import left_behind
+from lit_longpo.policy.stale_settings import stale_settings
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import check_job, check_launch, check_strategy, split_by
 from lit_longpo.training.callback_checks import check_callbacks
@@ -207,8 +207,8 @@ class LongPOCLI(LightningCLI):
         if self.subcommand == "fit" and self.trainer.is_global_zero:
             from lit_longpo.planning.conflicts import start_warnings  # the plan's command line is made of this one
 
-            left = left_behind(self.config["fit"], self._words)
-            for message in [*start_warnings(self.config["fit"]), *([left] if left else [])]:
+            stale = stale_settings(self.config["fit"], self._words)
+            for message in [*start_warnings(self.config["fit"]), *([stale] if stale else [])]:
                 log.warning(message)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the instance

@@ -14,7 +14,7 @@ from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.base import Source
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.left_behind import left_behind
+from lit_longpo.policy.stale_settings import stale_settings
 from lit_longpo.strategies import check_processes
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def parse_build(arguments: list[str]) -> tuple[Build, bool]:
     """The build that the arguments describe, and whether it is a dry run."""
     parser = build_parser()
     parsed = parser.parse_args(arguments)
-    if (left := left_behind(parsed, arguments)) is not None:
-        log.warning(left)
+    if (stale := stale_settings(parsed, arguments)) is not None:
+        log.warning(stale)
     values: Any = parser.instantiate_classes(parsed)
     dry_run = values.dry_run
     names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "max_margin")

@@ -24,7 +24,6 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.strategies import check_devices, check_processes, own_launcher
 
 log = logging.getLogger(__name__)
@@ -174,7 +173,7 @@ def _precise(origin: Origin, policy: PolicyConfig) -> Origin:
     """With the precision of its files where nothing is known of a training, as `evaluate` reads them."""
     if "dtype" in origin.settings:
         return origin
-    own = own_dtype(replace(policy, source=origin.source))
+    own = replace(policy, source=origin.source).files.dtype()
     return replace(origin, settings={**origin.settings, "dtype": own})
 
 

@@ -1,1 +1,1 @@
-"""The command line: files by name, typed words over files, and what is said about what nobody can use."""
+"""The command line: configurations by name, typed options over files, and errors that say what to type instead."""

@@ -1,1 +1,1 @@
-"""JSON that records lie in, read strictly: for pairs, questions and whatever else is written by hand."""
+"""Files: records, settings and texts of others, read strictly; our own JSON; locks, checksums, errors of disks."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError, MissingFileError, require_package
@@ -16,6 +17,7 @@ from lit_longpo.policy.rope import state_head_width
 from lit_longpo.policy.tokenizer.gguf_rules import by_gguf_rules
 from lit_longpo.policy.tokenizer.reading import read_tokenizer
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
 
 AdaptersAtStart = Literal["continue", "merge"]
@@ -91,6 +93,13 @@ class ModelFiles:
         state_head_width(text)
         check_depth(config, self.where())
         return config
+
+    def dtype(self) -> str:
+        """The precision of the weights; "float32" for gguf files, and if none of ours is stated."""
+        if self.gguf_file is not None:  # reading a configuration out of them takes seconds
+            return "float32"
+        stated = getattr(self.config().get_text_config(), "dtype", None)
+        return str(stated).removeprefix("torch.") if stated in _DTYPES else "float32"
 
     def generation(self) -> GenerationConfig:
         """The generation settings beside that configuration, as transformers loads them with the weights."""

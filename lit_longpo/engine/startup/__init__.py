@@ -1,1 +1,1 @@
-"""What a model is tried on before it is trained or asked: whether it is scored right, and in which way."""
+"""Start-up checks of a model: whether it is scored and answers right, and in which way."""

@@ -1,1 +1,1 @@
-"""What kernels take of memory, in their place: a plan for GPUs is made where there is none."""
+"""Stand-ins for kernels: they take the memory of these and compute nothing, so that a plan for GPUs needs none."""

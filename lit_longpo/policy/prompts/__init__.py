@@ -1,1 +1,1 @@
-"""From texts to prompts: templates, chat, control tokens, and the tokens of it all."""
+"""From texts to prompts: templates, chat, control tokens, and how all of it is tokenised."""

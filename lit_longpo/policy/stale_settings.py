@@ -11,29 +11,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 
 from lit_longpo.errors import UserError
 from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Of `policy`: what belongs to one model. The template's fields are all of that kind.
 _OF_MODEL = ("gguf_file", "dtype", "rope", "trust_remote_code", "added_tokens", "added_special_tokens")
 _AS_USUAL = {"chat": (True,)}  # as without it, for models that have a chat template
 
 
-def own_dtype(policy: PolicyConfig) -> str:
-    """The precision of the weights in the files; "float32" for gguf files, and if none of ours is stated."""
-    if policy.gguf_file is not None:  # reading a configuration out of them takes seconds
-        return "float32"
-    dtype = getattr(policy.original_config().get_text_config(), "dtype", None)
-    return str(dtype).removeprefix("torch.") if dtype in _DTYPES else "float32"
-
-
-def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
+def stale_settings(values: Namespace, words: Sequence[str]) -> str | None:
     """A warning about values that were written for another model, unless they were typed; `None` if there are none."""
     policy = values.policy.as_dict()
     stated = _stated(values)
@@ -96,7 +87,7 @@ def _dtype(policy: Mapping[str, Any]) -> str:
     """Of the model's files; the one that is asked for where they cannot be read here: loading says why."""
     names = ("source", "gguf_file", "trust_remote_code")
     try:
-        return own_dtype(PolicyConfig(**{name: policy[name] for name in names}))
+        return ModelFiles(*(policy[name] for name in names)).dtype()
     except (UserError, OSError):
         return str(policy["dtype"])
 

@@ -7,7 +7,7 @@ from support.command_line import CONFIGS, parse
 
 from data_modules.builders.command import build_parser, parse_build
 from lit_longpo.cli import LongPOCLI
-from lit_longpo.policy.left_behind import left_behind
+from lit_longpo.policy.stale_settings import stale_settings
 
 SMOL = CONFIGS / "model" / "smollm2_135m.yaml"
 WORDS = 'template.user "{context}\\n\\nAnswer with a few words only. Question: {question}"'
@@ -21,7 +21,7 @@ def model(tmp_path_factory):
 def told(*given):
     words = [str(word) for word in given]
     values = build_parser().parse_args(["--config", str(CONFIGS / "build" / "solopo.yaml"), *words])
-    return left_behind(values, words)
+    return stale_settings(values, words)
 
 
 def test_what_was_written_for_another_model_is_named_once(model):
@@ -83,4 +83,4 @@ def test_build_says_it_before_a_model_is_loaded(model, tmp_path, caplog):
 def test_fit_says_it_before_a_model_is_loaded(model, caplog, monkeypatch):
     monkeypatch.setattr(LongPOCLI, "instantiate_classes", lambda self: None)
     values = parse("--config", CONFIGS / "solopo.yaml", "--policy", SMOL, "--policy.source", model)
-    assert WORDS in left_behind(values, ["--policy.source", str(model)])
+    assert WORDS in stale_settings(values, ["--policy.source", str(model)])
