@@ -8,7 +8,7 @@ from typing import Any
 from data_modules.files.delimited import as_number
 from data_modules.messages import check_messages
 from lit_longpo.errors import did_you_mean
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, prints_texts
 
 Span = tuple[int, int]  # first character, and the one behind the last
 
@@ -40,6 +40,22 @@ def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[s
     if chosen.strip() in (text.strip() for text in rejected):
         raise RecordError.at(where, "field 'chosen'", f"an answer that is not among `{name}`", chosen)
     return rejected
+
+
+def check_one_text(value: object, beside: object, field: str, where: str) -> None:
+    """Refuse a text that prints a list of texts, as tables have it where there was the list.
+
+    Args:
+        value: what may be such a text; a list that holds it is one of answers that look so.
+        beside: another answer of the record; if it looks the same, answers are lists and these are texts.
+        field: name, for the error.
+        where: file and line.
+    """
+    if not isinstance(value, str) or not prints_texts(value):
+        return
+    if not isinstance(beside, str) or not prints_texts(beside):
+        expected = "one text, or a list stored as a list (.jsonl, .parquet; the only one in a list, if it is an answer)"
+        raise RecordError.at(where, f"field {field!r}", expected, value)
 
 
 def check_spans(value: object, length: int, where: str) -> tuple[Span, ...]:

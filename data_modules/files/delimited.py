@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from lit_longpo.files.json_files import Rows
-from lit_longpo.files.strict_json import RecordError, decode_json, prints_texts
+from lit_longpo.files.strict_json import RecordError, decode_json
 
 _LONGEST = 2**31 - 1  # characters of a cell; Python's own limit is 131072
 _TRUTHS = {"true": True, "false": False}
@@ -38,22 +38,6 @@ def cell_json(value: object, where: str) -> object:
         RecordError: the cell is no JSON.
     """
     return decode_json(value, where) if isinstance(value, Cell) else value
-
-
-def check_one_text(value: object, beside: object, field: str, where: str) -> None:
-    """Refuse a cell that prints a list of texts, as a table of texts has where there was the list.
-
-    Args:
-        value: what may be such a cell.
-        beside: another answer of the record; if it looks the same, answers are lists and these are texts.
-        field: name, for the error.
-        where: file and line.
-    """
-    if not isinstance(value, Cell) or not prints_texts(value):
-        return
-    if not isinstance(beside, str) or not prints_texts(beside):
-        expected = "one text; a list, if it is one, stored as .jsonl or .parquet"
-        raise RecordError.at(where, f"field {field!r}", expected, value)
 
 
 def comma_separated(path: str | Path) -> Rows:

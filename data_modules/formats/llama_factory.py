@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from data_modules.fields import check_rejected, optional_text
-from data_modules.files.delimited import check_one_text
+from data_modules.fields import check_one_text, check_rejected, optional_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -16,16 +15,13 @@ from data_modules.messages import Message, check_message, check_messages, parted
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError, check_text
 
-# Columns of LLaMA-Factory's that may be there and empty.
-_UNREAD = ("tools", "images", "videos", "audios")
-
 
 class ShareGPT(RecordFormat):
     """`conversations` up to the answer with `chosen` and `rejected` (a message each); for SFT they end with it."""
 
     name = "sharegpt"
     fields = ("conversations", "chosen", "rejected", "system", "id")
-    companions = (*_UNREAD, "source")
+    companions = ("source",)
 
     def matches(self, record: Record) -> bool:
         """Conversations under this name, and answers that are not whole ones themselves."""
@@ -33,7 +29,6 @@ class ShareGPT(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
-        _check_unread(record, where)
         messages = check_messages(required(record, "conversations", where), "conversations", where)
         rejected = () if record.get("rejected") is None else (_answer_text(record["rejected"], "rejected", where),)
         if "chosen" in record:
@@ -52,7 +47,6 @@ class Alpaca(RecordFormat):
 
     name = "alpaca"
     fields = ("instruction", "input", "chosen", "rejected", "output", "system", "history", "id")
-    companions = _UNREAD
 
     def matches(self, record: Record) -> bool:
         """An instruction and an answer that is text, as in no conversation."""
@@ -61,7 +55,6 @@ class Alpaca(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
-        _check_unread(record, where)
         instruction = check_text(required(record, "instruction", where), "instruction", where)
         context = optional_text(record, "input", where)
         chosen, rejected = _answers(record, where)
@@ -75,12 +68,6 @@ class Alpaca(RecordFormat):
             system=optional_text(record, "system", where),
             history=_history(record.get("history"), where),
         )
-
-
-def _check_unread(record: Record, where: str) -> None:
-    for name in _UNREAD:
-        if record.get(name) not in (None, "", [], "[]"):
-            raise RecordError.at(where, f"field {name!r}", "nothing: prompts are text without tools", record[name])
 
 
 def _answer_text(value: Any, field: str, where: str) -> str:

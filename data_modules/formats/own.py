@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_modules.files.delimited import Cell, as_truth, cell_json, check_one_text
+from data_modules.fields import check_one_text
+from data_modules.files.delimited import Cell, as_truth, cell_json
 from data_modules.formats.base import Record, RecordFormat, record_id
 from data_modules.records import NAMES, PreferencePair, parse_pair
 

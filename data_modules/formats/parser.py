@@ -20,6 +20,7 @@ ExtraColumns = Literal["error", "ignore"]
 
 _WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): whether the answer is wanted
 _BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
+_NOTHING = (None, "", "[]", [], {})  # of those: as absent, which tables cannot be
 _SCORE = re.compile(r"chosen.*(score|rating|reward)|(score|rating|reward).*chosen")
 _LONG_PROMPT = 20  # characters that no answer repeats by chance
 _DOUBLED = (
@@ -107,6 +108,7 @@ class PairParser:
         return where.removeprefix(self.folder)
 
     def _without_extras(self, record: Record, where: str) -> Record:
+        record = {name: value for name, value in record.items() if name not in _BESIDE_TEXT or value not in _NOTHING}
         extras = self.layout.extras(record)
         for name in extras:
             _refuse_telling(name, record[name], where)
@@ -127,7 +129,7 @@ def _refuse_telling(name: str, value: object, where: str) -> None:
     if name in _WANTED and as_truth(value) is False:
         expected = "true, or records without it: nothing trains on an answer that is only unwanted"
         raise RecordError.at(where, f"field {name!r}", expected, value)
-    if name in _BESIDE_TEXT and value not in (None, "", "[]", [], {}):
+    if name in _BESIDE_TEXT:
         expected = "nothing: prompts are text without tools and pictures; take the column out if answers need none"
         raise RecordError.at(where, f"field {name!r}", expected, value)
 

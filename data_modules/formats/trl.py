@@ -3,8 +3,8 @@
 import re
 from typing import Any, ClassVar
 
-from data_modules.fields import optional_text
-from data_modules.files.delimited import Cell, as_truth, check_one_text
+from data_modules.fields import check_one_text, optional_text
+from data_modules.files.delimited import Cell, as_truth
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -146,7 +146,7 @@ class Messages(RecordFormat):
         else:
             messages, chosen = parted_answer(messages, "messages", where)
         talk = asked(messages, optional_text(record, "system", where), "messages", where)
-        id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, record, where)
+        id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, chosen, record, where)
         return conversation_pair(id, talk, chosen, rejected, where)
 
 
@@ -161,11 +161,13 @@ def _holds(messages: Any, prompt: Any) -> bool:
     return all(any(" ".join(text.split()) in held for held in texts) for text in asked)
 
 
-def _rejected_behind(messages: tuple[Message, ...], record: Record, where: str) -> tuple[str, ...]:
+def _rejected_behind(messages: tuple[Message, ...], chosen: str, record: Record, where: str) -> tuple[str, ...]:
     """The rejected answers to these messages, under whichever name; each alone, or with the messages before it."""
     names = [name for name in ("rejected", *_REJECTED) if record.get(name) is not None]
     if len(names) > 1:
         raise RecordError.at(where, f"field {names[1]!r}", f"nothing beside `{names[0]}`", record[names[1]])
+    for name in names:
+        check_one_text(record[name], chosen, name, where)
     said = [answer for name in names for answer in _rejected(record[name], name, where)]
     for before, _ in said:
         if before not in ((), messages):

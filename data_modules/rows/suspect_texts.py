@@ -4,6 +4,7 @@
 - answers that a reader cannot tell apart: the same letters in another Unicode normal form (as files of macOS have
   them), or with characters of no width between them
 - answers that are stored with their prompt
+- chosen answers that are a printed list, in whose place one of its texts was meant
 - messages about a picture that is not there
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import prints_texts
 
 # As Python, pandas, numpy, JSON and JavaScript write it; `NA` and `N/A` are people's words.
 _PRINTED = {"None", "none", "nan", "NaN", "null", "NULL", "<NA>", "NaT", "undefined"}
@@ -36,6 +38,7 @@ class SuspectTexts:
         damaged: records with letters that a wrong decoding has left.
         alike: records with a rejected answer that looks like the chosen one, in other characters.
         repeating: records whose answers all begin with the prompt.
+        listed: records whose chosen answer, unlike a rejected one, is a printed list of texts.
         pictures: records with a message that begins or ends with the place of a picture.
     """
 
@@ -43,6 +46,7 @@ class SuspectTexts:
     damaged: int = 0
     alike: int = 0
     repeating: int = 0
+    listed: int = 0
     pictures: int = 0
 
     def counted(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
@@ -55,6 +59,7 @@ class SuspectTexts:
             self.damaged += any(_DAMAGED.search(text) for _, text in texts)
             self.alike += any(_seen(turn.chosen) in map(_seen, turn.rejected) for turn in pair.all_turns)
             self.repeating += _repeats_prompt(pair)
+            self.listed += any(prints_texts(turn.chosen) and not _all_print(turn.rejected) for turn in pair.all_turns)
             self.pictures += any(map(_shows_picture, _asked(pair)))
             yield pair
 
@@ -81,6 +86,11 @@ class SuspectTexts:
             yield (
                 f"{self.repeating} of {records} records have answers that begin with the whole prompt, which they are "
                 "trained to repeat; store the answers alone, if the prompt stands there a second time"
+            )
+        if self.listed:
+            yield (
+                f"{self.listed} of {records} records have a chosen answer that is a printed list of texts (['...']), "
+                "whose brackets and quotation marks are trained; store the text itself, unless lists are asked for"
             )
         if self.pictures:
             yield (
@@ -109,6 +119,11 @@ def _repeats_prompt(pair: PreferencePair) -> bool:
     """
     prompt = pair.last_said.strip()
     return len(prompt) >= _LONG and all(answer.lstrip().startswith(prompt) for answer in (pair.chosen, *pair.rejected))
+
+
+def _all_print(answers: tuple[str, ...]) -> bool:
+    """Whether there are answers, all of them printed lists."""
+    return bool(answers) and all(map(prints_texts, answers))
 
 
 def _seen(text: str) -> str:

@@ -77,7 +77,7 @@ def test_cells_of_our_own_columns(tmp_path: Path) -> None:
 def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) -> None:
     """What pandas writes of several rejected answers; where the chosen one is such a list too, both are texts."""
     row = {**beside, "chosen": "c", "rejected": "['d', 'e']"}
-    with pytest.raises(ValueError, match=r"a.csv:2: field 'rejected': expected one text; a list, if it is one, stored"):
+    with pytest.raises(ValueError, match=r"a.csv:2: field 'rejected': expected one text, or a list stored as a list"):
         load_pairs(written(tmp_path / "a.csv", [row]), "train", "path")
     [pair] = load_pairs(written(tmp_path / "a.csv", [{**row, "chosen": "['c']"}]), "train", "path")
     assert pair.rejected == ("['d', 'e']",)

@@ -573,6 +573,33 @@ def test_an_answer_that_is_only_unwanted_is_no_example(record: dict, name: str, 
     assert read({**record, name: True}, extra_columns="ignore").chosen == "nine"
 
 
+@pytest.mark.parametrize("name", ["rejected", "rejected_response"])
+@pytest.mark.parametrize("printed", ["['two', 'ten']", '["two"]'])
+def test_a_printed_list_of_rejected_answers_is_refused_in_json_too(name: str, printed: str) -> None:
+    """In tables it was; in a list of its own it is an answer, as beside a chosen one that looks the same."""
+    beside = {"prompt": LONG} if name == "rejected" else {"messages": talk(LONG)}
+    first = {"chosen": "nine"} if name == "rejected" else {"messages": talk(LONG, "nine")}
+    record = {**beside, **first, name: printed}
+    with pytest.raises(RecordError, match=f"field '{name}': expected one text, or a list stored as a list"):
+        read(record)
+    assert read({**record, name: [printed]}).rejected == (printed,)
+    if name == "rejected":
+        assert read({**record, "chosen": "['nine']"}).rejected == (printed,)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(record for _, record, _ in WHOLE.values()),
+        {"question": ASK, "long_context": DOC, **TEXTS, "rejected": ["two"]},
+    ],
+)
+@pytest.mark.parametrize("nothing", [None, [], ""])
+def test_columns_beside_texts_that_say_nothing_are_absent(record: dict[str, Any], nothing: Any) -> None:
+    """Tables have the column in every row; null was refused, with the advice to ignore columns."""
+    assert read({**record, "tools": nothing, "images": nothing}) == read(record)
+
+
 @pytest.mark.parametrize("extra_columns", ["error", "ignore"])
 @pytest.mark.parametrize("name", ["tools", "images", "image"])
 def test_what_a_prompt_says_beside_texts_is_not_ignored(name: str, extra_columns: Any) -> None:

@@ -53,8 +53,29 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
         "damaged": 0,
         "alike": 0,
         "repeating": 0,
+        "listed": 0,
         "pictures": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "listed"),
+    [
+        ("['Paris']", (), 1),
+        ('["Paris", "Rome"]', ("Oslo",), 1),
+        ("['Paris']", ("['Oslo']",), 0),
+        ("Paris [1]", ("Oslo",), 0),
+    ],
+)
+def test_a_printed_list_as_the_chosen_answer_is_told(chosen, rejected, listed):
+    """Unless the rejected answers are lists too: then lists are asked for."""
+    found = SuspectTexts()
+    said = type(pair(0))(**vars(pair(0)) | {"chosen": chosen, "rejected": rejected})
+    assert list(found.counted([said])) == [said]
+    assert found.listed == listed
+    assert [("1 of 3 records have a chosen answer that is a printed list" in text) for text in found.warnings(3)] == (
+        [True] * listed
+    )
 
 
 LATIN = ["caf\u00e9", "don\u2019t", "a \u2013 b", "10\u00b0", "a\u00a0b"]
