@@ -10,8 +10,8 @@ _WRAPPED = {
     ".json": "JSON",
     ".csv": "a table",
     ".tsv": "a table",
-    ".html": "HTML",
-    ".htm": "HTML",
+    ".rtf": "RTF",
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "HTML"),
 }
 
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from evaluation.asking.documents import read_document
-from lit_longpo.errors import message_for_user
+from lit_longpo.errors import InputError, message_for_user
 
 
 def test_files_are_one_document_in_the_order_given(tmp_path):
@@ -40,6 +40,17 @@ def test_what_is_no_text_is_refused_in_one_line(tmp_path, content, said):
     with pytest.raises(ValueError, match=said) as caught:
         read_document([str(path)])
     assert "\n" not in str(message_for_user(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [("page.html", "HTML"), ("PAGE.HTM", "HTML"), ("letter.rtf", "RTF"), ("lines.jsonl", "JSON Lines")],
+)
+def test_marks_of_other_formats_are_no_text(tmp_path, name, got):
+    """Tags were asked about as if they stood in the document, which `build` refuses."""
+    (tmp_path / name).write_text("<p>Oslo</p>")
+    with pytest.raises(InputError, match=rf"expected UTF-8 text in .*{name}, got {got}, not the texts in it; turn it into a .txt file"):
+        read_document([str(tmp_path / name)])
 
 
 def test_nothing_folders_terminals_and_missing_files_are_refused(tmp_path, monkeypatch):
