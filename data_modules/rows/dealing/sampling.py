@@ -214,8 +214,8 @@ class BatchIterator(Iterator[list[int]]):
             raise InputError(
                 "expected the data, `max_tokens`, `max_examples`, `share_prompts`, `seed` and number of data-parallel "
                 f"ranks ({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
-                f"{state['epoch']}, got others ({sampler.num_replicas} ranks); restore them, or resume from "
-                "a checkpoint that was saved at the end of an epoch"
+                f"{state['epoch']}, got others ({sampler.num_replicas} ranks); type its value of what `going on with "
+                "changed settings` names above, or resume from a checkpoint that was saved at the end of an epoch"
             )
         self._epoch, self._position = state["epoch"], len(sampler) if position == rows else position
         sampler.sampler.set_epoch(self._epoch)

@@ -250,12 +250,17 @@ def _score_missing(
             if time.monotonic() - flushed > _FLUSH_SECONDS:
                 cache.flush()
                 flushed = time.monotonic()
-                log.info("reference: %d pairs scored so far, in %.0f s", pairs, flushed - begun)
+                log.info("reference: %d pairs scored so far%s, in %.0f s", pairs, _by_whom(), flushed - begun)
     finally:  # an interrupted pass keeps what it has
         cache.flush()
     if pairs:
-        log.info("reference: %d pairs scored in %.0f s", pairs, time.monotonic() - begun)
+        log.info("reference: %d pairs scored%s in %.0f s", pairs, _by_whom(), time.monotonic() - begun)
     return scored
+
+
+def _by_whom() -> str:
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    return f" by one of {processes} processes" if processes > 1 else ""
 
 
 def _verify(

@@ -210,6 +210,14 @@ def test_an_epoch_is_not_made_shorter_than_what_was_trained_of_it(tmp_path):
         assert f"leave more than the 3 rows of this epoch that the checkpoint was trained on, got {limit};" in said
 
 
+def test_rows_that_are_dealt_otherwise_in_mid_epoch_are_refused_and_named(tmp_path, caplog):
+    fit(tmp_path, "--data.init_args.num_train", "32", steps=3)  # of four rows
+    again = ("--data.init_args.num_train", "32", "--ckpt_path", tmp_path / "checkpoints/last.ckpt")
+    said = refusal(tmp_path, *again, "--data.init_args.max_tokens", "800", steps=6)
+    assert "type its value of what `going on with changed settings` names above" in said
+    assert "going on with changed settings: `data.max_tokens` 1024, now 800" in caplog.text
+
+
 def test_weights_only_start_anew_with_other_settings(again):
     folder, checkpoint = again
     before = read_weights(checkpoint)

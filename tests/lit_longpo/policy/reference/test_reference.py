@@ -69,6 +69,15 @@ def test_a_pass_says_how_many_pairs_it_scores(model, tmp_path, caplog, monkeypat
     assert "pairs scored" not in caplog.text
 
 
+def test_one_of_several_processes_says_that_the_pairs_are_its_share(model, tmp_path, caplog, monkeypatch):
+    """The first one's share was read as the number of all pairs."""
+    caplog.set_level("INFO")
+    for name, value in (("is_initialized", True), ("get_world_size", 2)):
+        monkeypatch.setattr(torch.distributed, name, lambda *_, value=value: value)
+    fill_cache(ReferenceCache(tmp_path), lambda: reference_mode(model), ROWS, CPU)
+    assert "reference: 4 pairs scored by one of 2 processes in" in caplog.text
+
+
 def _stored(model, folder):
     fill_cache(ReferenceCache(folder), lambda: reference_mode(model), ROWS, CPU)
     [path] = folder.glob("*.safetensors")
