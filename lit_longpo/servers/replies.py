@@ -12,6 +12,7 @@ _TURN_ENDS = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|END_OF_TURN_TOKEN|END_RESPONSE|END_TEXT|return)\|>|<\|end\|>(?!<\|start\|>)"
     "|<end_of_turn>|<turn\\|>|<\uff5cend\u2581of\u2581sentence\uff5c>"
 )
+_VERSION = re.compile(r"([-@:]v?\d[\d.]*)*")  # behind a model's name; a size is another model: -mini, -72b
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 
 
@@ -59,13 +60,20 @@ def reply_text(choice: Any) -> Any:
 def other_model(reply: Any, asked: str) -> str | None:
     """The model that a reply names, if that is another than was asked for: a router's, or one that was loaded anyway.
 
-    A name may be the longer form of the other ("gpt-4o-2024-08-06", "openai/gpt-4o").
+    A name may be the longer form of the other, by a version or a place ("gpt-4o-2024-08-06", "openai/gpt-4o").
     """
     named = getattr(reply, "model", None)
     if not isinstance(named, str) or not named:
         return None
-    one, other = named.lower(), asked.lower()
-    return None if one in other or other in one else named
+    one, other = _steps(named), _steps(asked)
+    depth, (short, long) = min(len(one), len(other)), sorted((one[-1], other[-1]), key=len)
+    alike = one[-depth:-1] == other[-depth:-1] and long.startswith(short)
+    return None if alike and _VERSION.fullmatch(long[len(short) :]) else named
+
+
+def _steps(model: str) -> list[str]:
+    """A model's name from its place to its own, without what names no version (Ollama's `:latest`)."""
+    return re.sub(r"[-:]latest$|\.gguf$", "", model.lower()).strip("/").split("/")
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
