@@ -143,6 +143,8 @@ _OBJECTIVES = {
 }
 # What has another setting there, under the same name.
 _AS_THERE = {"IPO": " --model.per_token true"}
+# What follows from the option there, and not here.
+_UNSAID = {"lora_rank": " (without lora_alpha LLaMA-Factory's is twice it, here 32 or the recipe's)"}
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
 _DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
     **dict.fromkeys(("fp32", "float", "32"), "float32"),
@@ -243,4 +245,4 @@ def _with_value(name: str, option: str, typed: str | None) -> str:
     value = _VALUES.get(name, str)(typed)
     if value is None:
         return f"{option} (for example: {typed} is not offered)"
-    return f"{front} {shlex.quote(value)}{_AS_THERE.get(value, '')}"
+    return f"{front} {shlex.quote(value)}{_AS_THERE.get(value, '')}{_UNSAID.get(name, '')}"

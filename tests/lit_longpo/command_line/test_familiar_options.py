@@ -60,6 +60,10 @@ def test_a_command_names_only_what_it_has():
         ("optimization.lr", "3e-6", "--optimization.optimizer.lr 3e-6"),
         ("beta", "0.2", "--model.beta 0.2"),
         ("lora_r", "8", "--policy.lora.r 8"),
+        (
+            *("lora_rank", "8"),
+            "--policy.lora.r 8 (without lora_alpha LLaMA-Factory's is twice it, here 32 or the recipe's)",
+        ),
         ("lr_scheduler_type", "linear", "--optimization.schedule linear"),
         ("num_train_epochs", "3.0", "--trainer.max_epochs 3"),
         ("bf16", "True", "--policy.dtype bfloat16"),
