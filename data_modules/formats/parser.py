@@ -20,7 +20,7 @@ ExtraColumns = Literal["error", "ignore"]
 
 _WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): whether the answer is wanted
 _BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
-_NOTHING = (None, "", "[]", [], {})  # of those: as absent, which tables cannot be
+_NOTHING: tuple[object, ...] = (None, "", "[]", [], {})  # of those: as absent, which tables cannot be
 _SCORE = re.compile(r"chosen.*(score|rating|reward)|(score|rating|reward).*chosen")
 _LONG_PROMPT = 20  # characters that no answer repeats by chance
 _DOUBLED = (

@@ -1,10 +1,13 @@
 """Writes a tokenizer's settings in the form of transformers 4, which knows neither the classes nor the lists of 5."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+_VOCABULARY = "tokenizer.model"
 
 _CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}  # of which 4 says that it does not exist (unsloth#8444)
 _TOKENS = {"extra_special_tokens": "additional_special_tokens"}  # which 4 reads as names (mlx-lm#661)
@@ -23,9 +26,24 @@ def write_earlier_tokenizer(folder: Path) -> None:
     if told == saved or "auto_map" in saved:
         return
     meant = _read(folder)
-    path.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(told, path)
     if _read(folder) != meant:
         path.write_text(text, encoding="utf-8")
+
+
+def copy_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Copy the source's tokenizer.model beside a saved tokenizer, and name in its settings the tokens that are added.
+
+    transformers 5 saves neither. llama.cpp's converter does without for Llama and gives all tokens one score, so that
+    texts fall into other tokens; for Gemma it ends (its issue 19152).
+    """
+    source, settings = Path(getattr(tokenizer, "vocab_file", None) or ""), folder / "tokenizer_config.json"
+    if source.name != _VOCABULARY or not source.is_file():
+        return
+    shutil.copyfile(source, folder / _VOCABULARY)
+    added = {str(number): token.__getstate__() for number, token in tokenizer.added_tokens_decoder.items()}
+    told = {**json.loads(settings.read_text(encoding="utf-8")), "added_tokens_decoder": added}
+    _write(told, settings)
 
 
 def with_earlier_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +52,10 @@ def with_earlier_settings(settings: dict[str, Any]) -> dict[str, Any]:
     if "tokenizer_class" in told:
         told["tokenizer_class"] = _CLASSES.get(told["tokenizer_class"], told["tokenizer_class"])
     return told
+
+
+def _write(settings: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read(folder: Path) -> tuple[str, str, dict[str, Any], list[int]]:

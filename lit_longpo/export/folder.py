@@ -14,7 +14,7 @@ from transformers.utils.hub import CHAT_TEMPLATE_DIR
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError, first_names
 from lit_longpo.export.earlier_names import write_earlier_names
-from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
+from lit_longpo.export.earlier_tokenizers import copy_vocabulary, write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
 from lit_longpo.files.folders import holds_model
 from lit_longpo.policy import PolicyConfig, PromptFormat
@@ -107,6 +107,7 @@ def save_policy(
         write_earlier_names(folder, type(base.config))
     _write_generation_settings(model, prompt_format.end_id, folder)
     prompt_format.tokenizer.save_pretrained(folder)
+    copy_vocabulary(prompt_format.tokenizer, folder)
     write_earlier_tokenizer(folder)
     (folder / CARD).write_text(card, encoding="utf-8")  # peft has written one without a word on the run
     for path in folder.glob("*.safetensors"):

@@ -3,10 +3,14 @@
 import json
 
 import pytest
+import sentencepiece
 from support.byte_tokenizer import CHAT, byte_model
-from transformers import AutoTokenizer
+from support.tiny_models import tiny_model
+from transformers import AutoTokenizer, LlamaTokenizer
 
 from lit_longpo.export.earlier_tokenizers import _CLASSES, with_earlier_settings, write_earlier_tokenizer
+from lit_longpo.export.folder import save_policy
+from lit_longpo.policy import PromptFormat, PromptTemplate
 
 TEXT = "Größe <s> 数</s> x"
 
@@ -51,6 +55,35 @@ def test_code_of_its_own_is_left_alone(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(before))
     write_earlier_tokenizer(folder)
     assert settings(folder) == before
+
+
+def test_a_tokenizer_model_comes_along_with_the_tokens_that_are_added(tmp_path):
+    """llama.cpp#19152: its converter reads pieces, scores and added tokens from these two files alone."""
+    base, saved = tmp_path / "base", tmp_path / "saved"
+    for folder in (base, saved):
+        folder.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["Hello world, the night train to Oslo"] * 40),
+        model_prefix=str(base / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    LlamaTokenizer.from_pretrained(base).save_pretrained(base)  # tokenizer.json beside it, as the hub has both
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>"]})
+    tokenizer.add_tokens(["<fact>"])
+    save_policy(tiny_model("Llama"), PromptFormat(tokenizer, PromptTemplate()), saved, "card")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(saved / "tokenizer.model"))
+    added = {int(number): token["content"] for number, token in settings(saved)["added_tokens_decoder"].items()}
+    names = {number: pieces.id_to_piece(number) for number in range(pieces.get_piece_size())} | added
+    assert names == {number: name for name, number in tokenizer.get_vocab().items()}
+    assert len({pieces.get_score(number) for number in names if number < len(pieces)}) > 10
+    again = AutoTokenizer.from_pretrained(saved)
+    for text in ("Hello <fact> train<|im_end|>", "  Oslo\n", TEXT):
+        assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
 def test_tokens_with_names_keep_them():

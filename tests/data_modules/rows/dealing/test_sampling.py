@@ -125,7 +125,9 @@ def test_resume_with_other_rows_is_refused() -> None:
     options = {"lengths": [5] * 12, "max_tokens": 10, "shuffle": True}
     first = _loader(options)
     _take(iter(first), 2)
-    with pytest.raises(ValueError, match=r"`share_prompts`.* type its value of what `going on with changed settings` names above"):
+    with pytest.raises(
+        ValueError, match=r"`share_prompts`.* type its value of what `going on with changed settings` names above"
+    ):
         list(_resumed(_loader({**options, "max_tokens": 20}), first.state_dict()))
 
 
