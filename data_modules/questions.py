@@ -34,7 +34,7 @@ def read_question_records(path: str) -> list[PreferencePair] | list[QARecord]:
 
 
 def _first_record(path: Path) -> dict[str, object]:
-    """The first record of a JSON file, or nothing; what is wrong with the file is said by whoever reads it all."""
+    """The first record of a JSON file, or nothing; errors in the file are raised where all of it is read."""
     if path.suffix not in (".json", ".jsonl"):
         return {}
     try:

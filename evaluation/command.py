@@ -73,7 +73,7 @@ def evaluate_parser() -> SuggestingParser:
 
 
 def parse_evaluation(arguments: Sequence[str]) -> tuple[Any, Any]:
-    """What the arguments ask of whom (an `Evaluation` and its like, with `run` and `rescore`), and all values."""
+    """What the arguments ask of whom (an `EvaluationRun` with `run` and `rescore`), and all values."""
     parser, words = evaluate_parser(), with_server(with_policy(arguments))
     needs_model = not {"--rescore", "--prepare_data"} & set(words)
     parsed = parse_with_own(parser, words, needs_model=needs_model)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 NAME = "short_context"
 _BATCH = ", or type --short_context.batch_size"
-# Settings of a run that the harness takes no heed of, and what to type in their place.
+# Settings of a run that the harness ignores, and what to type in their place.
 _NOT_FOLLOWED = {
     "max_length": "",
     "max_minutes": ", or type --limit",

@@ -93,7 +93,7 @@ class Build:
         """Records of a finished run that ended with an error; another run tries them again."""
         return int(self._report({"statuses": dict[str, int]})["statuses"].get("failed", 0))
 
-    def fates(self) -> tuple[int, dict[str, int], dict[str, int]]:
+    def record_counts(self) -> tuple[int, dict[str, int], dict[str, int]]:
         """What became of the records of a finished run: their number, those without a pair by reason, and failures."""
         report = self._report({"records": int, "statuses": dict[str, int], "reasons": dict[str, int]})
         return report["records"], report["reasons"], {"failed in the build": report["statuses"].get("failed", 0)}

@@ -69,7 +69,7 @@ class OnTheFly:
             build.run()
         refuse_changed(build.pairs_file, "start again: the next run makes it anew from the answers beside it")
         selection = selection or Selection()
-        selection.read, selection.filtered, selection.refused = build.fates()
+        selection.read, selection.filtered, selection.refused = build.record_counts()
         pairs = keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
         return selection.filter(f"not `keep: {self.keep}`", pairs)
 
@@ -92,7 +92,7 @@ class OnTheFly:
     def _models(self, generator: TextGenerator) -> list[str | None]:
         """Weights, tokenizer and chat template as they lie in folders, where another run may have put others."""
         asked = [text] if (text := generator.reads(self.policy)) else []
-        policies = [self.policy] if asked else []  # a server's weights are nobody's to see
+        policies = [self.policy] if asked else []  # a server's weights cannot be seen
         policies += [item.policy for item in self.verifiers if isinstance(item, LogProbGap)]
         folders = sorted({folder for policy in policies for folder in policy.files.folders()})
         return [*asked, *map(files_fingerprint, folders)]

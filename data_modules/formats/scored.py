@@ -1,4 +1,4 @@
-"""TRL's columns with scores and their like beside them: UltraFeedback, Tulu, OpenRLHF."""
+"""TRL's columns with scores or ratings beside them: UltraFeedback, Tulu, OpenRLHF."""
 
 import sys
 from typing import ClassVar
@@ -49,7 +49,7 @@ class ScoredPreference(TRLPreference):
 
 
 class UltraFeedback(ScoredPreference):
-    """UltraFeedback's binarised forms: `score_chosen` and `score_rejected`, or `chosen-rating` and its like."""
+    """UltraFeedback's binarised forms: `score_chosen`, `score_rejected`; or `chosen-rating`, `rejected-rating`."""
 
     name = "ultrafeedback"
     fields = ("prompt", "short_prompt", "chosen", "rejected", "system", "prompt_id")

@@ -162,7 +162,7 @@ def _holds(messages: Any, prompt: Any) -> bool:
 
 
 def _rejected_behind(messages: tuple[Message, ...], chosen: str, record: Record, where: str) -> tuple[str, ...]:
-    """The rejected answers to these messages, under whichever name; each alone, or with the messages before it."""
+    """The rejected answers to these messages, under any of their names; each alone, or with the messages before it."""
     names = [name for name in ("rejected", *_REJECTED) if record.get(name) is not None]
     if len(names) > 1:
         raise RecordError.at(where, f"field {names[1]!r}", f"nothing beside `{names[0]}`", record[names[1]])

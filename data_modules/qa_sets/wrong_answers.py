@@ -76,7 +76,7 @@ def read_wrong_answers(
 
 
 def _ranked(find: Finder, places: dict[int, Sequence[Passage]], answer: str, rng: random.Random) -> list[WrongAnswer]:
-    """Candidates of some places, each once and in the first that holds it: the likest first, then by place."""
+    """Candidates of some places, each once and in the first that holds it: the most similar first, then by place."""
     first = dict[str, int]()
     for place, passages in places.items():
         for text in sorted({text.strip() for passage in passages for text in find(passage)}):
@@ -158,7 +158,7 @@ def wrong_answers(
         return ("no" if gold[0] == "yes" else "yes",)[:count]
     by_form: dict[str, str] = {}  # normal form -> wrong answer as it is written
     for find in finders_of(answers[0]):
-        # Shuffled, then sorted stably: the likest first, equally like ones in an order that the seed draws.
+        # Shuffled, then sorted stably: the most similar first, equally similar ones in an order that the seed draws.
         candidates = sorted({text for passage in passages for text in find(passage)})
         rng.shuffle(candidates)
         for text in sorted(candidates, key=lambda text: distance(text, answers[0])):

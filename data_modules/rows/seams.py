@@ -18,7 +18,7 @@ from data_modules.rows.unfitted import surroundings
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.policy import PromptFormat
 
-_ALL_OF, _THEN_EVERY = 500, 8  # pairs that are compared: the first ones, then every so-manieth
+_ALL_OF, _THEN_EVERY = 500, 8  # pairs that are compared: the first 500, then every eighth
 _ENDS = 200  # characters kept at either end of a context: no merge reaches from a seam beyond its words
 
 

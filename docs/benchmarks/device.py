@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from benchmarks.device_measures import find_longest, measure_step, profile_step, time_kernels
-from benchmarks.errands import Errand, Errands, run_command
+from benchmarks.jobs import Job, Jobs, run_command
 from benchmarks.machine import describe
 from benchmarks.predicted import predict
 from benchmarks.setting import SHAPES, Setting
@@ -37,20 +37,20 @@ HYBRIDS = ("Qwen3_5Text",)  # those that flash-linear-attention serves
 def main(flags: list[str] | None = None) -> None:
     options = _options(flags)
     beside, alone = list(_beside(options)), list(_alone(options))
-    wanted = [errand for errand in (*beside, *alone) if any(fnmatch.fnmatch(errand.name, p) for p in options.only)]
+    wanted = [job for job in (*beside, *alone) if any(fnmatch.fnmatch(job.name, p) for p in options.only)]
     if options.list:
-        print("\n".join(f"{errand.name} (at most {errand.limit:.0f} s)" for errand in wanted))
+        print("\n".join(f"{job.name} (at most {job.limit:.0f} s)" for job in wanted))
         return
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    errands = Errands(options.out, began + options.limit)
-    errands.together([Errand("machine", look, (options.device,), 40)])
-    if errands.results["machine"]["status"] != "ok":
-        errands.start = "spawn"  # the parent has touched the GPU after all
-        errands.together([Errand("machine", look, (options.device,), 60)])
-    errands.together([errand for errand in beside if errand in wanted], options.width, began + options.beside)
-    errands.together([errand for errand in alone if errand in wanted])
-    table = summary(errands.results)
+    jobs = Jobs(options.out, began + options.limit)
+    jobs.together([Job("machine", look, (options.device,), 40)])
+    if jobs.results["machine"]["status"] != "ok":
+        jobs.start = "spawn"  # the parent has touched the GPU after all
+        jobs.together([Job("machine", look, (options.device,), 60)])
+    jobs.together([job for job in beside if job in wanted], options.width, began + options.beside)
+    jobs.together([job for job in alone if job in wanted])
+    table = summary(jobs.results)
     (options.out / "table.txt").write_text(table)
     print(f"{table}\n{time.monotonic() - began:.0f} s", flush=True)
 
@@ -67,28 +67,28 @@ def look(device: str) -> dict[str, Any]:
     return {**describe(), "sum": total, "memory_gib": [size / 2**30 for size in memory], "kernels": kernels, **sdpa}
 
 
-def _beside(options: argparse.Namespace) -> Iterator[Errand]:
+def _beside(options: argparse.Namespace) -> Iterator[Job]:
     """What may run beside other things: nothing here is timed."""
     python = [sys.executable, "-m"]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
 
-    def command(name: str, words: list[str], limit: float, log: str) -> Errand:
-        return Errand(name, run_command, ([*python, *words], str(ROOT), environment), limit, log)
+    def command(name: str, words: list[str], limit: float, log: str) -> Job:
+        return Job(name, run_command, ([*python, *words], str(ROOT), environment), limit, log)
 
     flags = ["-p", "no:cacheprovider", "-rfEs", "--tb=long"]
     yield command("tests gpu", ["pytest", "-m", "gpu", "-vv", *flags, *_gpu_tests()], options.beside, "tests_gpu.log")
     folders = ["tests/lit_longpo/engine", "tests/lit_longpo/policy"] if not options.smoke else ["tests/docs"]
     words = ["pytest", "-v", "--tb=short", "-n", str(options.workers), *flags[:3], *folders]
     yield command("tests cpu", words, options.beside, "tests_cpu.log")
-    yield Errand("command fit", _fit, (options, environment), options.beside, "commands.log")
+    yield Job("command fit", _fit, (options, environment), options.beside, "commands.log")
     for name in options.twins:
-        yield Errand(f"parity {name}", measure_twin, (name, options.device), 60, "parity.log")
+        yield Job(f"parity {name}", measure_twin, (name, options.device), 60, "parity.log")
         if name in HYBRIDS:
-            yield Errand(f"parity {name} without fla", measure_twin, (name, options.device, ("fla",)), 60, "parity.log")
+            yield Job(f"parity {name} without fla", measure_twin, (name, options.device, ("fla",)), 60, "parity.log")
     planned = (setting for _, setting in _settings(options) if setting.layer_kernels == "own")
     for name, setting in {_name(setting): setting for setting in planned}.items():
-        yield Errand(f"plan {name}", predict, (setting, options.device_gib), 60, "plans.log")
+        yield Job(f"plan {name}", predict, (setting, options.device_gib), 60, "plans.log")
 
 
 def _gpu_tests() -> list[str]:
@@ -160,22 +160,22 @@ def _name(setting: Setting) -> str:
     return f"{setting.shape} {'lora' if setting.lora else 'full'} {setting.prompt}{how}{more}"
 
 
-def _alone(options: argparse.Namespace) -> Iterator[Errand]:
+def _alone(options: argparse.Namespace) -> Iterator[Job]:
     """What needs the GPU for itself."""
     short, *_, long = options.prompts
-    yield Errand("kernels", time_kernels, (options.device, long, options.dtype), 30)
+    yield Job("kernels", time_kernels, (options.device, long, options.dtype), 30)
     for sides, setting in _settings(options):
         for side in sides:
             limit = 40.0 if setting.shape == options.shapes[0] and setting.layer_kernels == "own" else 90.0
-            yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
+            yield Job(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
     for training, prompt in (("full", short), ("full", long), ("lora", long)):
         setting = _setting(options, options.shapes[0], training, prompt)
-        yield Errand(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1),), 90)
+        yield Job(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1),), 90)
     for checkpointing in (True, "offload"):
         setting = _setting(options, options.shapes[1], "lora", long, checkpointing=checkpointing)
         longest = replace(setting, steps=1, warmup=0)
         arguments = (longest, options.cap_gib, options.factors)
-        yield Errand(f"longest {checkpointing}", find_longest, arguments, options.longest_limit)
+        yield Job(f"longest {checkpointing}", find_longest, arguments, options.longest_limit)
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Questions about one document, with the answers that shall be compared; their prompts are those of `QA`."""
+"""Questions about one document, with the answers to compare; their prompts are those of `QA`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ def rouge_chinese(prediction: str, answer: str) -> float:
 def classification(prediction: str, answer: str, all_classes: Sequence[str]) -> float:
     """One over the number of class names in the prediction, if the right one is among them.
 
-    Names that are part of the answer without being it ought to be struck off. The official scorer
+    Names that are part of the answer without being it should be removed. The official scorer
     removes them from the list it walks along, so the name after a removed one is never looked at.
     """
     named = [name for name in all_classes if name in prediction]

@@ -12,9 +12,9 @@ import pytest
 from benchmarks import ceiling, device, device_measures, endurance, sharing, tiles, twins
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
-from benchmarks.errands import Errand, Errands
 from benchmarks.flops import computed_flops, layer_weights, seen_keys, step_flops
 from benchmarks.growth import slope
+from benchmarks.jobs import Job, Jobs
 from benchmarks.setting import SHAPES, Setting, tokenizer, words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,10 +157,10 @@ def test_a_gpu_is_not_asked_for_what_is_not_there(flags, capsys):
     assert flags[0].removeprefix("--") in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_errand_that_fails_or_hangs_spoils_no_other(tmp_path):
-    errands = Errands(tmp_path, time.monotonic() + 1000)
-    errands.together([Errand("bad", int, ("x",)), Errand("endless", time.sleep, (1000,), 0.5), Errand("good", dict)])
-    assert {name: made["status"] for name, made in errands.results.items()} == {
+def test_a_job_that_fails_or_hangs_spoils_no_other(tmp_path):
+    jobs = Jobs(tmp_path, time.monotonic() + 1000)
+    jobs.together([Job("bad", int, ("x",)), Job("endless", time.sleep, (1000,), 0.5), Job("good", dict)])
+    assert {name: made["status"] for name, made in jobs.results.items()} == {
         "bad": "failed",
         "endless": "out of time",
         "good": "ok",

@@ -157,7 +157,7 @@ def test_a_list_of_downloads(examples: int, tmp_path: Path) -> None:
 
 @few_and_many
 def test_what_a_build_wrote_at_its_end(examples: int, tmp_path: Path) -> None:
-    """Its report and checksums: fates are those that were written, or a file is named."""
+    """Its report and checksums: counts are those that were written, or a file is named."""
     report = BuildReport()
     for number, status in enumerate(("pair", "filtered", "failed", "pair")):
         report.add(Outcome(f"r{number}", status, "" if status == "pair" else f"{status} so"), len)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_what_a_build_wrote_at_its_end(examples: int, tmp_path: Path) -> None:
     files = {name: (tmp_path / name).read_bytes() for name in ("report.json", "checksums.json")}
     build = Build.__new__(Build)
     build.output = tmp_path
-    whole = build.fates()
+    whole = build.record_counts()
 
     def check(data: st.DataObject) -> None:
         for name, raw in files.items():
@@ -179,6 +179,6 @@ def test_what_a_build_wrote_at_its_end(examples: int, tmp_path: Path) -> None:
         if isinstance(wrong, Refused):
             assert str(tmp_path) in wrong.message
         elif wrong is None:
-            assert outcome(build.fates) == whole
+            assert outcome(build.record_counts) == whole
 
     fuzz(check, examples)

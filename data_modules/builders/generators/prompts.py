@@ -1,4 +1,4 @@
-"""Requests as the policy's prompts, for whoever runs it in this process."""
+"""Requests as the policy's prompts, for generators that run it in this process."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -32,7 +32,7 @@ from lit_longpo.servers import (
 
 log = logging.getLogger(__name__)
 
-# What a request has to say lest the model's own generation settings have a say; -1 are all tokens.
+# What a request has to state so that the model's own generation settings change nothing; -1 are all tokens.
 _BESIDE_OPENAIS: dict[str, Any] = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
 _OPENAIS: dict[str, Any] = {
     "frequency_penalty": 0.0,

@@ -22,8 +22,8 @@ _GRACE = 6.0  # from the interrupt, after which pytest still reports, to the kil
 
 
 @dataclass(frozen=True)
-class Errand:
-    """Something to do.
+class Job:
+    """A function to call in a process of its own.
 
     Args:
         function: gives what can be written as JSON.
@@ -39,8 +39,8 @@ class Errand:
 
 
 @dataclass
-class Errands:
-    """Does errands, keeps their results and writes them after each.
+class Jobs:
+    """Runs jobs, keeps their results and writes them after each.
 
     Args:
         deadline: on `time.monotonic`'s clock; nothing runs longer.
@@ -51,37 +51,37 @@ class Errands:
     start: str = "fork"
     results: dict[str, Any] = field(default_factory=dict)
 
-    def together(self, errands: list[Errand], width: int = 1, until: float | None = None) -> None:
+    def together(self, jobs: list[Job], width: int = 1, until: float | None = None) -> None:
         """Up to `width` at a time, in order; `until` is a deadline for these."""
         end = min(self.deadline, until or self.deadline)
-        waiting, running = list(errands), list[_Running]()
+        waiting, running = list(jobs), list[_Running]()
         while waiting or running:
             while waiting and len(running) < width:
-                errand = waiting.pop(0)
+                job = waiting.pop(0)
                 if time.monotonic() < end - _GRACE:
-                    running.append(_Running(errand, self.folder, self.start, end))
+                    running.append(_Running(job, self.folder, self.start, end))
                 else:
-                    self._keep(errand, {"status": "left out: no time"})
+                    self._keep(job, {"status": "left out: no time"})
             time.sleep(_PAUSE)
             for one in [one for one in running if one.ended()]:
                 running.remove(one)
-                self._keep(one.errand, one.result())
+                self._keep(one.job, one.result())
 
-    def _keep(self, errand: Errand, result: dict[str, Any]) -> None:
-        self.results[errand.name] = result
+    def _keep(self, job: Job, result: dict[str, Any]) -> None:
+        self.results[job.name] = result
         (self.folder / "device.json").write_text(json.dumps(self.results, indent=2, default=str) + "\n")
-        print(f"{errand.name}: {_short(result)}", flush=True)
+        print(f"{job.name}: {_short(result)}", flush=True)
 
 
 class _Running:
     """A process with a session of its own, so that all that it starts ends with it."""
 
-    def __init__(self, errand: Errand, folder: Path, start: str, end: float) -> None:
-        self.errand, self.began = errand, time.monotonic()
-        self.end = min(self.began + errand.limit, end)
+    def __init__(self, job: Job, folder: Path, start: str, end: float) -> None:
+        self.job, self.began = job, time.monotonic()
+        self.end = min(self.began + job.limit, end)
         self.out = Path(tempfile.mkdtemp()) / "result.json"  # results and logs alone are in the folder
         self.late = False
-        arguments = (errand, folder / errand.log, self.out)
+        arguments = (job, folder / job.log, self.out)
         context: Any = multiprocessing.get_context(start)
         self.process = context.Process(target=_child, args=arguments)
         self.process.start()
@@ -111,14 +111,14 @@ class _Running:
         return {"status": status, "exit": self.process.exitcode, "took": time.monotonic() - self.began, **made}
 
 
-def _child(errand: Errand, log: Path, out: Path) -> None:
+def _child(job: Job, log: Path, out: Path) -> None:
     os.setsid()
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(target, 1)
     os.dup2(target, 2)
-    print(f"\n===== {errand.name}", flush=True)
+    print(f"\n===== {job.name}", flush=True)
     try:
-        made = errand.function(*errand.arguments)
+        made = job.function(*job.arguments)
     except BaseException as error:  # the parent says it; the log has the traceback
         traceback.print_exc()
         made = {"error": f"{type(error).__name__}: {str(error)[:600]}"}
