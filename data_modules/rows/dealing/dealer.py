@@ -1,5 +1,6 @@
 """Examples of a split dealt into packed rows, and the loaders of these rows."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,9 @@ from data_modules.rows.stores.token_store import Examples
 from lit_longpo.batch import PackedBatch, PreferenceBatch
 from lit_longpo.engine import SHARED_FROM, pack
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,12 @@ class RowDealer:
                 "the paths and sizes under `data.init_args`"
             )
         check_room_for_workers(self.num_workers)
+        sampler = self.sampler(split, examples, trainer, shuffle=shuffle)
+        if shuffle:
+            _warn_of_repeated(split, sampler)
         return StatefulDataLoader(
             examples,
-            batch_sampler=self.sampler(split, examples, trainer, shuffle=shuffle),
+            batch_sampler=sampler,
             collate_fn=Piped(self.collator(examples)),
             num_workers=self.num_workers,
             # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
@@ -92,6 +99,18 @@ class RowDealer:
             self._bundles[split] = bundles_of(examples, self.max_tokens, self.max_examples)
             log_bundles(split, self._bundles[split], examples.lengths)
         return self._bundles[split]
+
+
+def _warn_of_repeated(split: str, sampler: TokenBudgetBatchSampler) -> None:
+    """Say so where equal shares of the ranks make pairs count twice, one row in fifty or more."""
+    again, rows, ranks = sampler.num_repeated, len(sampler) * sampler.num_replicas, sampler.num_replicas
+    if 50 * again >= rows:
+        log_once(
+            log.warning,
+            "%s: %d of the %d rows of an epoch repeat others, so that each of %d ranks has %d: their pairs count "
+            "again; other --trainer.devices, or other rows (data.init_args.max_tokens, max_examples), repeat fewer",
+            *(split, again, rows, ranks, len(sampler)),
+        )
 
 
 def ranks_of(trainer: Any) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
 
+    @property
+    def num_repeated(self) -> int:
+        """Rows of an epoch that come once more, so that every rank has as many."""
+        return -len(self._layout) % self.num_replicas
+
     def batches(self, epoch: int) -> list[list[int]]:
         """This rank's rows in one epoch, as example indices."""
         if self._dealt is None or self._dealt[0] != epoch:

@@ -1,14 +1,29 @@
 """Rows are dealt to the processes once."""
 
+from collections import Counter
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import DistributedSampler
 
 from data_modules.pretraining import WorldTextDataModule
-from data_modules.rows.dealing.dealer import DealtRows, ranks_of
+from data_modules.rows.dealing.dealer import DealtRows, RowDealer, ranks_of
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from lit_longpo.policy import PolicyConfig
+
+
+class Rows(list):
+    """Examples that fill a row each."""
+
+    names = shares = sources = None
+
+    @property
+    def lengths(self):
+        return [8] * len(self)
+
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -34,6 +49,24 @@ def test_made_up_texts_are_shared_out(split):
         assert len(loader) == 3
         names += [name for batch in loader for name in batch.policy.examples]
     assert sorted(names) == sorted(f"{split}-{number}" for number in range(12))
+
+
+@pytest.mark.parametrize(("rows", "ranks", "again"), [(3, 2, 1), (9, 8, 7), (101, 2, 0), (8, 8, 0)])
+def test_rows_that_ranks_repeat_are_told(rows, ranks, again, caplog):
+    """As torch's DistributedSampler deals them, and as often; nothing said that 7 of 16 rows were others once more."""
+    dealer = RowDealer(8, 1, None, True, seed=0, num_workers=0)
+    counts = Counter()
+    for rank in range(ranks):
+        trainer = SimpleNamespace(
+            distributed_sampler_kwargs={"num_replicas": ranks, "rank": rank},
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        )
+        loader = dealer.loader("train", Rows([None] * rows), trainer, shuffle=True)
+        counts.update(number for [number] in loader.batch_sampler)
+    plain = [list(DistributedSampler(range(rows), ranks, rank)) for rank in range(ranks)]
+    assert sorted(counts.values()) == sorted(Counter(chain(*plain)).values())
+    told = [each.message for each in caplog.records if "repeat others" in each.message]
+    assert [f"{again} of the {rows + again} rows" in each for each in told] == [True] * (again > 0)
 
 
 def test_examples_that_come_again_are_trained_on_once():
