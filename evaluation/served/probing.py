@@ -23,7 +23,7 @@ def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abi
 
     Raises:
         UnreachableError: it answers nothing that it is asked.
-        InputError: its tokenizer is another one, or it has no such address.
+        InputError: its tokenizer is another one, or it has no such address, or takes no greedy requests.
     """
     failures = list[str]()
     prompt = _prompt(endpoint.prompt_format)
@@ -41,6 +41,11 @@ def probe_server(connection: Connection, endpoint: Endpoint, source: str) -> Abi
             obeys = found.gives_ids or _obeys_ends(connection, replace(asked, abilities=found), reply)
             return replace(found, obeys_ends=obeys)
         failures.append(reply.error)
+    if failures[-1].startswith(_REFUSALS):
+        raise InputError(
+            f"expected {connection.server.shown} to take `temperature` 0 and `max_tokens`, got "
+            f"{connection.server.hidden(failures[-1])}; ask another model with --server_model, or another server"
+        )
     raise connection.unreachable(failures[-1])
 
 

@@ -160,6 +160,15 @@ def test_hosted_models_that_refuse_penalties_answer(longbench, server):
     assert [body["repetition_penalty"] for body in questions(server)] == [1.0]
 
 
+@pytest.mark.parametrize("way", ["completions", "chat"])
+def test_models_that_refuse_greedy_answers_are_refused(way, longbench, server):
+    """The advice was to start the server (litellm#16090)."""
+    refused = (400, {}, "Unsupported value: 'temperature' does not support 0 with this model.")
+    server.fault = lambda number, body: refused if body["temperature"] == 0 else None
+    with pytest.raises(InputError, match="to take `temperature` 0 .*does not support 0 .*; ask another model"):
+        run(longbench, server, way=way)
+
+
 def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, caplog):
     """The content of such replies is empty, and would be a wrong answer like any other."""
     thought = {"role": "assistant", "content": None, "reasoning_content": "Let us see"}
