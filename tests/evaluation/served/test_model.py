@@ -165,7 +165,7 @@ def test_models_that_refuse_greedy_answers_are_refused(way, longbench, server):
     """The advice was to start the server (litellm#16090)."""
     refused = (400, {}, "Unsupported value: 'temperature' does not support 0 with this model.")
     server.fault = lambda number, body: refused if body["temperature"] == 0 else None
-    with pytest.raises(InputError, match="to take `temperature` 0 .*does not support 0 .*; ask another model"):
+    with pytest.raises(InputError, match=r"to take `temperature` 0 .*does not support 0 .*; ask another model"):
         run(longbench, server, way=way)
 
 
