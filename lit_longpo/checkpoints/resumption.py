@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.checkpoints.reading import holds_weights_alone, read_record
 from lit_longpo.checkpoints.record import (
+    OF_SEEDS,
     Settings,
     contradictions,
     data_fingerprint,
@@ -100,14 +101,14 @@ def starts_anew(trainer: Trainer) -> bool:
 
 
 def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:
-    """The checkpoints whose settings are those of this run, as far as is known without data.
+    """The checkpoints whose settings and seeds are those of this run, as far as is known without data.
 
     Those that hold weights alone are left out if training is to continue. A warning names the newest one that is
     passed over.
     """
     chosen, passed = list[Path](), list[str]()
     for path in paths:
-        differing = _grave(read_record(path), settings)
+        differing = _grave(read_record(path), settings, OF_SEEDS)
         if differing:
             if not chosen:  # said of newer ones
                 passed.append(f"{path}: it was trained with {_in_words(differing)}")
@@ -127,8 +128,8 @@ def _warn_of_passed(passed: Sequence[str]) -> None:
 
 
 def agrees(path: Path, settings: Settings) -> bool:
-    """Whether a checkpoint's settings are those of this run; logs nothing."""
-    return not _grave(read_record(path), settings)
+    """Whether a checkpoint's settings and seeds are those of this run; logs nothing."""
+    return not _grave(read_record(path), settings, OF_SEEDS)
 
 
 def check_settings(path: Path, settings: Settings) -> None:
@@ -171,9 +172,10 @@ def _other_data(record: dict[str, Any], now: str | None) -> str | None:
     return then if then and now and then != now else None
 
 
-def _grave(record: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
+def _grave(record: dict[str, Any], settings: Settings, more: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ and may not; `more` names slight ones that may not either."""
     differing = contradictions(record, settings) if "model" in settings else {}
-    return {name: pair for name, pair in differing.items() if not is_slight(name)}
+    return {name: pair for name, pair in differing.items() if name in more or not is_slight(name)}
 
 
 def _in_words(differing: dict[str, tuple[Any, Any]]) -> str:

@@ -192,6 +192,19 @@ def test_what_does_not_change_the_training_passes(again, caplog):
     assert "the learning rate now follows its schedule over 3 steps, until here over 2" in caplog.text
 
 
+def test_last_is_no_checkpoint_of_another_seed(again, caplog):
+    """A finished run of one seed was the next one's result: nothing was trained, and its model written once more."""
+    folder, checkpoint = again
+    before = read_weights(checkpoint)
+    fit(folder, "--seed_everything", "7", "--ckpt_path", "last", steps=1)
+    assert "last.ckpt: it was trained with `seed_everything` 42, now 7" in caplog.text
+    assert "starting at step 0" in caplog.text
+    assert read_record(newest_whole(folder))["step"] == 1
+    assert any(not torch.equal(value, before[name]) for name, value in read_weights(newest_whole(folder)).items())
+    fit(folder, "--seed_everything", "7", "--ckpt_path", checkpoint, steps=3)  # named, it may go on
+    assert "going on with changed settings: `seed_everything` 42, now 7" in caplog.text
+
+
 def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog):
     """In mid-epoch they are refused; from here on no row of before is left."""
     folder, checkpoint = again
