@@ -1,6 +1,7 @@
 """Whole weights from any strategy's checkpoint, in one process and without the run."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from lit_longpo.checkpoints.record import Settings, contradictions
 from lit_longpo.checkpoints.unpickling import plain_contents, refuse_code
 from lit_longpo.checkpoints.whole import deepspeed_tag, kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
+
+log = logging.getLogger(__name__)
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
 _NESTED = "state_dict."  # the weights' name inside torch's folders
@@ -103,6 +106,7 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
             )
     advice = "set the `policy` section that it was trained with (config.yaml of its run)"
     fill_policy(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
+    log.info("starting from the weights of %s", path)
 
 
 def by_export(path: Path) -> str:

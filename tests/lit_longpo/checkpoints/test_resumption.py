@@ -231,12 +231,13 @@ def test_rows_that_are_dealt_otherwise_in_mid_epoch_are_refused_and_named(tmp_pa
     assert "going on with changed settings: `data.max_tokens` 1024, now 800" in caplog.text
 
 
-def test_weights_only_start_anew_with_other_settings(again):
+def test_weights_only_start_anew_with_other_settings(again, caplog):
     folder, checkpoint = again
     before = read_weights(checkpoint)
     fit(folder / "anew", "--initial_weights", checkpoint, "--optimization.optimizer.lr", "1e-9", steps=1)
     after, record = (read(folder / "anew/checkpoints/last.ckpt") for read in (read_weights, read_record))
     assert record["step"] == 1
+    assert f"starting from the weights of {checkpoint}" in caplog.text
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-7)
 
