@@ -110,3 +110,14 @@ def test_every_evaluation_file_has_questions(tmp_path):
         Decontamination(tuple(names)).check(asked, (), Counter())
     with pytest.raises(DroppedError):
         Decontamination(tuple(names), question_fields=("question", "prompt")).check(asked, (), Counter())
+
+
+def test_answers_are_kept_out_from_so_many_words_on_and_texts_without_words_overlap_with_nothing(tmp_path):
+    row = {"question": "Who sailed?", "answer": "the old captain of the grey ship sailed home"}
+    (tmp_path / "eval.json").write_text(json.dumps([row]))
+    more, as_many = (Decontamination((str(tmp_path / "eval.json"),), n=3, min_answer_words=least) for least in (10, 9))
+    counts = Counter[str]()
+    more.check("?!", ("...", row["answer"]), counts)
+    assert counts.total() == 1
+    with pytest.raises(DroppedError, match="an answer overlaps"):
+        as_many.check("?!", (row["answer"],), counts)
