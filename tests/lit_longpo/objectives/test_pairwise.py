@@ -6,7 +6,7 @@ import torch
 from support.scores import leaves, scores, tensor, token_counts
 
 from lit_longpo.batch import Scores, Slot, View
-from lit_longpo.objectives import DPO, IPO, ORPO, PairwiseModule, Scored, SimPO, SoLoPO
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, LongPO, PairwiseModule, Scored, SimPO, SoLoPO
 from lit_longpo.objectives.pairwise import pair_metrics
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
@@ -106,3 +106,8 @@ def test_gradients_with_margins_are_those_of_the_loss(module):
 @pytest.mark.parametrize("objective", [DPO, SimPO, ORPO, IPO])
 def test_who_takes_margins_says_so_under_solopo_too(objective):
     assert objective().views.margins == SoLoPO(base=objective()).views.margins == (objective is not IPO)
+
+
+@pytest.mark.parametrize("objective", [LongPO, LOGO])
+def test_longpo_and_logo_take_margins(objective):
+    assert objective().views.margins
