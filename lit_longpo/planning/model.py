@@ -91,10 +91,10 @@ class ModelPlan:
                 use_own_logits(model, self.own_logits)
             if isinstance(layers, tuple):
                 _keep_kinds(model, layers)
-            if layers is not None:
-                tile_layers(model, self.tile_tokens, recomputed=recomputes_all(checkpointing))
             if layers is None:
                 freeze_weights(model, self.train_only, self.frozen)
+            else:
+                tile_layers(model, self.tile_tokens, recomputed=recomputes_all(checkpointing))
             if checkpointing:
                 enable_checkpointing(model, checkpointing)
             if self.quantization:
