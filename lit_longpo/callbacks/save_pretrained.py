@@ -86,19 +86,20 @@ class SavePretrained(Callback):
                 return
             state = gathered_state_dict(module.model, keep=trainer.is_global_zero)  # every rank takes part
         record = run_record(trainer, type(module).__name__)
-        if trainer.is_global_zero:
-            assert module.prompt_format is not None
-            adapters = module.policy.trained_lora is not None and not merged
-            card = model_card(_config(run_folder, module), record, adapters=adapters, single=merged)
-            model = merge_adapters(copy.deepcopy(module.model), single=True) if merged else module.model
-            with results_folder(self._folder(run_folder), trainer) as folder:
-                with replacing(folder) as partial:
-                    save_policy(model, module.prompt_format, partial, card, state)
-                if keeps_nothing(trainer):
-                    log.info("the model was saved as a test and deleted: `trainer.fast_dev_run` keeps nothing")
-                else:
-                    self.written = folder
-                    log.info("model written: %s", folder)
+        if not trainer.is_global_zero:
+            return
+        assert module.prompt_format is not None
+        adapters = module.policy.trained_lora is not None and not merged
+        card = model_card(_config(run_folder, module), record, adapters=adapters, single=merged)
+        model = merge_adapters(copy.deepcopy(module.model), single=True) if merged else module.model
+        with results_folder(self._folder(run_folder), trainer) as folder:
+            with replacing(folder) as partial:
+                save_policy(model, module.prompt_format, partial, card, state)
+            if keeps_nothing(trainer):
+                log.info("the model was saved as a test and deleted: `trainer.fast_dev_run` keeps nothing")
+            else:
+                self.written = folder
+                log.info("model written: %s", folder)
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:
