@@ -28,7 +28,7 @@ from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.errors import InputError
-from lit_longpo.planning.row import LongestExample
+from lit_longpo.planning.inputs.row import LongestExample
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, SEEDS, check_numbers
 

@@ -16,7 +16,7 @@ from data_modules.rows.accounts import OTHER_SPLIT
 from data_modules.rows.longest import lengths_of, longest_of
 from data_modules.rows.split_report import SplitReport
 from data_modules.splitting import first_of, share_of
-from lit_longpo.planning.row import LongestExample
+from lit_longpo.planning.inputs.row import LongestExample
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 

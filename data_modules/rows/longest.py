@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from data_modules.records import PreferencePair
 from data_modules.rows.encoding import EncodedPair
 from lit_longpo.batch import Group
-from lit_longpo.planning.row import LongestExample
+from lit_longpo.planning.inputs.row import LongestExample
 
 _TOKENISED = 8  # of the largest pairs; texts of one size may take more or fewer tokens
 

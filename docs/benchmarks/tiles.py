@@ -24,11 +24,11 @@ from transformers import Qwen2Config
 
 from lit_longpo.batch import View, Views
 from lit_longpo.engine import score
-from lit_longpo.planning.activations import Activations, Tracer
-from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.row import RowPlan
-from lit_longpo.planning.tracing import materialised
+from lit_longpo.planning.inputs.row import RowPlan
+from lit_longpo.planning.tracing.activations import Activations, Tracer
+from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.planning.tracing.model import ModelPlan
+from lit_longpo.planning.tracing.steps import materialised
 from lit_longpo.policy.loading import LoRA
 
 ROWS = ((4096, 1024), (4096, 512), (4096, "auto"), (16384, "auto"), (65536, "auto"))  # tokens, and those of a tile

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.files.stored import write_json
-from lit_longpo.planning.configuration import Configuration, read_configuration
-from lit_longpo.planning.known_lengths import longest_example
+from lit_longpo.planning.inputs.configuration import Configuration, read_configuration
+from lit_longpo.planning.inputs.known_lengths import longest_example
+from lit_longpo.planning.inputs.plan_options import PlanOptions
 from lit_longpo.planning.longest import Longest, find_longest
 from lit_longpo.planning.plan import Plan, make_plan
-from lit_longpo.planning.plan_options import PlanOptions
 from lit_longpo.planning.report import as_dict, longest_as_dict, show, show_longest
 
 

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError
-from lit_longpo.planning.configuration import Configuration, read_configuration
+from lit_longpo.planning.inputs.configuration import Configuration, read_configuration
 from lit_longpo.planning.rules import devices, numbers, policy, rows
 
 Rule = Callable[[Configuration], str | None]

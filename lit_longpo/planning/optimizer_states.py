@@ -20,8 +20,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.optimization.kinds import check_countable, optimizer_of
 from lit_longpo.optimization.quantized import SMALLEST_PAGED, has_quantized_states, is_paged, prepare
 from lit_longpo.optimization.trials import OptimizerFactory
-from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.sizes import ModelSizes
+from lit_longpo.planning.tracing.live_bytes import LiveBytes
 
 _VECTOR, _MATRIX = (2**20,), (2**10, 2**10)  # what an optimizer is tried on
 _NO_MEMORY = "Cannot access data pointer"  # torch's words of a fake tensor

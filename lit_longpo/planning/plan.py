@@ -6,14 +6,14 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine.log_probs import TILE_BYTES
 from lit_longpo.engine.ulysses.degrees import degrees_of, head_counts, head_size
-from lit_longpo.planning.architecture import find_config
-from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import conflicts
 from lit_longpo.planning.flops import Flops, row_flops
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.memory import TRACED, ActivationMode, Memory
 from lit_longpo.planning.planner import Planner, chosen_mode, reference_model
 from lit_longpo.planning.reference_pass import ReferencePass, reference_pass
-from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.sizes import ModelSizes
 
 GIB = 2**30

@@ -6,9 +6,9 @@ from dataclasses import replace
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.ulysses.degrees import head_counts
-from lit_longpo.planning.activations import Tracer
-from lit_longpo.planning.architecture import find_config
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.memory import (
     TRACED,
     ActivationMode,
@@ -19,12 +19,12 @@ from lit_longpo.planning.memory import (
     memory,
     states,
 )
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.own_heads import has_own_head
 from lit_longpo.planning.reference_pass import reference_row
-from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.sizes import ModelSizes, count
-from lit_longpo.planning.tracing import packing_problem
+from lit_longpo.planning.tracing.activations import Tracer
+from lit_longpo.planning.tracing.model import ModelPlan
+from lit_longpo.planning.tracing.own_heads import has_own_head
+from lit_longpo.planning.tracing.steps import packing_problem
 from lit_longpo.policy import PolicyConfig
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.flops import row_flops
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.memory import CONFIGURED, ActivationMode
-from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.sizes import ModelSizes
 
 

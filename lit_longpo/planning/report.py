@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lit_longpo.planning.configuration import PLANNED_SHARE, Configuration
+from lit_longpo.planning.inputs.configuration import PLANNED_SHARE, Configuration
 from lit_longpo.planning.longest import Candidate, Longest
 from lit_longpo.planning.memory import TITLES
 from lit_longpo.planning.plan import GIB, Plan

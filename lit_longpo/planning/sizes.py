@@ -14,7 +14,7 @@ from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.layers import experts_per_token
 from lit_longpo.engine.routers import routers
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import Quantization
 
 

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data_modules.records import PreferencePair, write_pairs
 from evaluation import QACallback
 from lit_longpo.callbacks import SavePretrained
-from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI, plan_for
-from lit_longpo.planning.configuration import read_configuration
 from lit_longpo.planning.conflicts import conflicts
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import read_configuration
 from lit_longpo.planning.plan import GIB
 
 REAL = sorted((CONFIGS / "real").glob("*.yaml"))

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from lit_longpo.optimization.quantized import QuantizedAdamW
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.sharding import read_sharding
 from lit_longpo.planning.memory import CONFIGURED, TITLES
-from lit_longpo.planning.sharding import read_sharding
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.checkpointing import Checkpointing
 from lit_longpo.policy.weights.quantization import Quantization

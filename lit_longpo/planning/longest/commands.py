@@ -5,9 +5,9 @@ from dataclasses import fields
 
 from transformers import PretrainedConfig
 
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.plan_options import PlanOptions
 from lit_longpo.planning.longest.search import Candidate
-from lit_longpo.planning.plan_options import PlanOptions
 from lit_longpo.planning.planner import chosen_mode
 from lit_longpo.policy.window import window_problem
 

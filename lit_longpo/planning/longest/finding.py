@@ -10,8 +10,8 @@ from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.layers import packing_doubt
 from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import InputError
-from lit_longpo.planning.architecture import find_config
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import Configuration
 from lit_longpo.planning.longest.commands import Reader, check_command, commands
 from lit_longpo.planning.longest.search import Candidate, Search, best_with_each
 from lit_longpo.planning.memory import STEP

@@ -11,13 +11,13 @@ from itertools import product
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.ulysses.degrees import degrees_of, head_counts
-from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import refusal
+from lit_longpo.planning.inputs.configuration import Configuration
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.longest import choices
 from lit_longpo.planning.longest.choices import Choice
 from lit_longpo.planning.memory import LONGEST_PROMPT, STEP, ActivationMode, Memory, longest
 from lit_longpo.planning.planner import Planner, chosen_mode
-from lit_longpo.planning.row import RowPlan
 
 _TRACED = 524_288  # most tokens of the last trace: its time grows with them
 _LESS = ("keep all", "keep attention")  # of activations: never longer than to recompute

@@ -4,7 +4,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine.ulysses.degrees import heads_problem
 from lit_longpo.export import is_merged
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
 from lit_longpo.strategies import mesh_problem
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.locations import EMBEDDED

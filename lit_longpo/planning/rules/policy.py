@@ -5,8 +5,8 @@ from dataclasses import replace
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import UserError
-from lit_longpo.planning.architecture import find_config
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
 from lit_longpo.policy.reference.config import copy_problem
 from lit_longpo.policy.rope import temperature_problem

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from transformers import PretrainedConfig
 
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.inputs.configuration import Configuration
 from lit_longpo.policy.window import window_problem
 
 

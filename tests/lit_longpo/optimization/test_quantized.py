@@ -23,10 +23,10 @@ from lit_longpo.errors import MissingPackageError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization, quantized
 from lit_longpo.optimization.quantized import QuantizedAdamW, _page_again, in_words, state_bits
+from lit_longpo.planning.inputs.sharding import Sharding
 from lit_longpo.planning.memory import states
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.sharding import Sharding
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 

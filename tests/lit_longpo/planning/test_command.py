@@ -7,8 +7,8 @@ import pytest
 from support.command_line import CONFIGS, build
 
 from lit_longpo import __main__ as command
-from lit_longpo.planning import activations
 from lit_longpo.planning.command import plan_for
+from lit_longpo.planning.tracing import activations
 
 SOLOPO = str(CONFIGS / "solopo.yaml")
 

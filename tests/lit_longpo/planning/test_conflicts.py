@@ -10,10 +10,10 @@ from support.ranks import run_command
 from support.tiny_models import tiny_config
 from transformers import AutoModelForCausalLM
 
-from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI
-from lit_longpo.planning.configuration import read_configuration
 from lit_longpo.planning.conflicts import conflicts, start_warnings
+from lit_longpo.planning.inputs.architecture import find_config
+from lit_longpo.planning.inputs.configuration import read_configuration
 
 EMBEDDED = CONFIGS.parent / "lit_longpo" / "policy" / "tiny"  # as a folder: of a model that is anyone's
 SOLOPO = CONFIGS / "solopo.yaml"

@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_longpo.engine import score
 from lit_longpo.objectives import DPO
 from lit_longpo.planning.flops import attention_flops, pairs, row_flops
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 ROW = RowPlan(DPO().views, 1, 100, 8, 12).policy_row()

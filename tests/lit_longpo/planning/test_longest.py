@@ -11,9 +11,9 @@ from support.command_line import CONFIGS
 from support.tiny_models import tiny_config
 
 from lit_longpo.errors import InputError
-from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI, configuration_of, plan, plan_for, with_goal
 from lit_longpo.planning.conflicts import refusal
+from lit_longpo.planning.inputs.architecture import find_config
 from lit_longpo.planning.longest import choices, find_longest
 from lit_longpo.planning.longest.commands import _without_options
 from lit_longpo.planning.longest.search import Search, best_with_each

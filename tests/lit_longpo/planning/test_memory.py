@@ -7,12 +7,12 @@ import torch
 from support.tiny_models import tiny_config
 
 from lit_longpo.optimization import FusedAdamW
-from lit_longpo.planning.activations import Activations
+from lit_longpo.planning.inputs.sharding import Sharding
 from lit_longpo.planning.memory import memory, states
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.sharding import Sharding
 from lit_longpo.planning.sizes import count
-from lit_longpo.planning.tracing import Trace
+from lit_longpo.planning.tracing.activations import Activations
+from lit_longpo.planning.tracing.model import ModelPlan
+from lit_longpo.planning.tracing.steps import Trace
 
 SIZES = count(ModelPlan(tiny_config("Llama"), torch.bfloat16))
 NUMBER = SIZES.total

@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import FusedAdamW
-from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.optimizer_states import optimizer_bytes, optimizer_states
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA
 
 REFUSED = ("SparseAdam", "LBFGS")

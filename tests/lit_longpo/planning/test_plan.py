@@ -10,11 +10,11 @@ from support.tiny_models import tiny_config
 
 from lit_longpo.objectives import DPO as DPOObjective
 from lit_longpo.planning import plan
-from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.command import plan_for
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.planner import with_copied_heads
-from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing.activations import Tracer
+from lit_longpo.planning.tracing.model import ModelPlan
 
 DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response_tokens", "16")
 

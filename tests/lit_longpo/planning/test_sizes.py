@@ -8,10 +8,10 @@ from support.tiny_models import tiny_config
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.optimization import FusedAdamW
+from lit_longpo.planning.inputs.sharding import Sharding
 from lit_longpo.planning.memory import states
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.sharding import Sharding
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.weights.quantization import quantization_state
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM
 from lit_longpo.engine import base_model, check_model, pack, plan_scoring, score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.errors import InputError
-from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.reference.reference import reference_mode

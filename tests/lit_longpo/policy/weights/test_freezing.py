@@ -10,8 +10,8 @@ from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 
 from lit_longpo.objectives import DPO
-from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.trainable import check_training
 

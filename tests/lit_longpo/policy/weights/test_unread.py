@@ -8,7 +8,7 @@ from support.tiny_models import tiny_model, tiny_with_eyes
 from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.engine import pack, score
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.weights.unread import unread_parts
 

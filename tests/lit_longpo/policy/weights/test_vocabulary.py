@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine import base_model, check_model, generation_mode, pack, score
 from lit_longpo.objectives import DPO
-from lit_longpo.planning.architecture import find_config
+from lit_longpo.planning.inputs.architecture import find_config
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate, ReferenceConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.trainable import training_problem

@@ -5,8 +5,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.integrations import moe
 
-from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.stand_ins.experts import planned_products
+from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.planning.tracing.stand_ins.experts import planned_products
 
 NUM_TOKENS, EXPERTS, WIDE, NARROW = 64, 4, 16, 8
 

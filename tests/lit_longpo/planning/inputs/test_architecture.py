@@ -6,9 +6,9 @@ import yaml
 from support.command_line import CONFIGS
 from transformers import AutoConfig
 
-from lit_longpo.planning.architecture import built_in, shape_names
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.inputs.architecture import built_in, shape_names
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing.model import ModelPlan
 
 
 @pytest.mark.parametrize("name", shape_names())

@@ -3,7 +3,7 @@
 import pytest
 
 from lit_longpo.objectives import DPO, LOGO, SFT, LongPO, SoLoPO
-from lit_longpo.planning.row import fill_row
+from lit_longpo.planning.inputs.row import fill_row
 
 SIZES = {"budget": 4096, "max_length": None, "max_examples": None, "response_tokens": 64, "short_tokens": 256}
 

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 
 from data_modules import PairDataModule
-from lit_longpo.planning.row_arguments import RowArguments
+from lit_longpo.planning.inputs.row_arguments import RowArguments
 
 
 def test_a_mixture_has_the_rows_of_its_sources():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lit_longpo.errors import InputError
-from lit_longpo.planning.sharding import Sharding, read_sharding
+from lit_longpo.planning.inputs.sharding import Sharding, read_sharding
 
 OWN = {
     "zero_optimization": {

@@ -17,7 +17,7 @@ from lit_longpo.engine.sequential.own_logits import use_own_logits
 from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.tiling.tile_lengths import TileTokens, chosen_tile, mlp_sizes
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
-from lit_longpo.planning.stand_ins.flash import PLANNED_FLASH, register
+from lit_longpo.planning.tracing.stand_ins.flash import PLANNED_FLASH, register
 from lit_longpo.policy import LoRA, Quantization
 from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all

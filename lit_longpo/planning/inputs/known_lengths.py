@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lit_longpo.batch import Views
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import UserError
-from lit_longpo.planning.row import LongestExample
+from lit_longpo.planning.inputs.row import LongestExample
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.locations import locate, stored_file
 

@@ -11,13 +11,13 @@ from lit_longpo.engine.log_probs import token_log_probs
 from lit_longpo.engine.tiling import tiles
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.objectives import DPO
-from lit_longpo.planning import activations as module
-from lit_longpo.planning import tracing
-from lit_longpo.planning.activations import Tracer
-from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.row import RowPlan
-from lit_longpo.planning.tracing import trace_step
+from lit_longpo.planning.inputs.row import RowPlan
+from lit_longpo.planning.tracing import activations as module
+from lit_longpo.planning.tracing import steps
+from lit_longpo.planning.tracing.activations import Tracer
+from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.planning.tracing.model import ModelPlan
+from lit_longpo.planning.tracing.steps import trace_step
 from lit_longpo.policy.loading import LoRA
 
 ROW = RowPlan(DPO().views, 1, 300, 8, 12)
@@ -146,9 +146,9 @@ def test_fake_tensors_take_what_real_ones_do(name, tile_tokens):
     real = tiny_model(name, **same)
     tile_layers(real, tile_tokens, recomputed=False)
     for parameter in real.parameters():
-        parameter.register_post_accumulate_grad_hook(tracing._drop)
+        parameter.register_post_accumulate_grad_hook(steps._drop)
     with LiveBytes() as memory:
-        found = tracing._trace(real, ROW.policy_row(), memory, model)
+        found = steps._trace(real, ROW.policy_row(), memory, model)
     for part in dataclasses.fields(fake):
         expected = pytest.approx(getattr(found, part.name), rel=0.01, abs=0.01 * found.layers_backward)
         assert getattr(fake, part.name) == expected, part.name
@@ -166,11 +166,11 @@ def test_three_tiles_take_what_all_take(monkeypatch):
         yield from parts
 
     monkeypatch.setattr(tiles, "slices", counted)
-    found = trace_step(model, ROW, 1, checkpointing=True), tracing.trace_forward(model, ROW, 1)
+    found = trace_step(model, ROW, 1, checkpointing=True), steps.trace_forward(model, ROW, 1)
     assert tiles.slices is counted
     assert max(run) >= 17
-    monkeypatch.setattr(tracing, "_three_tiles", nullcontext)
-    assert (trace_step(model, ROW, 1, checkpointing=True), tracing.trace_forward(model, ROW, 1)) == found
+    monkeypatch.setattr(steps, "_three_tiles", nullcontext)
+    assert (trace_step(model, ROW, 1, checkpointing=True), steps.trace_forward(model, ROW, 1)) == found
 
 
 def test_the_router_loss_keeps_logits():

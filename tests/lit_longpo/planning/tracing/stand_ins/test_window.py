@@ -8,11 +8,11 @@ from support.tiny_models import tiny_config
 
 from lit_longpo.engine.backends import sdpa
 from lit_longpo.objectives import DPO
-from lit_longpo.planning import tracing
-from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.row import RowPlan
-from lit_longpo.planning.tracing import trace_forward, trace_step
+from lit_longpo.planning.inputs.row import RowPlan
+from lit_longpo.planning.tracing import steps
+from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.planning.tracing.model import ModelPlan
+from lit_longpo.planning.tracing.steps import trace_forward, trace_step
 
 ROW = RowPlan(DPO().views, 1, 2600, 8, 12)  # eleven blocks of 256
 
@@ -25,13 +25,13 @@ def windowed(name):
 @pytest.mark.parametrize("name", ["Mistral", "GptOss"])  # GptOss: with sinks
 def test_a_trace_says_what_all_blocks_take(name, checkpointing, monkeypatch):
     found = trace_step(windowed(name), ROW, 1, checkpointing=checkpointing)
-    monkeypatch.setattr(tracing, "planned_windows", lambda memory: nullcontext())
+    monkeypatch.setattr(steps, "planned_windows", lambda memory: nullcontext())
     assert found == trace_step(windowed(name), ROW, 1, checkpointing=checkpointing)
 
 
 def test_so_does_one_of_the_reference(monkeypatch):
     found = trace_forward(windowed("Mistral"), ROW, 1)
-    monkeypatch.setattr(tracing, "planned_windows", lambda memory: nullcontext())
+    monkeypatch.setattr(steps, "planned_windows", lambda memory: nullcontext())
     assert found == trace_forward(windowed("Mistral"), ROW, 1) > 0
 
 

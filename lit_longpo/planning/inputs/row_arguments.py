@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lit_longpo.planning.sharding import init_args
+from lit_longpo.planning.inputs.sharding import init_args
 
 
 @dataclass(frozen=True)

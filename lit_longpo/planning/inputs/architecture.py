@@ -10,7 +10,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.weights.dropout import turn_off
 
-_SHAPES = Path(__file__).parent / "shapes"
+_SHAPES = Path(__file__).parents[1] / "shapes"
 
 
 def shape_names() -> list[str]:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TypeVar, cast
 
-from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
-from lit_longpo.planning.row import RowPlan
-from lit_longpo.planning.tracing import Trace, trace_forward, trace_step
+from lit_longpo.planning.inputs.row import RowPlan
+from lit_longpo.planning.tracing.model import Depth, ModelPlan, hybrid_kinds
+from lit_longpo.planning.tracing.steps import Trace, trace_forward, trace_step
 from lit_longpo.policy.checkpointing import Checkpointing
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
+from lit_longpo.planning.inputs.plan_options import PlanOptions
+from lit_longpo.planning.inputs.row import LongestExample, RowPlan, fill_row
+from lit_longpo.planning.inputs.row_arguments import RowArguments
+from lit_longpo.planning.inputs.sharding import Sharding, init_args, read_sharding
 from lit_longpo.planning.memory import Memory
-from lit_longpo.planning.plan_options import PlanOptions
-from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
-from lit_longpo.planning.row_arguments import RowArguments
-from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies import check_accelerator, num_devices

@@ -16,9 +16,9 @@ from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.head import TiledHead, head_of
 from lit_longpo.engine.scoring import logit_transform
-from lit_longpo.planning.model import ModelPlan, hybrid_kinds
-from lit_longpo.planning.stand_ins.scan import planned_scans
-from lit_longpo.planning.tracing import fake, materialised
+from lit_longpo.planning.tracing.model import ModelPlan, hybrid_kinds
+from lit_longpo.planning.tracing.stand_ins.scan import planned_scans
+from lit_longpo.planning.tracing.steps import fake, materialised
 
 _SCALES = dict.fromkeys(("mul", "mul_", "div", "div_"), "scale")  # a factor is written either way
 _COPIES = frozenset({"clone", "_to_copy", "alias", "detach", "_unsafe_view", "unsafe_view"})

@@ -1,0 +1,1 @@
+"""Activations of a step, traced with the engine's own code on tensors without values."""
