@@ -155,11 +155,8 @@ def check_ranks(base: PreTrainedModel) -> None:
 
 def logit_transform(config: PretrainedConfig) -> LogitTransform:
     """Scale and soft-cap that the model's own head applies, from its configuration."""
-    scale = math.prod(_first(config, (name,)) or 1.0 for name in _FACTORS)
-    divisor = _first(config, ("logits_scaling",)) or 1.0
+    scale = math.prod(getattr(config, name, None) or 1.0 for name in _FACTORS)
+    divisor = getattr(config, "logits_scaling", None) or 1.0
     scale = scale * divisor if config.model_type in _MULTIPLYING else scale / divisor
-    return LogitTransform(scale=scale, softcap=_first(config, _SOFTCAPS))
-
-
-def _first(config: PretrainedConfig, names: Sequence[str]) -> float | None:
-    return next((value for name in names if (value := getattr(config, name, None))), None)
+    softcap = next((cap for name in _SOFTCAPS if (cap := getattr(config, name, None))), None)
+    return LogitTransform(scale=scale, softcap=softcap)
