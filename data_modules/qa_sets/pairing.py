@@ -210,8 +210,6 @@ def build_pairs(
 
 def _turns_of(records: Sequence[QARecord], most: int, report: PairingReport) -> list[list[QARecord]]:
     """Records that share a pair, in order of the first of each; those that no pair can ask are left out."""
-    if most == 1:
-        return [[record] for record in records]
     open_groups, groups = dict[tuple[str, ...], list[QARecord]](), list[list[QARecord]]()
     for record in records:
         if reason := _unasked(record):

@@ -38,6 +38,13 @@ def test_fills_the_budget_past_a_passage_that_is_too_long() -> None:
     assert len(context.distractors) == 5
 
 
+@pytest.mark.parametrize(("too_long", "taken"), [(15, 1), (16, 0)])
+def test_a_budget_is_full_behind_sixteen_passages_in_a_row_that_are_too_long(too_long: int, taken: int) -> None:
+    others = [*(Passage("", f"{'w ' * 50}{i}") for i in range(too_long)), Passage("", "short")]
+    context = build_context([Passage("", "fact", True)], others, 12, count_words, random.Random(0))
+    assert len(context.distractors) == taken
+
+
 def test_at_most_so_many_distractors() -> None:
     others = [Passage("", f"d{i}") for i in range(9)]
     context = build_context([Passage("", "fact", True)], others, 100, count_words, random.Random(0), 2)

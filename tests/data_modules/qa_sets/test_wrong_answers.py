@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_modules.qa_sets.answer_kinds import finders_of
 from data_modules.qa_sets.matching import normalise
 from data_modules.qa_sets.wrong_answers import read_wrong_answers, wrong_answers
 from data_modules.records import Passage
@@ -129,3 +130,8 @@ def test_never_equal_inside_or_around_a_gold_answer(gold: list[str], count: int,
 
 def test_no_candidate_gives_none() -> None:
     assert wrong_answers("what?", ("x",), [], 1, random.Random(0)) == ()
+
+
+def test_a_capital_at_the_start_of_a_sentence_is_no_name_and_behind_a_comma_is_one():
+    names, *_ = finders_of("Rome")
+    assert list(names(Passage("", "Yesterday it rained, Oslo slept."))) == ["", "Oslo"]
