@@ -136,6 +136,7 @@ def test_the_last_records_class_names_hold_for_the_file():
     """With its own names the first record would score 1/2."""
     rows = [["a", "b"], ["a"]]
     assert aggregate("longbench", "trec", ["a b", "a"], [["a"], ["a"]], all_classes=rows) == 100.0
+    assert aggregate("longbench", "trec", ["a b"], [["a"]], all_classes=[["a"]]) == 100.0  # one record
 
 
 @given(st.sampled_from(sorted(set(TASKS) - {"passage_retrieval_en", "passage_retrieval_zh"})), st.text(), st.text())
