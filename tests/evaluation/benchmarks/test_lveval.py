@@ -183,6 +183,7 @@ def test_malformed_records_name_file_line_and_field(folder, name, value):
             "1 to 1,000,000 new tokens for loogle_SD_mixup",
         ),
         ("DATASET_PROMPT = {}", "field 'DATASET_SELECTED': expected known data sets with a prompt and a limit"),
+        ("DATASET_MAXGEN = {}", "field 'DATASET_SELECTED': expected known data sets with a prompt and a limit"),
         ("DATASET_SELECTED = ['other']", "known data sets"),
         ("DATASET_LENGTH_LEVEL = None", "field 'DATASET_LENGTH_LEVEL': expected a list of texts"),
         ("DATASET_PROMPT = {'factrecall_en': '{x}', 'loogle_SD_mixup': '{x}'}", "to fill in, got {x}"),

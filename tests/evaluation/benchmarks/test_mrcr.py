@@ -44,6 +44,7 @@ def test_the_prompt_is_the_conversation_in_the_chat_template(tmp_path, system):
         ("prompt", "no JSON"),
         ("prompt", json.dumps([{"role": "user"}])),
         ("prompt", json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])),
+        ("prompt", json.dumps([{"role": role, "content": "a"} for role in ("user", "system", "user")])),
         ("n_needles", 3),
         ("random_string_to_prepend", ""),
         ("answer", None),

@@ -9,12 +9,14 @@ from support.official_data import official
 
 from evaluation import InfiniteBench
 from evaluation.benchmarks.infinitebench import FAMILIES
+from evaluation.benchmarks.infinitebench.templates import find_prompts
 from evaluation.benchmarks.official_files import OfficialFileError
 from evaluation.metrics import aggregate
 from evaluation.metrics.infinitebench import TASKS
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from lit_longpo import __main__ as command_line
+from lit_longpo.errors import MissingFileError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
@@ -146,6 +148,15 @@ def test_official_templates_are_filled_as_by_plain_replacement(folder, family):
             expected = expected.replace(f"{{{name}}}", value or "")
         wrapped = f"<bos>[user]{expected}<end>[assistant]" if family == "gpt4" else f"<bos>{expected}"
         assert asked(bench, task) == wrapped
+
+
+def test_templates_are_found_in_the_repository_or_copied_from_it(tmp_path):
+    with pytest.raises(MissingFileError, match="expected InfiniteBench's prompt"):
+        find_prompts(tmp_path)
+    for name in ("prompts.json", "src/prompt.py", "prompt.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        assert find_prompts(tmp_path) == tmp_path / name
 
 
 def test_deviations(folder):
