@@ -26,7 +26,7 @@ def gather_at_once(module: nn.Module) -> None:
     from deepspeed.utils import set_z3_leaf_module
 
     for leaf in [*tiled_modules(module), *_adapted_parameters(module)]:
-        if any(True for part in leaf.children() for _ in part.parameters()):
+        if any(True for _ in leaf.children()):  # weights or not: DeepSpeed counts calls, and stops where ranks differ
             set_z3_leaf_module(leaf, True)
             cast(Any, leaf).register_full_backward_hook = _LastGradient(leaf)
             leaf.register_forward_pre_hook(_with_input_gradients)

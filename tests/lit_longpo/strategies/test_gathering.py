@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft.tuners.lora.layer import ParamWrapper
-from support.tiny_hybrids import tiny_hybrid
+from support.tiny_hybrids import SHARED, tiny_hybrid
 from support.tiny_models import tiny_model
 
 from lit_longpo.engine.states import mixers
@@ -38,6 +38,17 @@ def test_tiled_mlps_are_gathered_at_once_and_norms_as_ever():
     gather_at_once(model)
     assert leaves(model) == [layer.mlp for layer in model.model.layers]
     assert len(tiled_modules(model)) > len(leaves(model))  # norms are tiled too, and have no parts
+
+
+@pytest.mark.parametrize("name", ["GraniteMoeHybrid", "Mixtral"])
+def test_tiled_experts_are_gathered_at_once_though_their_activation_has_no_weights(name):
+    """DeepSpeed saw a call of it in every tile: ranks with other numbers of tiles waited for each other for ever."""
+    model = tiny_hybrid(name) if name in SHARED else tiny_model(name)
+    tile_layers(model, 5, recomputed=True)
+    gather_at_once(model)
+    experts = [module for module in tiled_modules(model) if type(module).__name__.endswith("Experts")]
+    assert len(experts) == 2
+    assert set(experts) <= set(leaves(model))
 
 
 def test_whole_layers_are_left_to_deepspeed():
