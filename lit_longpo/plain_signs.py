@@ -6,7 +6,7 @@ from unicodedata import normalize
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _RAISED = re.compile(r"(?<=\d)[\u207a\u207b]?[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # behind a digit
 _FRACTION = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
-_SLASH_AND_POINTS = str.maketrans("\u2044\u066b\u066c", "/.,")  # of fractions, and of Arabic numbers
+_SIGNS = str.maketrans("\u2044\u066b\u066c\u2212", "/.,-")  # of fractions, Arabic numbers and powers
 
 
 def plain_signs(text: str) -> str:
@@ -15,5 +15,5 @@ def plain_signs(text: str) -> str:
     A power and a fraction stay apart from their number: 10² is 10^2 and not 102, 1½ is 1 1/2 and not 11/2.
     """
     apart = _FRACTION.sub(" ", _RAISED.sub(r"^\g<0>", text))
-    typed = normalize("NFKC", apart).translate(_SLASH_AND_POINTS)
+    typed = normalize("NFKC", apart).translate(_SIGNS)
     return _OTHER_DIGIT.sub(lambda digit: str(int(digit[0])), typed)

@@ -22,13 +22,18 @@ JOINED = re.compile(_JOINED)
 # How a sign before them is drawn (marks by category), and what is not drawn at all.
 _VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u00ad\u200b\u200d-\u200f\u2060\ufeff]")
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?:['\u2019]\d{3})+|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)")
+_GROUPED = re.compile(
+    r"(?<![\d.,])\d{1,3}(?:(?:[,\u066c]\d{3})+|(?:['\u2019]\d{3})+|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)"
+)
 _DECIMAL = re.compile(r"(?<![\d.])(\d+\.\d+)(?!\.?\d)")  # 3.5, but no date or version of three parts
 # A minus stands before a number and behind no letter, digit or other dash; hyphens and other dashes stand elsewhere.
 _BEHIND_NO_WORD = rf"(?<![^\W{_JOINED[1:-1]}])(?<![)\]])"
 _MINUS = re.compile(rf"{_BEHIND_NO_WORD}(?<![-\u2010-\u2015])[-\u2212\u2013](?=\.?\d)")
 _NO_ZERO = re.compile(rf"(?<!\.){_BEHIND_NO_WORD}\.(?=\d)")  # .5
-_INITIALS = re.compile(r"(?<!\w)(?:[^\W\d_]\.(?:\s?[^\W\d_]\.)+|(?:[^\W\d_]\.)+[^\W\d_](?!\w))")  # U.S., J. K.
+_LETTER = r"[^\W\d_]"
+_INITIALS = re.compile(  # U.S., U.S.A, J. K.; before a name J K, too
+    rf"(?<!\w){_LETTER}\.(?:\s?{_LETTER}\.)*(?:\s?{_LETTER}\.|{_LETTER}(?!\w))|(?<!\w)[A-Z](?: [A-Z])+(?= [A-Z]\w)"
+)
 _NO_CENTS = re.compile(r"\.00?$")
 
 
@@ -39,7 +44,7 @@ def normalise(text: str) -> str:
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
     A number is one word, with its minus: 1,000 is 1000, 5.00 is 5, .5 is 0.5, and neither 2 nor 5 is in 2.5 or -5.
     Python 3.10 is not 3.1, and 1.000 may be a thousand; 1'000, or 1 000 with a space that breaks no line, is 1000.
-    Signs are left out: 5 %, $5 and 5 are one. Points are no part of initials: U.S. is US, J. K. and J.K. are JK.
+    Signs are left out: 5 %, $5 and 5 are one. Initials are one word: U.S. is US; J. K., J.K. and J K (Rowling) are JK.
     """
     grouped = _GROUPED.sub(lambda found: "".join(re.findall(r"\d", found[0])), text)
     joined = _INITIALS.sub(lambda found: re.sub(r"[.\s]", "", found[0]) + " ", _VARIANTS.sub("", plain_signs(grouped)))

@@ -43,7 +43,7 @@ _WHOLE_REFUSALS = (
     rf"(?:it is |it s |that is |this is )?not {_TOLD}",
     rf"(?:there is )?(?:not enough|insufficient) {_FACTS}(?: to .*)?",
     r"(?:unable to|cannot|can not|can t) (?:answer|determine)(?: .*)?",
-    r"no answer|unanswerable|n ?a",
+    r"no answer|unanswerable|n a",
     r"\u6211?(?:\u4e0d\u77e5\u9053|\u65e0\u6cd5(?:\u56de\u7b54|\u786e\u5b9a))",
 )
 _CHINESE_REFUSALS = (
@@ -55,6 +55,7 @@ _IS_REFUSED = re.compile(
     rf"(?<!\w)(?:{'|'.join(_REFUSALS)})(?!\w)|{'|'.join(_CHINESE_REFUSALS)}"
     rf"|^(?:{'|'.join(_WHOLE_REFUSALS)})$"
 )
+_NOT_AVAILABLE = re.compile(r"\W*[Nn]\.\s?[Aa]\b\W*")  # in normalised text it is Na, sodium
 _LONGEST_WORD = 40
 _THOUGHTS_ALONE = "thoughts without an answer"
 _UNKNOWN_MARKS = "answers that begin with text in marks that are not known, such as <answer> (kept whole)"
@@ -81,7 +82,8 @@ class Refusal(AnswerFilter):
     def reason(self, answer: str, context: str) -> str | None:
         """Looked for in the whole answer; in English and Chinese."""
         plain = normalise(answer)
-        is_refused = _IS_REFUSED.search(plain) or any(has_words(plain, normalise(phrase)) for phrase in self.phrases)
+        said = _IS_REFUSED.search(plain) or _NOT_AVAILABLE.fullmatch(answer)
+        is_refused = said or any(has_words(plain, normalise(phrase)) for phrase in self.phrases)
         return "refusal" if is_refused else None
 
 

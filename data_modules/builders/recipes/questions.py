@@ -23,7 +23,9 @@ _ITEM = re.compile(rf"^[\s>]*(?:{_NUMBER}|{_LETTER}|[-*\u2022\u30fb])\s*(?:\[[ x
 _NUMBERED = re.compile(rf"[*_\s>]*{_NUMBER}(?!\d)")
 _MARKS = r"?\uff1f\u061f"
 _ASKS = re.compile(rf"[{_MARKS}][*_\"'\u201d\s]*$")
-_ON_ONE_LINE = re.compile(rf"(?<=[{_MARKS}])\s+(?=\d{{1,2}}[.)]\s)")  # "1. Who? 2. Why?"
+_ON_ONE_LINE = re.compile(  # "1. Who? 2. Why?"; what begins with 1 anew, or asks nothing, are choices or an answer
+    rf"([{_MARKS}][*_\"'\u201d]*)\s*(?=[*_]*(?:[2-9]|\d\d)(?:[.)]\s|[\u3001\uff0e\uff09])[^{_MARKS}\n]*[{_MARKS}])"
+)
 # Behind its last question mark: an answer, or words that the question can do without; in small letters it goes on.
 _BEHIND = re.compile(
     rf"(?<![Tt]rue or [Ff]alse)([{_MARKS}][*_\"'\u201d\u2019]*)\s*[^{_MARKS}a-z\s*_\"'\u201d\u2019,;][^{_MARKS}]*$"
@@ -136,7 +138,7 @@ def parse_questions(text: str) -> list[str]:
     colon are headings; what a model thinks of first is not asked, nor are its answers: what stands behind the question
     mark of an item, and bullets without one beneath numbered questions.
     """
-    said = _ON_ONE_LINE.sub("\n", without_thoughts(text))
+    said = _ON_ONE_LINE.sub(r"\1\n", without_thoughts(text))
     lines = _unwrapped([line.strip() for line in said.splitlines()])
     listed = [_BEHIND.sub(r"\1", line) for line in lines if _ITEM.match(line)]
     items = [_item(line) for line in _of_one_kind(listed)]

@@ -62,6 +62,7 @@ def test_a_minus_belongs_to_its_number_and_a_hyphen_to_none(one, other, same):
         ("5 km\u00b2", "5 km2", True),
         ("\u0663\u066b\u0661\u0664", "3.14", True),
         ("\u0967\u096f\u096a\u096d", "1947", True),
+        ("\u0661\u066c\u0662\u0663\u0664", "1,234", True),
     ],
 )
 def test_numbers_are_one_however_they_are_drawn(one, other, same):
@@ -79,6 +80,9 @@ def test_numbers_are_one_however_they_are_drawn(one, other, same):
         ("in the U.S. I think", "I think", True),
         ("e.g. a dog", "a dog", True),
         ("at 9 a.m. Monday", "9 am", True),
+        ("in the U.S.A today", "U.S.A.", True),  # was "us a"
+        ("J R R Tolkien wrote it", "J. R. R. Tolkien", True),
+        ("Plan B I think", "Plan B", True),
     ],
 )
 def test_points_are_no_part_of_initials(text, answer, held):

@@ -87,6 +87,7 @@ def test_the_choice_a_is_a_word_of_the_response_not_a_letter_in_it():
         ("H\u2082O", "H2O"),  # obsidian-another-quick-switcher#131
         ("1\u00bd cups", "1 1/2 cups"),  # inspect_ai#897
         ("3 \u00d7 10\u2078", "3 \u00d7 10^8"),
+        ("10\u207b\u00b3 m", "10^-3 m"),
         ("Louis \u2169\u2163", "Louis XIV"),  # tesseract#1852
         ("\u0661\u0669\u0664\u0667", "1947"),
         ("\u0e1b\u0e35 \u0e52\u0e55\u0e56\u0e50", "\u0e1b\u0e35 2560"),

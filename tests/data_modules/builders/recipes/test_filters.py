@@ -93,6 +93,7 @@ def test_answers_that_say_there_is_none(answer):
         "The species cannot be found in the wild.",
         "He was unable to answer the king.",
         "Absolutely not.",
+        "Na.",  # sodium
     ],
 )
 def test_answers_with_words_of_refusals(answer):

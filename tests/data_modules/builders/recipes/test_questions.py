@@ -41,6 +41,10 @@ from data_modules.builders.recipes.questions import Cloze, SelfInstruct, parse_q
         ("1-2 players are needed for what?", ["1-2 players are needed for what?"]),
         ("  1. Who?\n    2. Why?", ["Who?", "Why?"]),  # distilabel#940
         ("1. Who? 2. Why?  3) What is 2. Punic?", ["Who?", "Why?", "What is 2. Punic?"]),  # babyagi#22: one question
+        ("**1. Who?** 2. Why?", ["Who?", "Why?"]),
+        ("1\u3001\u8c01\uff1f2\u3001\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
+        ("1. Which is it? 1) Oslo 2) Rome\n2. Why?", ["Which is it?", "Why?"]),  # choices are no questions
+        ("1. What is pi? 3. 14 or so\n2. Why?", ["What is pi?", "Why?"]),
         ("[1] Who?\nQ2 - Why?", ["Who?", "Why?"]),
         ("\u95ee\u98981\uff1a\u8c01\uff1f\n\u4e8c\u3001\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
         ("\u0645\u0646\u061f\n\u0645\u062a\u0649\u061f", ["\u0645\u0646\u061f", "\u0645\u062a\u0649\u061f"]),
