@@ -26,8 +26,12 @@ _OF_DATA = ("max_tokens", "max_examples", "share_prompts", "rows_by", "seed", "w
 _ROWS_OR_SHARE = ("trainer.limit_train_batches", "trainer.overfit_batches")
 _MEANT_BY_NONE: Settings = {"trainer.gradient_clip_algorithm": "norm"}
 # Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.
-_SLIGHT = {"seed_everything", *(f"trainer.{name}" for name in _OF_TRAINER), *(f"data.{name}" for name in _OF_DATA[:-1])}
-OF_SEEDS = {"seed_everything", "data.seed"}  # a run with other ones is another run of a sweep
+_SLIGHT = {
+    *("seed_everything", "initial_weights"),
+    *(f"trainer.{name}" for name in _OF_TRAINER),
+    *(f"data.{name}" for name in _OF_DATA[:-1]),
+}
+OF_SWEEPS = {"seed_everything", "data.seed", "initial_weights"}  # with other ones it is another run of a sweep
 
 
 def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
@@ -62,6 +66,8 @@ def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
     settings |= {f"trainer.{name}": getattr(trainer, name, None) for name in _OF_TRAINER}
     if seed := os.environ.get("PL_GLOBAL_SEED"):  # where Lightning's `seed_everything` keeps it
         settings["seed_everything"] = seed
+    if hasattr(module, "initial_weights"):
+        settings["initial_weights"] = module.initial_weights and str(module.initial_weights.resolve())
     data = data or getattr(trainer, "datamodule", None)
     settings |= {f"data.{name}": getattr(data, name) for name in _OF_DATA if hasattr(data, name)}
     return plain_json(settings)

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.checkpoints.reading import holds_weights_alone, read_record
 from lit_longpo.checkpoints.record import (
-    OF_SEEDS,
+    OF_SWEEPS,
     Settings,
     contradictions,
     data_fingerprint,
@@ -101,14 +101,14 @@ def starts_anew(trainer: Trainer) -> bool:
 
 
 def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:
-    """The checkpoints whose settings and seeds are those of this run, as far as is known without data.
+    """The checkpoints whose settings, seeds and initial weights are those of this run, as far as is known without data.
 
     Those that hold weights alone are left out if training is to continue. A warning names the newest one that is
     passed over.
     """
     chosen, passed = list[Path](), list[str]()
     for path in paths:
-        differing = _grave(read_record(path), settings, OF_SEEDS)
+        differing = _grave(read_record(path), settings, OF_SWEEPS)
         if differing:
             if not chosen:  # said of newer ones
                 passed.append(f"{path}: it was trained with {_in_words(differing)}")
@@ -128,8 +128,8 @@ def _warn_of_passed(passed: Sequence[str]) -> None:
 
 
 def agrees(path: Path, settings: Settings) -> bool:
-    """Whether a checkpoint's settings and seeds are those of this run; logs nothing."""
-    return not _grave(read_record(path), settings, OF_SEEDS)
+    """Whether a checkpoint's settings, seeds and initial weights are those of this run; logs nothing."""
+    return not _grave(read_record(path), settings, OF_SWEEPS)
 
 
 def check_settings(path: Path, settings: Settings) -> None:

@@ -205,6 +205,20 @@ def test_last_is_no_checkpoint_of_another_seed(again, caplog):
     assert "going on with changed settings: `seed_everything` 42, now 7" in caplog.text
 
 
+def test_last_is_no_checkpoint_of_other_initial_weights(again, caplog):
+    """As with seeds: what started from one stage's weights was the result of a start from another's, finished."""
+    folder, checkpoint = again
+    for name in ("one", "other"):
+        shutil.copy(checkpoint, folder / f"{name}.ckpt")
+        fit(folder / "next", "--initial_weights", folder / f"{name}.ckpt", "--ckpt_path", "last", steps=1)
+    assert f"it was trained with `initial_weights` {folder / 'one.ckpt'}, now {folder / 'other.ckpt'}" in caplog.text
+    assert "going on from" not in caplog.text
+    fit(folder / "next", "--initial_weights", folder / "other.ckpt", "--ckpt_path", "last", steps=2)
+    assert "going on from" in caplog.text
+    fit(folder / "next", "--ckpt_path", "last", steps=1)
+    assert "now null" in caplog.text
+
+
 def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog):
     """In mid-epoch they are refused; from here on no row of before is left."""
     folder, checkpoint = again
