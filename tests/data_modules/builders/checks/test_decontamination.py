@@ -121,3 +121,15 @@ def test_answers_are_kept_out_from_so_many_words_on_and_texts_without_words_over
     assert counts.total() == 1
     with pytest.raises(DroppedError, match="an answer overlaps"):
         as_many.check("?!", (row["answer"],), counts)
+
+
+def test_a_file_whose_questions_are_blank_asks_none(tmp_path):
+    """As six of LongBench's files, whose tasks say what to do in the prompt alone; of nothing else they are refused."""
+    names = [str(tmp_path / f"{name}.jsonl") for name in ("hotpotqa", "gov_report")]
+    asked = "Who sang at the opening of the town hall that winter?"
+    for name, text in zip(names, (asked, ""), strict=True):
+        Path(name).write_text(json.dumps({"input": text, "answers": ["Ada"]}))
+    with pytest.raises(DroppedError):
+        Decontamination(tuple(names)).check(asked, (), Counter())
+    with pytest.raises(InputError, match=r"of .*gov_report\.jsonl, got none"):
+        Decontamination((names[1],)).check(asked, (), Counter())
