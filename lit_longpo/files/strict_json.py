@@ -144,14 +144,17 @@ def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: s
 def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
     """Refuse what another format says about the answers, and nobody would read here: the record would mean another."""
     known = {name for field in names for name in field.split("|")}
+    answers = record.get("answers")
     for name, nothing in _ABOUT_ANSWERS.items():
-        if name in record and name not in known and record[name] not in nothing:
+        value = record.get(name)
+        is_said = isinstance(value, list) and isinstance(answers, list) and all(item in answers for item in value)
+        if name in record and name not in known and value not in nothing and not is_said:
             told = (
                 "aliases belong into `answers`, choices with their letters into `question`, a question without an "
                 "answer has none"
             )
             expected = f"what questions of this format say about their answers ({told})"
-            raise RecordError.at(where, f"field {name!r}", expected, record[name])
+            raise RecordError.at(where, f"field {name!r}", expected, value)
 
 
 def accepted_answers(record: Mapping[str, object], where: str) -> tuple[str, ...]:

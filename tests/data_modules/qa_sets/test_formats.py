@@ -182,7 +182,8 @@ def test_what_another_format_says_about_answers_is_not_overlooked(tmp_path: Path
     """Exported from MuSiQue or SQuAD as plain questions: a question without an answer would have one again."""
     row = {"question": "Where?", "context": "In Oslo.", "answers": ["Oslo"]}
     said = {"answerable": True, "is_impossible": False, "answer_aliases": [], "unanswerable": None, "options": []}
-    assert len(read_qa(write(tmp_path / "same.jsonl", [row | said]))) == 1
+    again = {"aliases": ["Oslo"], "possible_answers": ["Oslo"]}  # beside the `answers` that the refusal asks for
+    assert len(read_qa(write(tmp_path / "same.jsonl", [row | said | again]))) == 1
     path = write(tmp_path / "set.jsonl", [row, {**row, **change}])
     for read in (read_qa, lambda path: read_questions(str(path))):
         with pytest.raises(RecordError, match=rf"set.jsonl:2: field '{field}': expected what questions of this format"):
