@@ -8,7 +8,7 @@ from typing import Any
 from data_modules.files.delimited import as_number
 from data_modules.messages import check_messages
 from lit_longpo.errors import did_you_mean
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts, prints_texts
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, is_bracketed, prints_texts
 
 Span = tuple[int, int]  # first character, and the one behind the last
 
@@ -47,13 +47,13 @@ def check_one_text(value: object, beside: object, field: str, where: str) -> Non
 
     Args:
         value: what may be such a text; a list that holds it is one of answers that look so.
-        beside: another answer of the record; if it looks the same, answers are lists and these are texts.
+        beside: another answer of the record; if it is a list, too, of whatever, answers are lists and these are texts.
         field: name, for the error.
         where: file and line.
     """
     if not isinstance(value, str) or not prints_texts(value):
         return
-    if not isinstance(beside, str) or not prints_texts(beside):
+    if not isinstance(beside, str) or not is_bracketed(beside):
         expected = "one text, or a list stored as a list (.jsonl, .parquet; the only one in a list, if it is an answer)"
         raise RecordError.at(where, f"field {field!r}", expected, value)
 

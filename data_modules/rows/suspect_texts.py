@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from data_modules.records import PreferencePair
-from lit_longpo.files.strict_json import prints_texts
+from lit_longpo.files.strict_json import is_bracketed, prints_texts
 
 # As Python, pandas, numpy, JSON and JavaScript write it; `NA` and `N/A` are people's words.
 _PRINTED = {"None", "none", "nan", "NaN", "null", "NULL", "<NA>", "NaT", "undefined"}
@@ -38,7 +38,7 @@ class SuspectTexts:
         damaged: records with letters that a wrong decoding has left.
         alike: records with a rejected answer that looks like the chosen one, in other characters.
         repeating: records whose answers all begin with the prompt.
-        listed: records whose chosen answer, unlike a rejected one, is a printed list of texts.
+        listed: records whose chosen answer is a printed list of texts, and a rejected one is no list of any kind.
         pictures: records with a message that begins or ends with the place of a picture.
     """
 
@@ -59,7 +59,7 @@ class SuspectTexts:
             self.damaged += any(_DAMAGED.search(text) for _, text in texts)
             self.alike += any(_seen(turn.chosen) in map(_seen, turn.rejected) for turn in pair.all_turns)
             self.repeating += _repeats_prompt(pair)
-            self.listed += any(prints_texts(turn.chosen) and not _all_print(turn.rejected) for turn in pair.all_turns)
+            self.listed += any(prints_texts(turn.chosen) and not _all_lists(turn.rejected) for turn in pair.all_turns)
             self.pictures += any(map(_shows_picture, _asked(pair)))
             yield pair
 
@@ -121,9 +121,9 @@ def _repeats_prompt(pair: PreferencePair) -> bool:
     return len(prompt) >= _LONG and all(answer.lstrip().startswith(prompt) for answer in (pair.chosen, *pair.rejected))
 
 
-def _all_print(answers: tuple[str, ...]) -> bool:
-    """Whether there are answers, all of them printed lists."""
-    return bool(answers) and all(map(prints_texts, answers))
+def _all_lists(answers: tuple[str, ...]) -> bool:
+    """Whether there are answers, all of them lists."""
+    return bool(answers) and all(map(is_bracketed, answers))
 
 
 def _seen(text: str) -> str:

@@ -124,6 +124,12 @@ def prints_texts(value: str) -> bool:
     return bool(_LIST_OF_TEXTS.fullmatch(value))
 
 
+def is_bracketed(value: str) -> bool:
+    """Whether a text is written as a list, of whatever: beside it a list of texts is what was asked for."""
+    text = value.strip()
+    return text.startswith("[") and text.endswith("]")
+
+
 def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
     """Refuse an unknown field whose name resembles a known one that the record lacks: it would not be read.
 

@@ -64,6 +64,7 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
         ("['Paris']", (), 1),
         ('["Paris", "Rome"]', ("Oslo",), 1),
         ("['Paris']", ("['Oslo']",), 0),
+        ("['Paris']", ("[]",), 0),
         ("Paris [1]", ("Oslo",), 0),
     ],
 )
