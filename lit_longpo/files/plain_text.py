@@ -6,11 +6,11 @@ from lit_longpo.errors import InputError
 
 # Files that hold texts among names, quotation marks and tags, which would be read as text.
 _WRAPPED = {
-    ".jsonl": "JSON Lines",
-    ".json": "JSON",
-    ".csv": "a table",
-    ".tsv": "a table",
     ".rtf": "RTF",
+    ".xml": "XML",
+    **dict.fromkeys((".jsonl", ".ndjson"), "JSON Lines"),
+    **dict.fromkeys((".json", ".ipynb"), "JSON"),
+    **dict.fromkeys((".csv", ".tsv"), "a table"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "HTML"),
 }
 

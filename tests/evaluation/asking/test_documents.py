@@ -44,7 +44,10 @@ def test_what_is_no_text_is_refused_in_one_line(tmp_path, content, said):
 
 @pytest.mark.parametrize(
     ("name", "got"),
-    [("page.html", "HTML"), ("PAGE.HTM", "HTML"), ("letter.rtf", "RTF"), ("lines.jsonl", "JSON Lines")],
+    [
+        *(("page.html", "HTML"), ("PAGE.HTM", "HTML"), ("page.xml", "XML"), ("letter.rtf", "RTF")),
+        *(("lines.jsonl", "JSON Lines"), ("lines.ndjson", "JSON Lines"), ("notebook.ipynb", "JSON")),
+    ],
 )
 def test_marks_of_other_formats_are_no_text(tmp_path, name, got):
     """Tags were asked about as if they stood in the document, which `build` refuses."""
