@@ -38,6 +38,8 @@ def _same_order(values: Namespace, typed: Collection[str]) -> str | None:
     seed, order = values.get("seed_everything"), values.get("data.init_args.seed")
     if "seed_everything" not in typed or {"data.seed", "data.init_args.seed"} & set(typed) or order in (None, seed):
         return None
+    if isinstance(seed, bool):  # which seed is Lightning's choice
+        return None
     return (
         f"`seed_everything: {seed}` leaves the order of the examples, and which are held out, as "
         f"`data.init_args.seed: {order}` has them; type --data.seed {seed}, too, for a run that differs in these"
