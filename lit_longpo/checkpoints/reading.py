@@ -106,7 +106,7 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
             )
     advice = "set the `policy` section that it was trained with (config.yaml of its run)"
     fill_policy(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
-    log.info("starting from the weights of %s", path)
+    log.info("initial weights: those of %s", path)  # also of a run that goes on
 
 
 def by_export(path: Path) -> str:

@@ -251,7 +251,7 @@ def test_weights_only_start_anew_with_other_settings(again, caplog):
     fit(folder / "anew", "--initial_weights", checkpoint, "--optimization.optimizer.lr", "1e-9", steps=1)
     after, record = (read(folder / "anew/checkpoints/last.ckpt") for read in (read_weights, read_record))
     assert record["step"] == 1
-    assert f"starting from the weights of {checkpoint}" in caplog.text
+    assert f"initial weights: those of {checkpoint}" in caplog.text
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-7)
 
