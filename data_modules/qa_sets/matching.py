@@ -34,6 +34,7 @@ _LETTER = r"[^\W\d_]"
 _INITIALS = re.compile(  # U.S., U.S.A, J. K.; before a name J K, too
     rf"(?<!\w){_LETTER}\.(?:\s?{_LETTER}\.)*(?:\s?{_LETTER}\.|{_LETTER}(?!\w))|(?<!\w)[A-Z](?: [A-Z])+(?= [A-Z]\w)"
 )
+_PRONOUN = re.compile(r"\b([Ll]et|[Tt]ells?|told|gives?|gave|shows?|allows?|helps?) us\b")  # "Let us see" is no country
 _NO_CENTS = re.compile(r"\.00?$")
 
 
@@ -47,7 +48,8 @@ def normalise(text: str) -> str:
     Signs are left out: 5 %, $5 and 5 are one. Initials are one word: U.S. is US; J. K., J.K. and J K (Rowling) are JK.
     """
     grouped = _GROUPED.sub(lambda found: "".join(re.findall(r"\d", found[0])), text)
-    joined = _INITIALS.sub(lambda found: re.sub(r"[.\s]", "", found[0]) + " ", _VARIANTS.sub("", plain_signs(grouped)))
+    plain = _PRONOUN.sub(r"\1 we", _VARIANTS.sub("", plain_signs(grouped)))
+    joined = _INITIALS.sub(lambda found: re.sub(r"[.\s]", "", found[0]) + " ", plain)
     signed = "-".join(part.replace("-", " ") for part in _MINUS.split(joined.casefold()))
     parts = _DECIMAL.split(_NO_ZERO.sub("0.", signed))
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])

@@ -83,6 +83,8 @@ def test_numbers_are_one_however_they_are_drawn(one, other, same):
         ("in the U.S.A today", "U.S.A.", True),  # was "us a"
         ("J R R Tolkien wrote it", "J. R. R. Tolkien", True),
         ("Plan B I think", "Plan B", True),
+        ("Let us see. The text tells us that it is France", "U.S.", False),
+        ("the us", "US", True),
     ],
 )
 def test_points_are_no_part_of_initials(text, answer, held):
