@@ -216,11 +216,14 @@ class BatchIterator(Iterator[list[int]]):
         position, rows = state["position"], state["rows"]
         same_rows = (state["digest"], state["num_replicas"]) == (sampler.digest, sampler.num_replicas)
         if 0 < position < rows and not same_rows:
+            ranks = state["num_replicas"]
+            named = "type its value of what `going on with changed settings` names above"
+            how = named if ranks == sampler.num_replicas else f"set --trainer.devices so that there are {ranks} ranks"
             raise InputError(
                 "expected the data, `max_tokens`, `max_examples`, `share_prompts`, `seed` and number of data-parallel "
-                f"ranks ({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
-                f"{state['epoch']}, got others ({sampler.num_replicas} ranks); type its value of what `going on with "
-                "changed settings` names above, or resume from a checkpoint that was saved at the end of an epoch"
+                f"ranks ({ranks}) of the run that stopped after row {position} of epoch {state['epoch']}, got others "
+                f"({sampler.num_replicas} ranks); {how}, or resume from a checkpoint that was saved at the end of an "
+                "epoch"
             )
         self._epoch, self._position = state["epoch"], len(sampler) if position == rows else position
         sampler.sampler.set_epoch(self._epoch)
