@@ -61,6 +61,8 @@ def continue_rows(
     if (padded and not pads(base)) or (len(lengths) > 1 and angles_differ(base)):
         return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
+    if padded and prefill_chunk == 1:
+        prefill_chunk = 2  # layers with a state take a column that comes alone for a new token, and mask no padding
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
     past = None if cache is None else spread(cache, (mask == 0).sum(1).tolist())
     if past is None and not lockstep:

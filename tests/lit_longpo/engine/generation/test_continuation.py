@@ -101,7 +101,8 @@ def test_models_with_state_answer_as_without_a_cache(name):
             return [_until_stop(row) for row in continue_rows(model, asked, limits, **options)]
 
         assert answers(prompts) == expected
-        assert answers(prompts, prefill_chunk=8) == expected
+        for chunk in (8, 1):  # transformers masks no padding in a column that comes alone
+            assert answers(prompts, prefill_chunk=chunk) == expected
         assert answers([prompts[0], prompts[1], prompts[0]]) == [expected[0], expected[1], expected[0]]
         assert answers([prompts[2], prompts[2]]) == [expected[2], expected[2]]
         cache = prefill(model, prompts[2][:12])
