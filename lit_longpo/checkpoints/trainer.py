@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.loops.averages import take_averages_back
+from lit_longpo.checkpoints.loops.each_validation import look_at_each_validation
 from lit_longpo.checkpoints.loops.early_stops import decide_behind_least_length
 from lit_longpo.checkpoints.loops.last_steps import keep_last_steps
 from lit_longpo.checkpoints.loops.loop_parts import check_parts
@@ -154,6 +155,7 @@ class ResumableTrainer(Trainer):
         check_parts(self)
         keep_steps_whole(self)
         decide_behind_least_length(self)
+        look_at_each_validation(self)
         keep_last_steps(self)
 
     def validate(

@@ -128,7 +128,8 @@ class Resumption:
 
     def _check_epoch(self, trainer: Trainer) -> None:
         """Refuse an epoch that would be over before the row that the checkpoint was saved behind."""
-        limited, rows = trainer.limit_train_batches != 1.0, trainer.num_training_batches
+        limit, rows = trainer.limit_train_batches, trainer.num_training_batches
+        limited = isinstance(limit, int) or limit != 1.0  # 1 is one row
         if self.random_states is not None and limited and rows <= self.taken.rows:
             raise InputError(
                 "expected `trainer.limit_train_batches` to leave more than the "

@@ -232,7 +232,7 @@ def test_an_epoch_is_not_made_shorter_than_what_was_trained_of_it(tmp_path):
     """A row more was trained, and then records were "lost or doubled"."""
     fit(tmp_path, "--data.init_args.num_train", "32", steps=3)  # of four rows
     again = ("--data.init_args.num_train", "32", "--ckpt_path", tmp_path / "checkpoints/last.ckpt")
-    for limit in (2, 3):
+    for limit in (1, 2, 3):  # 1 is one row, 1.0 all
         said = refusal(tmp_path, *again, "--trainer.limit_train_batches", limit, steps=6)
         assert f"leave more than the 3 rows of this epoch that the checkpoint was trained on, got {limit};" in said
 
