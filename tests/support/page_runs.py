@@ -36,6 +36,10 @@ _KILLS = "tests/faults/test_kills.py::test_a_killed_command_gives_what_an_undist
 _TWIN = "tests/configs/test_models.py::test_the_twin_trains_in_packed_rows"
 _PAGES = "tests/lit_longpo/loggers/test_pages.py::test_wandb_has_them_all"
 _LIGER = "tests/lit_longpo/engine/test_layer_kernels.py::test_what_liger_has_a_kernel_for_is_found_by_its_formula"
+_TOKENIZER = (
+    "tests/lit_longpo/export/test_earlier_tokenizers.py::"
+    "test_a_tokenizer_model_comes_along_with_the_tokens_that_are_added"
+)
 _SERVED = "tests/evaluation/served/test_served.py::test_a_served_model_and_the_same_one_here"
 NOT_RUN = (
     NotRun("pip install", "changes the environment", _EXTRAS),
@@ -61,6 +65,7 @@ NOT_RUN = (
     NotRun("WandbLogger", "an account", _PAGES),
     NotRun("layer_kernels liger", "a GPU", _LIGER),
     NotRun("--server ", "a server", _SERVED),
+    NotRun("convert_hf_to_gguf.py", "a clone of llama.cpp", _TOKENIZER),
 )
 
 # Words of a page, and what stands for them.
@@ -86,6 +91,7 @@ _LONGBENCH = "--paper.longbench longbench"
 ADDED = {
     "overlays/smollm2_musique": _WEIGHTS,
     "build/solopo_smollm2": _WEIGHTS,
+    "--recipe SoLoPORecipe": f"{_WEIGHTS} --recipe.samples 2 --recipe.decoding.max_new_tokens 8",
     "build/longpo_smollm2": _WEIGHTS,
     "build/logo_smollm2": _WEIGHTS,
     "eval/longbench.yaml": "--benchmark.folder longbench --tasks [hotpotqa,trec]",
