@@ -106,7 +106,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         """This rank's rows in one epoch, as example indices."""
         if self._dealt is None or self._dealt[0] != epoch:
             rows = self._deal(epoch)
-            rows += [rows[number % len(rows)] for number in range(-len(rows) % self.num_replicas)]
+            rows += [rows[number % len(rows)] for number in range(self.num_repeated)]
             self._dealt = (epoch, rows[self.rank :: self.num_replicas])
         return self._dealt[1]
 
