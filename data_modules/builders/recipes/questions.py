@@ -21,7 +21,7 @@ _NUMBER = (
 _LETTER = r"\(?(?:[a-h]|[ivx]{1,4})[).]"
 _ITEM = re.compile(rf"^[\s>]*(?:{_NUMBER}|{_LETTER}|[-*\u2022\u30fb])\s*(?:\[[ xX]?\]\s*)?(\S.*)$")
 _NUMBERED = re.compile(rf"[*_\s>]*{_NUMBER}(?!\d)")
-_MARKS = r"?\uff1f\u061f"
+_MARKS = "?\uff1f\u061f"
 _ASKS = re.compile(rf"[{_MARKS}][*_\"'\u201d\s]*$")
 _ON_ONE_LINE = re.compile(  # "1. Who? 2. Why?"; what begins with 1 anew, or asks nothing, are choices or an answer
     rf"([{_MARKS}][*_\"'\u201d]*)\s*(?=[*_]*(?:[2-9]|\d\d)(?:[.)]\s|[\u3001\uff0e\uff09])[^{_MARKS}\n]*[{_MARKS}])"
@@ -142,7 +142,7 @@ def parse_questions(text: str) -> list[str]:
     lines = _unwrapped([line.strip() for line in said.splitlines()])
     listed = [_BEHIND.sub(r"\1", line) for line in lines if _ITEM.match(line)]
     items = [_item(line) for line in _of_one_kind(listed)]
-    items = items or [line for line in lines if line.endswith(("?", "\uff1f", "\u061f"))]
+    items = items or [line for line in lines if line.endswith(tuple(_MARKS))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
     questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
     return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))
