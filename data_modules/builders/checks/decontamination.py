@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from data_modules.builders.recipes.base import DroppedError
@@ -82,7 +83,6 @@ class Decontamination:
     def _index(self) -> dict[str, Index]:
         """N-grams of the evaluation files' questions and answers; read once."""
         if not self._evaluation_grams:
-            kinds = {"question": self.question_fields, "answer": self.answer_fields}
             rows = {file: list(_rows(self._path(file))) for file in self.files}
             asked = {file: list(_texts(some, self.question_fields)) for file, some in rows.items()}
             none = not any(map(any, asked.values()))  # a file of them may ask nothing: LongBench's `input` of summaries
@@ -92,8 +92,9 @@ class Decontamination:
                     f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(without)}, "
                     "got none; set `decontamination.question_fields`"
                 )
-            for kind, names in kinds.items():
-                self._evaluation_grams[kind] = self._indexed(_texts(list(rows.values()), names))
+            answers = _texts(list(rows.values()), self.answer_fields)
+            self._evaluation_grams["question"] = self._indexed(chain.from_iterable(asked.values()))
+            self._evaluation_grams["answer"] = self._indexed(answers)
         return self._evaluation_grams
 
     def _path(self, file: str) -> Path:
