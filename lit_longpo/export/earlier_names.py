@@ -12,6 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from lit_longpo.files.stored import write_json
+
 log = logging.getLogger(__name__)
 
 _ROPE = "rope_parameters"
@@ -46,7 +48,7 @@ def write_earlier_names(folder: Path, config_class: type[PreTrainedConfig]) -> N
         return
     meant = _read(config_class, saved)
     if all(_says(_read(config_class, each), meant) for each in (told, _without_rope(told))):
-        path.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(path, told, indent=2, sort_keys=True)
     else:
         log.warning(
             "transformers 4, and what builds on it, reads other rotary positions from %s, which have no names there; "

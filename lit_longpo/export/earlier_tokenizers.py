@@ -7,8 +7,10 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-_VOCABULARY = "tokenizer.model"
+from lit_longpo.files.stored import write_json
 
+_VOCABULARY = "tokenizer.model"
+_LAYOUT: dict[str, Any] = {"indent": 2, "sort_keys": True, "ensure_ascii": False}  # of transformers' own
 _CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}  # of which 4 says that it does not exist (unsloth#8444)
 _TOKENS = {"extra_special_tokens": "additional_special_tokens"}  # which 4 reads as names (mlx-lm#661)
 
@@ -26,7 +28,7 @@ def write_earlier_tokenizer(folder: Path) -> None:
     if told == saved or "auto_map" in saved:
         return
     meant = _read(folder)
-    _write(told, path)
+    write_json(path, told, **_LAYOUT)
     if _read(folder) != meant:
         path.write_text(text, encoding="utf-8")
 
@@ -43,7 +45,7 @@ def copy_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     shutil.copyfile(source, folder / _VOCABULARY)
     added = {str(number): token.__getstate__() for number, token in tokenizer.added_tokens_decoder.items()}
     told = {**json.loads(settings.read_text(encoding="utf-8")), "added_tokens_decoder": added}
-    _write(told, settings)
+    write_json(settings, told, **_LAYOUT)
 
 
 def with_earlier_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -52,10 +54,6 @@ def with_earlier_settings(settings: dict[str, Any]) -> dict[str, Any]:
     if "tokenizer_class" in told:
         told["tokenizer_class"] = _CLASSES.get(told["tokenizer_class"], told["tokenizer_class"])
     return told
-
-
-def _write(settings: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read(folder: Path) -> tuple[str, str, dict[str, Any], list[int]]:
