@@ -10,8 +10,8 @@ half's questions (pairs.squad.json, or pairs.qa.jsonl of lines), which the model
 pairs in the same order. With `--together N` it keeps groups of N about one paragraph, which share its long context.
 
 A two-hop question has several paragraphs, which lie apart. No other paragraph mentions an answer, and depths are dealt
-out evenly. Left out are questions to be answered with yes or no, which a substring cannot tell, and test questions one
-of whose articles is trained on.
+out evenly. Left out are questions to be answered with yes or no, which a substring cannot tell, those that nothing
+answers, and test questions one of whose articles is trained on.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def evidence_of(path: str | Path) -> list[Evidence]:
     """What the questions of a file are about, in its order."""
     found = dict[tuple[Passage, ...], list[QARecord]]()
     for record in read_qa(path):
-        if not _is_yes_or_no(record.answers):
+        if record.answers and not _is_yes_or_no(record.answers):
             found.setdefault(tuple(item for item in record.passages if item.supporting), []).append(record)
     return [Evidence(f"p{n:03}", passages, tuple(items)) for n, (passages, items) in enumerate(found.items())]
 

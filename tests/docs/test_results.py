@@ -651,6 +651,16 @@ def test_two_hop_questions_have_all_their_paragraphs_and_are_not_about_yes_and_n
     assert (found.titles, found.text, len(found.questions)) == ({"A", "B"}, "A\nOne.\n\nB\nTwo. Three.", 1)
 
 
+def test_questions_that_nothing_answers_are_left_out(tmp_path):
+    said = {"answers": [{"text": "Two"}], "id": "a", "question": "How many?"}
+    asked_in_vain = {"answers": [], "is_impossible": True, "id": "b", "question": "Which?"}
+    elsewhere = {"answers": [{"text": "Nine"}], "id": "c", "question": "Who?"}
+    article = {"title": "A", "paragraphs": [{"context": "Two are here.", "qas": [said, asked_in_vain, elsewhere]}]}
+    (tmp_path / "set.json").write_text(json.dumps({"data": [article]}))
+    [found] = evidence_of(tmp_path / "set.json")
+    assert [question.id for question in found.questions] == ["a"]
+
+
 def test_pairs_that_build_has_made_of_yes_and_no_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(passages, "_counter", lambda source: words)
     context = [["A", ["One."]], ["B", ["Two."]]]

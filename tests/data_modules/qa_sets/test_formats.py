@@ -146,6 +146,16 @@ def test_squad_answers_are_looked_for_in_their_paragraph(tmp_path: Path) -> None
         read_qa(write(tmp_path / "set.json", document))
 
 
+def test_a_piece_of_the_paragraph_is_its_answer_wherever_it_is_cut(tmp_path: Path) -> None:
+    """XQuAD's question 5729e2316aef0514001550c5: the answer ends within a number, which words would not."""
+    document = squad(1)
+    paragraph = document["data"][0]["paragraphs"][0]
+    paragraph["context"] = "This basin encompasses 7,000,000 square kilometres (2,700,000 sq mi)."
+    paragraph["qas"][0]["answers"] = [{"text": "7,000,000 square kilometres (2,70"}]
+    record = read_qa(write(tmp_path / "set.json", document))[0]
+    assert record.answers == ("7,000,000 square kilometres (2,70",)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
