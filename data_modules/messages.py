@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.files.strict_json import RecordError, check_text
 
 # Names that data sets give the sides of a conversation, and those of chat templates. Templates that know a developer
@@ -70,7 +71,7 @@ def check_messages(value: object, name: str, where: str) -> tuple[Message, ...]:
     said = tuple(
         check_message(item, f"{name}[{number}]", where, empty_system=not number) for number, item in enumerate(value)
     )
-    return said if said and said[0].content.strip() else said[1:]
+    return said[1:] if said and is_blank(said[0].content) else said
 
 
 def check_message(value: object, name: str, where: str, *, empty_system: bool = False) -> Message:

@@ -11,6 +11,7 @@ from data_modules.qa_sets.matching import answered_by, mentions
 from data_modules.qa_sets.wrong_answers import WrongAnswer, read_wrong_answers, wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord, Turn
 from lit_longpo.errors import InputError, first_names
+from lit_longpo.files.plain_text import is_blank
 
 RejectedFrom = Literal["short", "long"]
 
@@ -225,7 +226,7 @@ def _turns_of(records: Sequence[QARecord], most: int, report: PairingReport) -> 
 
 def _unasked(record: QARecord) -> str:
     """Why a record's question cannot be asked in a pair; empty if it can."""
-    if not record.question.strip():
+    if is_blank(record.question):
         return "the question is empty"
     return "" if record.answers else record.unanswered
 

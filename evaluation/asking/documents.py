@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.folders import nearby
-from lit_longpo.files.plain_text import NotTextError, plain_text, read_plain
+from lit_longpo.files.plain_text import NotTextError, is_blank, plain_text, read_plain
 
 STDIN = "-"
 _BETWEEN = "\n\n"  # as passages of a question are joined
@@ -46,9 +46,10 @@ def _text(name: str) -> str:
         text = plain_text(_piped()) if name == STDIN else read_plain(_file(Path(os.path.expanduser(name))))
     except NotTextError as error:
         raise InputError(
-            f"expected UTF-8 text in {name}, got {error}; turn it into a .txt file first (pdftotext, pandoc, iconv)"
+            f"expected UTF-8 text in {name}, got {error}; turn it into a .txt file first (pdftotext, pandoc, iconv), "
+            f"or pipe in text that is meant as it stands: --document {STDIN} < FILE"
         ) from error
-    if not text.strip():
+    if is_blank(text):
         raise InputError(f"expected text in {name}, got an empty file; set --document")
     return text.strip("\n")
 

@@ -9,6 +9,7 @@ from evaluation.benchmarks.questions import Question
 from evaluation.prompting import Prompt
 from evaluation.running.settings import default_max_length
 from lit_longpo.errors import InputError
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 
@@ -26,14 +27,14 @@ class DocumentQuestions:
     answers: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.questions or not all(text.strip() for text in self.questions):
+        if not self.questions or any(map(is_blank, self.questions)):
             raise InputError(f'expected questions, got {list(self.questions)}; type --question "What is ...?"')
         if self.answers and len(self.answers) != len(self.questions):
             raise InputError(
                 f"expected answers for each of {len(self.questions)} questions, got {len(self.answers)} lists of them; "
                 "type --answers RIGHT OTHER ... once behind each --question"
             )
-        if any(not texts or not all(text.strip() for text in texts) for texts in self.answers):
+        if any(not texts or any(map(is_blank, texts)) for texts in self.answers):
             raise InputError(f"expected answers that are not empty, got {list(map(list, self.answers))}; correct them")
         twice = [texts for texts in self.answers if len(set(texts)) < len(texts)]
         if twice:

@@ -7,6 +7,7 @@ from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, 
 from evaluation.reports.intervals import estimate, estimate_mean_of, method
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import ESTIMATE, Section, estimate_cells
+from lit_longpo.files.plain_text import is_blank
 
 
 def sections(report: BenchmarkReport) -> list[Section]:
@@ -26,7 +27,7 @@ def task_table(report: BenchmarkReport) -> Section:
     tasks = by_task(report)
     columns = list(dict.fromkeys(name for table in report.tables.values() for name in table))
     empty = {
-        task: sum(1 for item in items if not item.prediction.strip()) for task, items in report.all_by_task().items()
+        task: sum(1 for item in items if is_blank(item.prediction)) for task, items in report.all_by_task().items()
     }
     rows = [
         (

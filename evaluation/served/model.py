@@ -19,6 +19,7 @@ from evaluation.served.probing import probe_server
 from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation.settings import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.window import readable_positions
 from lit_longpo.servers import (
@@ -223,7 +224,7 @@ class ServedModel(Answerer):
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
-        is_empty = text is not None and not text.strip()  # vLLM's parsers leave the line breaks behind thoughts
+        is_empty = text is not None and is_blank(text)  # vLLM's parsers leave the line breaks behind thoughts
         if is_empty and choice.finish_reason in ENDED and _wrote_something(reply):
             self._warn_once(_LOST)
         elif is_empty and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):

@@ -1,5 +1,7 @@
-"""Text files that people name: documents, hay, what perplexity is measured on."""
+"""Text files that people name: documents, hay, what perplexity is measured on; and which texts show nothing."""
 
+import re
+import unicodedata
 from pathlib import Path
 
 from lit_longpo.errors import InputError
@@ -13,6 +15,10 @@ _WRAPPED = {
     **dict.fromkeys((".csv", ".tsv"), "a table"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "HTML"),
 }
+
+
+# What nobody sees of Unicode's letters, marks and symbols: fillers, variation selectors, Braille without a dot.
+_EMPTY = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 class NotTextError(InputError):
@@ -43,3 +49,8 @@ def plain_text(raw: bytes) -> str:
     if "\0" in text:
         raise NotTextError("a zero byte")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: white space, control characters, others that nobody sees (a byte-order mark)."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") or _EMPTY.match(char) for char in text)

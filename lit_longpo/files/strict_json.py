@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Self
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.plain_text import is_blank
 
 _SHOWN = 120  # characters of a value or name
 _LIST_OF_TEXTS = re.compile(r"""\s*\[\s*(["']).*\1\s*\]\s*""", re.DOTALL)
@@ -99,7 +100,7 @@ def check_text(value: object, name: str, where: str, *, blank: bool = False) -> 
     Raises:
         RecordError: it is not.
     """
-    if not isinstance(value, str) or not (blank or value.strip()):
+    if not isinstance(value, str) or (is_blank(value) and not blank):
         raise RecordError.at(where, f"field {name!r}", "text" if blank else "text that is not empty", value)
     try:
         value.encode("utf-8")

@@ -45,7 +45,7 @@ def test_a_context_that_names_a_file_is_refused(name, documents):
         load_pairs(path, "train", "data.init_args.path", RecordReader(columns=_COLUMNS))
 
 
-@pytest.mark.parametrize("text", ["docs", "docs/none.md", "a" * 300, "It\nopens", "\u0000", "~"])
+@pytest.mark.parametrize("text", ["docs", "docs/none.md", "a" * 300, "It\nopens", "a\u0000", "~"])
 def test_what_names_no_file_is_text(text, documents):
     record = {"prompt": text, "chosen": "At 6.", "rejected": "At 7."}
     path = documents / "pairs.jsonl"

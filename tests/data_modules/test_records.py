@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn, parse_pair, read_pairs, write_pairs
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.files.strict_json import RecordError
 
 PAIR = PreferencePair("a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9)))
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: not is_blank(text))
 
 
 @st.composite
@@ -161,6 +162,10 @@ def test_what_is_not_there_is_neither_read_nor_written(tmp_path: Path) -> None:
         ),
         ({"history": "x"}, "'history': expected a list of messages"),
         ({"system": " "}, "'system': expected text that is not empty"),
+        ({"chosen": "\u200b"}, "'chosen': expected text that is not empty"),
+        ({"rejected": ["\ufeff \u00ad"]}, r"'rejected\[0\]': expected text that is not empty"),
+        ({"question": "\x00\x1b"}, "'question': expected text that is not empty"),
+        ({"long_context": "\ufe0f\u3164"}, "'long_context': expected text that is not empty"),
     ],
 )
 def test_malformed_conversations_are_named(said: dict[str, object], message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.whole_prompts import WholePrompts
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import in_think_marks, is_thinking
 from lit_longpo.servers import (
@@ -220,7 +221,7 @@ def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     text = _text(choice)
     if choice.finish_reason not in ENDED:
         return False
-    return not text.strip() if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
+    return is_blank(text) if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
 
 
 def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:

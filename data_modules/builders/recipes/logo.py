@@ -23,6 +23,7 @@ from data_modules.qa_sets.contexts import SEPARATOR, join_passages, passage_text
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.errors import InputError
+from lit_longpo.files.plain_text import is_blank
 from lit_longpo.ranges import MOST, check_numbers
 
 
@@ -101,7 +102,7 @@ class LOGORecipe(Recipe):
 
     def _question(self, item: Item, chunks: list[str], bench: Workbench) -> Steps[ChunkQuestion]:
         if isinstance(item, QARecord):
-            if not item.question.strip():
+            if is_blank(item.question):
                 raise DroppedError("the question is empty")
             return ChunkQuestion(item.question, item.answers)
         number = bench.rng("question").randrange(len(chunks))

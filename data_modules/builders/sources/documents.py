@@ -13,7 +13,7 @@ from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.folders import files_in, nearby
 from lit_longpo.files.json_files import numbered_lines
-from lit_longpo.files.plain_text import NotTextError, read_plain
+from lit_longpo.files.plain_text import NotTextError, is_blank, read_plain
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -146,7 +146,7 @@ def _of_file(file: Path, name: str) -> Document | Unreadable:
         text = read_plain(file)
     except NotTextError as error:
         return Unreadable(name, f"expected UTF-8 text, got {error}; convert the file")
-    return Document(name, text) if text.strip() else Unreadable(name, "expected text, got an empty file")
+    return Unreadable(name, "expected text, got an empty file") if is_blank(text) else Document(name, text)
 
 
 def _of_line(line: bytes, where: str, text_field: str) -> Document | Unreadable:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.plain_text import is_blank
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class AnswerFrame:
             InputError: there is nothing but marks.
         """
         said = self.inside(text)
-        if text.strip() and not said.strip():
+        if not is_blank(text) and is_blank(said):
             raise InputError(f"expected an answer with text in it, got {text.strip()!r:.60}, which only ends one")
         return said
 
