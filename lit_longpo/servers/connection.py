@@ -5,9 +5,10 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -158,9 +159,13 @@ class Connection:
             UnreachableError: the key or the model's name is wrong, or `max_failures` requests failed in a row.
         """
         pool = ThreadPoolExecutor(self.server.concurrency)
+        ended = SimpleQueue[Future[Any]]()  # in their order: `as_completed` loses it, and failures in a row are counted
         try:
             waiting = {pool.submit(self.ask, send, item): item for item in items}
-            for done in as_completed(waiting):
+            for future in waiting:
+                future.add_done_callback(ended.put)
+            for _ in waiting:
+                done = ended.get()
                 reply = done.result()
                 self._count(reply)
                 yield waiting[done], reply
