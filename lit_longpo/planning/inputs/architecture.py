@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.weights.dropout import turn_off
+from lit_longpo.policy.weights.reading import check_kind
 
 _SHAPES = Path(__file__).parents[1] / "shapes"
 
@@ -32,13 +33,15 @@ def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConf
             except that the hub is not asked for models whose shape is built in.
 
     Raises:
-        InputError: the source is not there and its shape is unknown; or there is no such shape.
+        InputError: the source is not there and its shape is unknown; there is no such shape; or it is none of a model
+            that `fit` would train.
     """
     known = {built_in(name)["source"]: name for name in shape_names()}
     if shape is None and policy.source in known:
         shape = known[policy.source]
     config, where = _read(policy) if shape is None else _shaped(shape)
-    turn_off(config)  # as where the policy is loaded
+    check_kind(config, where)  # as where the policy is loaded
+    turn_off(config)
     if policy.rope is not None:
         policy.rope.apply(config)
     text = config.get_text_config()

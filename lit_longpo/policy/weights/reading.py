@@ -40,7 +40,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     from transformers.integrations import deepspeed as zero
 
     if config is not None:
-        _check_kind(config, source)
+        check_kind(config, source)
         if not options.get("trust_remote_code"):
             _log_own_code(config, source)
         options["config"] = config
@@ -92,7 +92,7 @@ def random_weights(config: PretrainedConfig | None, source: str, **options: Any)
         InputError: transformers makes no model of the configuration.
     """
     if config is not None:
-        _check_kind(config, source)
+        check_kind(config, source)
     vars(config).pop("quantization_config", None)
     with read_by_transformers("a language model's configuration", source):
         return AutoModelForCausalLM.from_config(config, **options)
@@ -156,7 +156,7 @@ def _log_own_code(config: PretrainedConfig, source: str) -> None:
         )
 
 
-def _check_kind(config: PretrainedConfig, source: str) -> None:
+def check_kind(config: PretrainedConfig, source: str) -> None:
     """Refuse a configuration of transformers' own that it has no causal language model for, or no window.
 
     Of the first it would list all that it has.
