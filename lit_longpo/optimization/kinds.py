@@ -68,6 +68,18 @@ def graph_problem(make: OptimizerFactory) -> str | None:
     )
 
 
+def vectors_problem(make: OptimizerFactory) -> str | None:
+    """Why the optimizer cannot train norms and biases, and what to type; `None` if it can."""
+    try:
+        make([nn.Parameter(torch.zeros(1))])
+    except ValueError:
+        return (
+            f"expected an optimizer that takes every trained parameter, got {type(probe_of(make)).__name__}, which "
+            f"takes no vectors (norms, biases); {INSTEAD}, or train adapters on matrices alone (`policy.lora`)"
+        )
+    return None
+
+
 def closure_problem(make: OptimizerFactory, split: str | None) -> str | None:
     """Why the first step would fail, to which Lightning hands the loss as a function; `None` if it would not."""
     if split is not None and split.startswith("ZeRO"):  # DeepSpeed hands it nothing

@@ -23,6 +23,7 @@ from lit_longpo.optimization.kinds import (
     optimizer_of,
     probe_of,
     slices_problem,
+    vectors_problem,
 )
 from lit_longpo.optimization.quantized import placement_problem, prepare
 from lit_longpo.optimization.schedules import Shape, build_schedule
@@ -167,10 +168,11 @@ class Optimization:
         problem = self.placement_problem(optimizer_device(strategy), split)
         if getattr(trainer.precision_plugin, "scaler", None) is None:  # one of fp16 takes the step without a closure
             problem = problem or closure_problem(self.optimizer, split)
-        if problem := problem or graph_problem(self.optimizer):
-            raise InputError(problem)
+        problem = problem or graph_problem(self.optimizer)
         if vectors:
-            optimizer_of(self.optimizer, [torch.nn.Parameter(torch.zeros(1))])  # Muon, for example, takes none
+            problem = problem or vectors_problem(self.optimizer)
+        if problem is not None:
+            raise InputError(problem)
         if trainer.gradient_clip_val is not None:
             usual = "1.0 is usual, null clips nothing"
             check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, usual, at_least=0.0)

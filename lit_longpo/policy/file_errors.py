@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, error_text, missing_package
@@ -39,6 +40,7 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        what = "a config.json" if isinstance(error, StrictDataclassError) else what  # which tokenizers are read by, too
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise MissingFileError(
             f"expected {what} at {where} that {reader} can read, got: {kind}{error_text(error)[:500]}"

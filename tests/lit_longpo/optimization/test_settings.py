@@ -54,7 +54,12 @@ def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
 @pytest.mark.parametrize(
     ("optimizer", "rows", "split", "message"),
     [
-        (torch.optim.Muon, 1, None, r"takes every trained parameter.*torch.Size\(\[1\]\).*`policy.lora`"),
+        (
+            torch.optim.Muon,
+            1,
+            None,
+            r"trained parameter, got Muon, which takes no vectors \(norms.*`policy.lora`",
+        ),
         (torch.optim.LBFGS, 2, None, "expected one row a step with LBFGS, .* got 2, .*_batches 1, or type --opt"),
         (torch.optim.Adafactor, 1, "FSDP2", "expected one device or DDP with Adafactor, .* got FSDP2, .* ddp"),
         (torch.optim.Muon, 1, "ZeRO-2", "expected one device or DDP with Muon, .* got ZeRO-2, "),

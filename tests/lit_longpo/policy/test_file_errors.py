@@ -1,5 +1,6 @@
 """What libraries say of files that they cannot read is one line."""
 
+import re
 import shutil
 
 import pytest
@@ -21,6 +22,17 @@ def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_
     with pytest.raises(MissingFileError, match=f"expected {what} at {folder} that transformers can read") as caught:
         policy.prompt_format() if what == "a tokenizer" else policy.load()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("what", ["prompt_format", "load"])
+def test_a_configuration_that_is_refused_is_named_whoever_reads_it(what, policy_folder, tmp_path):
+    """Tokenizers are read by it, too, and the line said that the tokenizer was wrong."""
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    path = folder / "config.json"
+    path.write_text(re.sub(r'"num_attention_heads": \d+', '"num_attention_heads": "many"', path.read_text()))
+    with pytest.raises(MissingFileError, match=f"expected a config.json at {folder} that .*'num_attention_heads'"):
+        getattr(PolicyConfig(source=str(folder)), what)()
 
 
 @pytest.mark.parametrize(
