@@ -73,7 +73,7 @@ def _check_places(config: Any) -> None:
 
 
 def check_length(config: Any) -> None:
-    """Refuse a `fit` that would end before its first step, with nothing written."""
+    """Refuse a `fit` that would end before its first step, with nothing written, or before its own least length."""
     if config.get("trainer.fast_dev_run"):  # which has its own
         return
     for name, instead in _LENGTHS.items():
@@ -82,4 +82,11 @@ def check_length(config: Any) -> None:
             raise InputError(
                 f"expected a training of at least one step, got `trainer.{name}: {length}`; type --trainer.{name} "
                 f"{instead}, or validate in place of fit to only score the validation data"
+            )
+    for unit in ("epochs", "steps"):
+        least, most = config.get(f"trainer.min_{unit}"), config.get(f"trainer.max_{unit}")
+        if least is not None and most is not None and 0 <= most < least:
+            raise InputError(
+                f"expected `trainer.min_{unit}` of at most `trainer.max_{unit}: {most}`, at which a training ends, got "
+                f"{least}; type --trainer.max_{unit} {least}, or a lower --trainer.min_{unit}"
             )

@@ -59,7 +59,7 @@ class RowDealer:
             )
         check_room_for_workers(self.num_workers)
         sampler = self.sampler(split, examples, trainer, shuffle=shuffle)
-        if shuffle:
+        if shuffle and _is_whole(getattr(trainer, "limit_train_batches", 1.0), len(sampler)):
             _warn_of_repeated(split, sampler)
         return StatefulDataLoader(
             examples,
@@ -99,6 +99,11 @@ class RowDealer:
             self._bundles[split] = bundles_of(examples, self.max_tokens, self.max_examples)
             log_bundles(split, self._bundles[split], examples.lengths)
         return self._bundles[split]
+
+
+def _is_whole(limit: int | float, rows: int) -> bool:
+    """Whether a limit as Lightning has it, a number of a rank's rows or a share of them, reaches the last one."""
+    return limit >= rows if isinstance(limit, int) else limit >= 1
 
 
 def _warn_of_repeated(split: str, sampler: TokenBudgetBatchSampler) -> None:

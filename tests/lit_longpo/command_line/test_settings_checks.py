@@ -53,6 +53,14 @@ def refused(*arguments):
         (["--model.reference.mode", "online"], r"`model.init_args.reference`, whose .* type --reference in place of"),
         (["--trainer.accelerator", "tpu"], "expected a TPU .* type --trainer.accelerator cpu"),
         (["--trainer.accelerator", "gpus"], "`trainer.accelerator` to be one of auto, .* --trainer.accelerator gpu$"),
+        (
+            ["--trainer.min_epochs", "3", "--trainer.max_epochs", "2"],
+            "`trainer.min_epochs` of at most `trainer.max_epochs: 2`, .* got 3; type --trainer.max_epochs 3, or",
+        ),
+        (
+            ["--trainer.min_steps", "5", "--trainer.max_steps", "4"],
+            "`trainer.min_steps` of at most `trainer.max_steps: 4`, .* got 5; type --trainer.max_steps 5, or",
+        ),
         (["--trainer.devices", "0"], "`trainer.devices` to be a number from 1 or auto, got 0"),
         (["--trainer.devices", "[0,1]"], r"number from 1 or auto, got \[0, 1\]; type --trainer.devices 1"),
         (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),

@@ -12,6 +12,7 @@ from torch.utils.data import DistributedSampler
 from data_modules.pretraining import WorldTextDataModule
 from data_modules.rows.dealing.dealer import DealtRows, RowDealer, ranks_of
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
+from lit_longpo.log_once import log_once
 from lit_longpo.policy import PolicyConfig
 
 
@@ -49,6 +50,19 @@ def test_made_up_texts_are_shared_out(split):
         assert len(loader) == 3
         names += [name for batch in loader for name in batch.policy.examples]
     assert sorted(names) == sorted(f"{split}-{number}" for number in range(12))
+
+
+@pytest.mark.parametrize(("limit", "told"), [(4, False), (0.8, False), (5, True), (1.0, True), (6, True)])
+def test_repeated_rows_that_an_epoch_does_not_reach_are_not_told(limit, told, caplog):
+    """Nine rows are five for each of two ranks, the last of them another one once more."""
+    trainer = SimpleNamespace(
+        distributed_sampler_kwargs={"num_replicas": 2, "rank": 1},
+        limit_train_batches=limit,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    log_once.cache_clear()
+    RowDealer(8, 1, None, True, seed=0, num_workers=0).loader("train", Rows([None] * 9), trainer, shuffle=True)
+    assert ("repeat others" in caplog.text) == told
 
 
 @pytest.mark.parametrize(("rows", "ranks", "again"), [(3, 2, 1), (9, 8, 7), (101, 2, 0), (8, 8, 0)])
