@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.processes import bar
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.errors import first_names
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
@@ -59,6 +61,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     tokens = read_tokens(files, _encoder(prompt_format))
     front = prompt_format.added_in_front if values.bos else ()
     _warn_of_front(prompt_format, is_there=bool(front))
+    _warn_of_control_tokens(prompt_format, tokens)
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
@@ -83,6 +86,18 @@ def _warn_of_front(prompt_format: PromptFormat, *, is_there: bool) -> None:
         log.warning(
             "windows begin without %s, which the tokenizer puts before every text; if the model needs it: --bos true",
             token,
+        )
+
+
+def _warn_of_control_tokens(prompt_format: PromptFormat, tokens: Sequence[int]) -> None:
+    """Between documents they are meant; in a page about templates they are words, which `fit` would leave text."""
+    added = prompt_format.tokenizer.added_tokens_decoder
+    control = {number for number, token in added.items() if token.special} - {prompt_format.unknown_id}
+    if found := Counter(str(added[number]) for number in tokens if number in control):
+        log.warning(
+            "%d control tokens are written out in the texts (%s) and read as such; take them out of the texts if they "
+            "are words there",
+            *(found.total(), first_names([name for name, _ in found.most_common()], 3)),
         )
 
 

@@ -51,6 +51,15 @@ def test_a_beginning_that_is_left_out_is_said(model, texts, caplog):
     assert "windows begin" not in caplog.text
 
 
+def test_control_tokens_of_a_text_are_said(model, texts, caplog):
+    """They count as in LongLoRA's script; of a page about templates nobody would know."""
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    assert "control tokens" not in caplog.text
+    (texts / "c.txt").write_text("an end <eos> and <eos> again")
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    assert "2 control tokens are written out in the texts (<eos>) and read as such" in caplog.text
+
+
 def test_perplexity_is_that_of_plain_transformers(model, texts):
     """LongLoRA's windows: the last possible start is left out, all of a window's tokens count."""
     ids = byte_tokenizer()(TEXT, add_special_tokens=False)["input_ids"]
