@@ -62,6 +62,15 @@ def test_prompts_are_filled_once(folder):
     assert (prompt.max_new_tokens, prompt.min_new_tokens) == (32, 0)
 
 
+def test_prompts_are_cut_in_the_middle_to_the_length_of_the_official_script(folder):
+    """Head and tail of the filled template, half of the tokens each; 3500 of a window of 4K, 31500 of one of 32K."""
+    bench = LongBench(folder)
+    plain = PromptFormat(byte_tokenizer(), PromptTemplate())
+    cut = bench.prompt(next(bench.examples("hotpotqa")), plain, 11)
+    assert plain.tokenizer.decode(list(cut.ids)) == "<bos>T: O" + "xt}\nA:"[-5:]
+    assert [bench.official_length(window) for window in (2048, 4096, 32_768, 131_072)] == [3500, 3500, 31_500, 127_500]
+
+
 def test_samsum_stops_at_a_newline_and_goes_without_the_chat_template(folder):
     bench = LongBench(folder)
     prompt = bench.prompt(next(bench.examples("samsum")), chat, 500)
