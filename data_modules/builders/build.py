@@ -210,7 +210,8 @@ class Build:
             kinds = " or ".join(kind.__name__ for kind in self.recipe.accepts)
             raise InputTypeError(
                 f"expected {kinds} from the source, got {type(item).__name__}: {type(self.recipe).__name__} cannot be "
-                f"fed by {type(self.source).__name__}; set another `source`"
+                f"fed by {type(self.source).__name__}; set another `source`, as QAFiles gives questions (QARecord) and "
+                "DocumentFiles documents"
             )
         elif again := repeats.said(item):
             job.end("filtered", again)

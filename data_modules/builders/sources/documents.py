@@ -29,7 +29,7 @@ class DocumentFiles(Source):
         text_field: field of a JSONL line that holds the text.
         start_after: regular expression of the line after which the text begins, e.g. a licence header.
         end_before: regular expression of what follows the text.
-        document_tokens: cut documents into parts of at most this many tokens, at section and paragraph
+        document_tokens: cut longer documents into parts of at most this many tokens, at section and paragraph
             borders, each a document of its own; `None` keeps them whole.
     """
 
@@ -60,7 +60,7 @@ class DocumentFiles(Source):
         return content_hash(document_files(self.path))
 
     def _parts(self, name: str, text: str, tokens: TextTokens) -> Iterator[Document | Unreadable]:
-        if self.document_tokens is None:
+        if self.document_tokens is None or tokens.count(text) <= self.document_tokens:
             yield Document(name, text)
             return
         for number, part in enumerate(Chunking(self.document_tokens).split(text, tokens.count)):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_modules.builders.sources.base import Document, Unreadable, content_hash
-from data_modules.builders.sources.documents import clip, document_files, read_documents
+from data_modules.builders.sources.documents import DocumentFiles, clip, document_files, read_documents
 
 
 def write(folder):
@@ -71,3 +71,20 @@ def test_the_hash_follows_the_content_not_the_name(tmp_path):
         (tmp_path / name).write_text(content)
     a, b, c = (content_hash([tmp_path / name]) for name in "abc")
     assert a == b != c
+
+
+class Words:
+    """Counts words where a tokenizer would count tokens."""
+
+    def count(self, text):
+        return len(text.split())
+
+
+def test_a_document_that_fits_stays_whole(tmp_path):
+    """Manuals with headings were cut in halves, however short they were: long contexts had half of their length."""
+    manual = "\n\n".join(f"## {number} Safety\n\nSwitch it off before you open it." for number in range(8))
+    (tmp_path / "manual.md").write_text(manual)
+    assert list(DocumentFiles(str(tmp_path), document_tokens=80).items(Words())) == [Document("manual.md", manual)]
+    parts = list(DocumentFiles(str(tmp_path), document_tokens=79).items(Words()))
+    assert len(parts) > 1
+    assert "\n\n".join(part.text for part in parts) == manual
