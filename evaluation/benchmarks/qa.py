@@ -11,7 +11,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
 from evaluation.benchmarks.questions import Question, QuestionSource, document_by_question, read_questions
 from evaluation.benchmarks.records import power_of_two, score_by_length
-from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, is_letter, joins_words
+from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, is_short, joins_words
 from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt, check_room, decode, placeholders
 from evaluation.reports.report import Prediction
@@ -150,10 +150,15 @@ class QA(Benchmark):
                 f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, which join "
                 "words: F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
             )
-        if letters := sum(any(map(is_letter, item.answers)) for item in self.asked):
+        if short := sum(any(map(is_short, item.answers)) for item in self.asked):
             said.append(
-                f"{letters} of {len(self.asked)} questions have answers of one letter or digit: sub_em takes a letter "
-                "for a choice, and finds a digit inside numbers; see em and f1"
+                f"{short} of {len(self.asked)} questions have answers of one or two letters or digits: sub_em takes "
+                "one letter for a choice, and finds the others inside words and numbers (no in know); see em and f1"
+            )
+        if repeated := len(self.asked) - len({(each.question, each.context, each.around) for each in self.asked}):
+            said.append(
+                f"{repeated} of {len(self.asked)} questions repeat an earlier one about the same context: each is "
+                "asked and counts; give all accepted answers in one record"
             )
         return tuple(said)
 

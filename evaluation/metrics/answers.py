@@ -6,8 +6,9 @@ punctuation and white space, and its tokens are those characters (and the words 
 does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token each, as in XQuAD, which is scored by
 SQuAD's script. A letter and its accent are one character, however a file writes them.
 
-Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes are the ASCII ones, all other signs are
-as they are typed (`lit_longpo.plain_signs`: digits of every script, H₂O, ½, ligatures), and what is not drawn
+Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes are the ASCII ones, punctuation of other
+scripts counts as little as theirs (as in MLQA's script: a danda, an Arabic comma, guillemets), all other signs are as
+they are typed (`lit_longpo.plain_signs`: digits of every script, H₂O, ½, ligatures), and what is not drawn
 (zero-width spaces) is left out. Sub-EM takes an answer of one letter for a choice (`lit_longpo.choices`); F1 and EM
 compare words.
 """
@@ -62,9 +63,9 @@ ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
 }
 
 
-def is_letter(answer: str) -> bool:
-    """Whether an answer is one letter or digit, of which `contains_answer` finds digits inside numbers."""
-    return len(answer.strip()) == 1 and answer.isascii()
+def is_short(answer: str) -> bool:
+    """Whether an answer is one or two letters or digits, which `contains_answer` finds inside words and numbers."""
+    return len(answer.strip()) <= 2 and answer.isascii()
 
 
 def joins_words(answer: str) -> bool:
@@ -80,6 +81,11 @@ def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> fl
 def _ascii(text: str) -> str:
     """The text with composed letters, and with ASCII characters in the place of what only looks otherwise."""
     return plain_signs(text.translate(_ASCII))
+
+
+def _marks_as_ascii(text: str) -> str:
+    """The text with a comma in the place of every punctuation mark that is not ASCII, so that they go where it does."""
+    return "".join(sign if sign.isascii() or not category(sign).startswith("P") else "," for sign in text)
 
 
 def _bare(text: str) -> str:
@@ -106,6 +112,7 @@ def _plain(text: str, answer: str) -> str:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return _bare(text)
+    text, answer = map(_marks_as_ascii, (text, answer))
     return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
 
 
@@ -113,6 +120,7 @@ def _tokens(text: str, answer: str) -> list[str]:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
+    text, answer = map(_marks_as_ascii, (text, answer))
     return english_tokens(text) if normalize_answer(answer) else _words(text, answer)
 
 

@@ -88,6 +88,12 @@ class SoLoPORecipe(Recipe):
             )
         self._budgets = PairRecipe(self.short_tokens, self.long_tokens, self.short_distractors)
         self._decodings = [replace(self.decoding, temperature=each) for each in self.temperatures] or [self.decoding]
+        if self.samples > 1 and not any(each.temperature for each in self._decodings[: self.samples]):
+            raise InputError(
+                f"expected samples that differ, got temperature 0 for all {self.samples}, which gives one "
+                f"answer {self.samples} times; set `recipe.init_args.decoding.temperature: 0.85` (paper), or "
+                "`samples: 1` with `without_right: gold`"
+            )
 
     def steps(self, item: QARecord, bench: Workbench) -> Steps[PreferencePair]:
         """One round of samples."""

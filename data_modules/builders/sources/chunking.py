@@ -14,6 +14,7 @@ _HEADING = re.compile(r"#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chap
 _BORDERS = (
     re.compile(r"\n[^\S\n]*\n\s*"),
     re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)]*\s+|(?<=[\u3002\uff01\uff1f])"),
+    re.compile(r"\n"),  # rows of a table, lines of code, items of a list; a line of prose ends within its sentence
     re.compile(r"\s+"),
 )
 
@@ -36,6 +37,7 @@ class Chunking:
     def split(self, text: str, count_tokens: CountTokens) -> list[str]:
         """Consecutive pieces of `text`, at paragraph borders where they fit, finer ones where not.
 
+        Finer ones are those of sentences, then lines, then words.
         Sections start a new chunk once the chunk before is half full. A single word longer than
         `max_tokens` is cut between characters; one character is never cut.
 

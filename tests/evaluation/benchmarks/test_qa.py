@@ -202,8 +202,10 @@ def test_answers_in_scripts_that_join_words_are_told():
 
 def test_answers_of_one_letter_are_told():
     """Choices (UltraRAG#509): sub-EM finds B in Bob."""
-    notes = QA(questions=Listed(asked(1, answers=("B",)), asked(2, answers=("7",)), asked(3))).notes
-    assert [note for note in notes if note.startswith("2 of 3 questions have answers of one letter or digit")]
+    notes = QA(
+        questions=Listed(asked(1, answers=("B",)), asked(2, answers=("7",)), asked(4, answers=("no",)), asked(3))
+    ).notes
+    assert [note for note in notes if note.startswith("3 of 4 questions have answers of one or two letters")]
     assert len(QA(questions=Listed(asked(3))).notes) == 2
 
 
@@ -245,3 +247,10 @@ def test_a_file_without_answers_is_refused(tmp_path):
         QA(str(tmp_path / "nothing.jsonl"))
     path.write_text(json.dumps({"question": "Who?", "answers": ["Ann"], "context": "Ann."}) + "\n")
     assert QA(str(path)).settings["questions"] == "q.jsonl"
+
+
+def test_questions_that_come_twice_are_told():
+    """Under ids of their own each counts, and two rows with one accepted answer each can not both be right."""
+    again = replace(asked(1, answers=("Anne",)), id="again")
+    notes = QA(questions=Listed(asked(1), again, asked(2))).notes
+    assert [note for note in notes if note.startswith("1 of 3 questions repeat an earlier one")]

@@ -99,6 +99,24 @@ def test_typographic_marks_are_the_ascii_ones(name, said, gold):
     assert best_score(name, said, [gold]) == best_score(name, gold, [said]) == 1.0
 
 
+@pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        ("\u0926\u093f\u0932\u094d\u0932\u0940\u0964", "\u0926\u093f\u0932\u094d\u0932\u0940"),  # tatoeba2#1596
+        ("\u0627\u0644\u0642\u0627\u0647\u0631\u0629\u060c", "\u0627\u0644\u0642\u0627\u0647\u0631\u0629"),
+        ("\u00ab\u041c\u043e\u0441\u043a\u0432\u0430\u00bb", "\u041c\u043e\u0441\u043a\u0432\u0430"),
+        ("\u00ab Paris \u00bb", "Paris"),
+        ("\u00bfMadrid?", "Madrid"),
+        ("\u0535\u0580\u0587\u0561\u0576\u0589", "\u0535\u0580\u0587\u0561\u0576"),
+        ("\u05e6\u05d4\u05f4\u05dc", '\u05e6\u05d4"\u05dc'),
+    ],
+)
+def test_punctuation_of_every_script_counts_as_little_as_that_of_ascii(name, said, gold):
+    """A right answer that ended in its own script's full stop had an F1 of 0."""
+    assert best_score(name, said, [gold]) == best_score(name, gold, [said]) == 1.0
+
+
 @pytest.mark.parametrize(
     ("said", "right"),
     [

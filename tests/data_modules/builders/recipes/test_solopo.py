@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.builders import RECORD, bench, drive
 
-from data_modules.builders.generators.requests import Completion, RequestTemplate
+from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
 from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
@@ -106,6 +106,17 @@ def test_samples_take_the_temperatures_in_turn(caplog):
     assert {request.decoding.max_new_tokens for request in asked} == {recipe.decoding.max_new_tokens}
     SoLoPORecipe(samples=2, temperatures=(0.5, 1.0, 1.5))
     assert "2 samples take the first of the 3 temperatures alone" in caplog.text
+
+
+@pytest.mark.parametrize("more", [{}, {"temperatures": (0.0, 0.0)}, {"without_right": "gold"}])
+def test_samples_that_would_all_be_one_are_refused(more):
+    """No sample was wrong, or none right: 32 greedy answers are one (MultiPL-E#40)."""
+    with pytest.raises(
+        InputError, match=r"expected samples that differ, got temperature 0 for all 8.*temperature: 0.85"
+    ):
+        SoLoPORecipe(samples=8, decoding=Decoding(0.0), **more)
+    SoLoPORecipe(samples=8, decoding=Decoding(0.0), temperatures=(0.0, 0.85))
+    SoLoPORecipe(samples=1, decoding=Decoding(0.0), without_right="gold")
 
 
 def test_the_likeliest_mistake_is_the_one_given_most_often():

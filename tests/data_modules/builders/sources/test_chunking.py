@@ -38,6 +38,15 @@ def test_cuts_lie_at_paragraphs_if_these_fit():
         assert chunk.rstrip().endswith("this.")
 
 
+def test_tables_and_code_are_cut_between_lines():
+    """They were cut at any blank: a row lost its last cells to the next chunk (qmd#955, dify#6421)."""
+    for line in ("| the option {0} | of {0} | as text |", "    return value(of={0}) + the_rest(of={0})"):
+        text = "\n".join(line.format(number) for number in range(30))
+        chunks = Chunking(25).split(text, words)
+        assert len(chunks) > 3
+        assert all(chunk.endswith("\n") for chunk in chunks[:-1])
+
+
 def test_a_section_opens_a_chunk_once_the_one_before_is_half_full():
     text = "one two three four\n\nfive six\n\n# Heading\n\nseven eight"
     assert Chunking(10, balance=False).split(text, words) == [
