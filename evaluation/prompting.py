@@ -90,7 +90,7 @@ def build_prompt(
     kept = truncate_middle(whole, max_length, style=rules.style)
     if len(kept) < len(whole):
         half = len(kept) // 2 if rules.style == "longbench" else len(kept)
-        text = "".join(decode(part, prompt_format) for part in (kept[:half], kept[half:]) if part)
+        text = "".join(prompt_format.decode_whole(part) for part in (kept[:half], kept[half:]) if part)
     uses_chat = rules.chat and prompt_format.uses_chat
     # Control tokens that the text writes out are read as such, here and in the official scripts.
     ids = prompt_format.encode_message(text) if uses_chat else prompt_format.encode_text(text)
@@ -183,11 +183,6 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
     head = max_length // 2
     tail = max_length - head if style == "longbench_v2" else head
     return ids[:head] + ids[-tail:]  # a tail of 0 is everything, as in the official slice
-
-
-def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
-    """Text of tokens as the official scripts decode it: special tokens left out, nothing stripped."""
-    return prompt_format.decode_whole(ids)
 
 
 def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:

@@ -29,7 +29,7 @@ import torch
 from benchmarks.machine import describe
 from lm_eval.api.instance import Instance
 
-from evaluation.prompting import Prompt, decode
+from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching
 from evaluation.running.harness_model import HarnessModel
@@ -67,7 +67,7 @@ def ours(model: Any, prompt_format: PromptFormat, texts: Sequence[str], flags: A
     found = dict[int, list[int]]()
     for part in answer(model, prompts, Batching(flags.batch * max(map(len, ids)))):
         found |= part
-    return [decode(found[number], prompt_format) for number in range(len(texts))]
+    return [prompt_format.decode_whole(found[number]) for number in range(len(texts))]
 
 
 def as_harness(model: Any, harness: Any, texts: Sequence[str], flags: Any) -> list[str]:

@@ -13,7 +13,7 @@ from evaluation.benchmarks.questions import Question, QuestionSource, document_b
 from evaluation.benchmarks.records import power_of_two, score_by_length
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, is_short, joins_words
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, check_room, decode, placeholders
+from evaluation.prompting import Prompt, check_room, placeholders
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -207,7 +207,7 @@ class QA(Benchmark):
         kept = _cut(encoded, num_tokens - max_length, example.id)
         ids, lost = (*encoded.head, *kept, *encoded.tail), len(encoded.context) - len(kept)
         check_room(len(ids), self.max_new_tokens, max_length, window)
-        read = decode(kept, prompt_format) if lost else context
+        read = prompt_format.decode_whole(kept) if lost else context
         user = read if question is None else prompt_format.template.filled(read, question)[0]
         said = (*([] if system is None else [("system", system)]), *history, ("user", user), *followup)
         return Prompt(

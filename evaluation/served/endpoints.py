@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from evaluation.prompting import Prompt, decode
+from evaluation.prompting import Prompt
 from evaluation.served.settings import ServedCard, ServerSettings, Way
 from lit_longpo.engine import until_stop_ids
 from lit_longpo.errors import InputError
@@ -163,8 +163,8 @@ class Completions(Endpoint):
 
     @property
     def _drops_blank(self) -> bool:
-        tokenizer = self.prompt_format.tokenizer
-        return not decode(tokenizer.encode("a a", add_special_tokens=False)[-1:], self.prompt_format).startswith(" ")
+        last = self.prompt_format.tokenizer.encode("a a", add_special_tokens=False)[-1:]
+        return not self.prompt_format.decode_whole(last).startswith(" ")
 
     def _as_text(self, ids: Sequence[int]) -> str:
         """What the server's tokenizer makes these tokens of."""

@@ -8,7 +8,7 @@ from support.word_tokenizer import word_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from evaluation import truncate_middle
-from evaluation.prompting import Rules, build_prompt, check_placeholders, decode
+from evaluation.prompting import Rules, build_prompt, check_placeholders
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 plain = PromptFormat(byte_tokenizer(), PromptTemplate())
@@ -25,7 +25,7 @@ def text_of(prompt):
 @settings(max_examples=30, deadline=None)
 def test_what_fits_is_left_alone(text):
     prompt = build_prompt(text, plain, Rules("longbench", 5), 500)
-    assert decode(prompt.ids, plain) == text
+    assert plain.decode_whole(prompt.ids) == text
     assert (prompt.num_lost, prompt.num_tokens, prompt.ids[0]) == (0, len(prompt.ids), BOS)
 
 
@@ -45,7 +45,7 @@ def test_odd_lengths_differ_by_style(style, expected):
 def test_longbench_decodes_the_halves_apart_and_v2_does_not(style, kept):
     """<bos> E4 B8 | AD a b: the ends of two characters make one again only if they are decoded together."""
     prompt = build_prompt("\u4e2d....\u4e2dab", plain, Rules(style, 5), 6)
-    assert decode(prompt.ids, plain) == kept
+    assert plain.decode_whole(prompt.ids) == kept
     assert prompt.num_lost == 13 - 6
     assert len(prompt.ids) == (9 if style == "longbench" else 6)  # replacement characters take three bytes each
 
@@ -66,7 +66,7 @@ def test_decoded_text_is_not_cleaned_up():
     tokenizer = word_tokenizer(["x", "!"])
     tokenizer.clean_up_tokenization_spaces = True
     form = PromptFormat(tokenizer, PromptTemplate())
-    assert decode(tokenizer.encode("x ! x ?", add_special_tokens=False), form) == "x ! x ?"
+    assert form.decode_whole(tokenizer.encode("x ! x ?", add_special_tokens=False)) == "x ! x ?"
 
 
 def test_the_chat_template_comes_after_truncation():
@@ -109,7 +109,7 @@ def test_room_for_the_answer_is_checked():
 
 
 def test_responses_are_not_stripped():
-    assert decode(plain.tokenizer("\n x ")["input_ids"], plain) == "\n x "
+    assert plain.decode_whole(plain.tokenizer("\n x ")["input_ids"]) == "\n x "
 
 
 @pytest.mark.parametrize("template", ["{context}", "{context} {{literal}} {input}"])
