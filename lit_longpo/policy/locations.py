@@ -40,14 +40,13 @@ def locate(source: str, gguf_file: str | None = None) -> str:
         packaged = _package_folder(source.removeprefix(_PACKAGE))
         _check_folder(Path(packaged), gguf_file)
         return packaged
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1  # hub: owner/name
     folder = Path(source).expanduser()
     if folder.is_file():
         raise MissingFileError(
             f"expected a folder or a model of the hub, got the file {folder}; set `policy.source` to the folder of a "
             "model (config.json beside its weights)"
         )
-    if looks_like_path and not folder.is_dir():
+    if looks_like_path(source) and not folder.is_dir():
         raise MissingFileError(
             f"expected a model folder at {folder}, found none; {_near_model(folder) or 'set `policy.source`'}"
         )
@@ -56,6 +55,11 @@ def locate(source: str, gguf_file: str | None = None) -> str:
         return str(folder)
     check_hub_name(source, gguf_file)
     return source
+
+
+def looks_like_path(source: str) -> bool:
+    """Whether a source can only be a folder: a name on the hub is `owner/name`."""
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
 
 
 def _package_folder(name: str) -> str:

@@ -24,7 +24,7 @@ from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.adapters.targets import ALL_LINEAR, meant_by, modules_named
 from lit_longpo.policy.adapters.weights import refuse_other_experts, set_weights, warn_of_zeros
 from lit_longpo.policy.file_errors import read_by_transformers, tensors_alone, whole_files
-from lit_longpo.policy.locations import check_hub_name
+from lit_longpo.policy.locations import check_hub_name, looks_like_path
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
 
@@ -90,7 +90,7 @@ class AdapterFolder:
                 f"expected the adapters at {self.path} to name their base model, got {name!r}; set {setting}"
             )
         folder = Path(name).expanduser()
-        if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        if not folder.is_dir() and looks_like_path(name):
             raise MissingFileError(f"expected the base model of {self.path} at {folder}, found none; set {setting}")
         if (folder / ADAPTER_CONFIG).is_file():
             raise InputError(
