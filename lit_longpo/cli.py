@@ -17,7 +17,7 @@ from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.whole import refuse_broken
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.command_line.precedence import name_of, options_of
-from lit_longpo.command_line.settings_checks import check_length, check_typed, expand_homes
+from lit_longpo.command_line.settings_checks import SECTIONS, check_length, check_typed, expand_homes
 from lit_longpo.engine.layer_kernels import check_layer_kernels
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
@@ -106,7 +106,7 @@ class LongPOCLI(LightningCLI):
         parser.add_class_arguments(PolicyConfig, "policy")
         parser.add_class_arguments(Optimization, "optimization")
         parser.add_class_arguments(ReferenceConfig, "reference")
-        for section in ("policy", "optimization", "reference"):
+        for section in SECTIONS:
             parser.link_arguments(section, f"model.init_args.{section}", apply_on="instantiate")
         parser.link_arguments(
             "policy",

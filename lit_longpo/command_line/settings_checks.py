@@ -11,7 +11,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompt_template import check_template
 from lit_longpo.strategies import check_devices
 
-_SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
+SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
 _HOME = re.compile(r"~/|~[A-Za-z_][\w.-]*/\S*$")  # not "~50/100" in a text
@@ -64,7 +64,7 @@ def check_typed(config: Any) -> None:
 
 def _check_places(config: Any) -> None:
     """Refuse sections that the objective gets from the top level: what it is given itself would have no effect."""
-    for name in _SECTIONS:
+    for name in SECTIONS:
         if config.get(f"model.init_args.{name}") is not None:
             raise InputError(
                 f"expected `{name}` at the top level of the configuration, got `model.init_args.{name}`, whose place "
