@@ -27,7 +27,7 @@ class SplitReport:
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
         cut_messages: whole messages whose middle was cut, although the question may stand there.
-        marked: records with an answer that begins with a mark of the chat template, which is read as text there.
+        marked: records with an answer that writes out a control token, which is read as text there.
         other_thoughts: records with an answer whose `<think>` is trained as text, as the template marks thoughts
             otherwise.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
@@ -119,9 +119,9 @@ class SplitReport:
             )
         if self.marked:
             yield (
-                f"{self.marked} records have answers that begin with a mark of the chat template's own, which is "
-                "trained as text; store the answers without it, or set `policy.template.markup: control` to train "
-                "the token"
+                f"{self.marked} records have answers that write out a control token (a mark of the chat template at "
+                "their beginning, one of `policy.added_special_tokens`), which is trained as text; store the answers "
+                "without it, or set `policy.template.markup: control` to train the token"
             )
         if self.other_thoughts:
             yield (

@@ -56,7 +56,8 @@ class PromptFormat:
         opening = "" if self._chat is None else self._marks_in(self._chat.opening)
         self._frame = AnswerFrame(parted(opening), ends, tokenizer.bos_token)
         chat_template = str(getattr(tokenizer, "chat_template", ""))
-        self.traces = TemplateTraces(self._chat, chat_template, self._from_data, self._frame)
+        common = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token)
+        self.traces = TemplateTraces(self._chat, chat_template, self._from_data, self._frame, common)
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
         if self._chat is not None:
             sample = self._chat.sample

@@ -1,8 +1,10 @@
 """Finds what a chat template has written in data: texts that were rendered already, which ours would render again."""
 
+from collections.abc import Collection
+
 from lit_longpo.policy.prompts.answer_frames import AnswerFrame
 from lit_longpo.policy.prompts.chat_template import ChatTemplate
-from lit_longpo.policy.prompts.control_tokens import DataMarks
+from lit_longpo.policy.prompts.control_tokens import DataMarks, Markup
 
 # What templates of common families begin a turn with. To a tokenizer of another family they are letters.
 _OPENINGS = ("[INST]", "<|im_start|>", "<|start_header_id|>", "<|begin_of_text|>", "<start_of_turn>", "<|user|>")
@@ -16,14 +18,23 @@ class TemplateTraces:
         chat_template: the tokenizer's, used or not.
         marks: which control tokens stay text in data.
         frame: what may stand around an answer.
+        common: control tokens that texts may hold by chance (`<s>` is HTML).
     """
 
-    def __init__(self, chat: ChatTemplate | None, chat_template: str, marks: DataMarks, frame: AnswerFrame) -> None:
+    def __init__(
+        self,
+        chat: ChatTemplate | None,
+        chat_template: str,
+        marks: DataMarks,
+        frame: AnswerFrame,
+        common: Collection[str] = (),
+    ) -> None:
         self._chat, self._frame, self._read_as_text = chat, frame, not marks.read_as_control
         self._control = tuple(marks.in_prompts.tokens)
         around, texts = ("", []) if chat is None else (chat.head + chat.tail, chat.texts())
         self._around = tuple(name for name in self._control if name in around)
         self._written = tuple(name for name in marks.in_answers.tokens if any(name in text for text in texts))
+        self._meant = Markup({name: id for name, id in marks.in_answers.tokens.items() if name not in common})
         known = (*self._control, chat_template)
         self._foreign = tuple(mark for mark in _OPENINGS if not any(mark in text for text in known))
 
@@ -44,5 +55,10 @@ class TemplateTraces:
         return (bool(between) and between in text) or whole.startswith(self._around) or whole.endswith(self._around)
 
     def in_answer(self, answer: str) -> bool:
-        """Whether an answer begins with one of the chat template's marks, which would be read as text there."""
-        return self._read_as_text and self._frame.inside(answer).lstrip().startswith(self._written)
+        """Whether an answer writes out a control token, which would be read as text there.
+
+        One of the chat template's marks at its beginning, or anywhere any that no text holds by chance.
+        """
+        inside = self._frame.inside(answer)
+        written = inside.lstrip().startswith(self._written) or self._meant.pattern.search(inside) is not None
+        return self._read_as_text and written

@@ -105,7 +105,28 @@ def test_an_answer_that_begins_with_a_mark_of_the_template_is_said(markup, caplo
     assert len(list(tokenising.examples(pairs, report))) == 3
     tokenising.log_found("train", report, np.array([3]))
     assert report.marked == (markup == "text")
-    assert ("train: 1 records have answers that begin with a mark" in caplog.text) == (markup == "text")
+    assert ("train: 1 records have answers that write out a control token" in caplog.text) == (markup == "text")
+
+
+@pytest.mark.parametrize("markup", ["text", "control"])
+@pytest.mark.parametrize("chat", [True, False])
+def test_an_answer_that_writes_out_a_new_control_token_is_said(chat, markup):
+    """The rows of `added_special_tokens` stayed the mean of the others: every answer with one was trained as letters.
+
+    `<s>` is HTML, the end of a turn closes an answer, and what documents say stays text without a word.
+    """
+    template = "{% for m in messages %}<|turn|>{{ m['content'] }}<|end|>{% endfor %}<|turn|>" if chat else None
+    tokenizer = bpe_tokenizer("bytes", special=["<|turn|>", "<|end|>", "<cite>"], chat_template=template)
+    form = PromptFormat(tokenizer, PromptTemplate("{context} {question}", markup=markup))
+    answers = ("Oslo <cite> it is.", "Oslo, <s>not</s> Rome", f"Oslo{'<|end|>' if chat else '</s>'}", "Oslo")
+    pairs = [replace(pair(number), chosen=answer, rejected=("Rome",)) for number, answer in enumerate(answers)]
+    pairs[-1] = replace(pairs[-1], long_context="Facts about people <cite> are here.")
+    report = SplitReport()
+    cite = tokenizer.convert_tokens_to_ids("<cite>")
+    examples = list(replace(BASE, prompt_format=form).examples(pairs, report))
+    read = [cite in response.token_ids for group in examples[0].policy for response in group.responses]
+    assert any(read) == (markup == "control")
+    assert report.marked == (markup == "text")
 
 
 _THINKS = "<think>Rome?</think>"
