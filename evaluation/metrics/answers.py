@@ -88,6 +88,11 @@ def _marks_as_ascii(text: str) -> str:
     return "".join(sign if sign.isascii() or not category(sign).startswith("P") else "," for sign in text)
 
 
+def _says_more_than_marks(answer: str) -> bool:
+    """Whether an answer is not punctuation alone, which is compared as it stands: one mark is not another."""
+    return bool(_marks_as_ascii(answer).translate(PUNCTUATION).strip())
+
+
 def _bare(text: str) -> str:
     """Lower case, no punctuation of any script, no white space; LongBench's list of Chinese marks has gaps."""
     return "".join(character for character in normalize_chinese(text) if not category(character).startswith("P"))
@@ -112,7 +117,8 @@ def _plain(text: str, answer: str) -> str:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return _bare(text)
-    text, answer = map(_marks_as_ascii, (text, answer))
+    if _says_more_than_marks(answer):
+        text, answer = map(_marks_as_ascii, (text, answer))
     return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
 
 
@@ -120,7 +126,8 @@ def _tokens(text: str, answer: str) -> list[str]:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
-    text, answer = map(_marks_as_ascii, (text, answer))
+    if _says_more_than_marks(answer):
+        text, answer = map(_marks_as_ascii, (text, answer))
     return english_tokens(text) if normalize_answer(answer) else _words(text, answer)
 
 

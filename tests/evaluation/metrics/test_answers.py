@@ -117,6 +117,17 @@ def test_punctuation_of_every_script_counts_as_little_as_that_of_ascii(name, sai
     assert best_score(name, said, [gold]) == best_score(name, gold, [said]) == 1.0
 
 
+@pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [("\u00a1", "\u00bf"), ("It is a comma, I think", "\u00bf"), (",", "\u060c"), ("\uff0c", "\u3002")],
+)
+def test_one_mark_is_not_another(name, said, gold):
+    """Any comma was the inverted question mark that was asked for."""
+    assert best_score(name, said, [gold]) == 0.0
+    assert best_score(name, gold, [gold]) == 1.0
+
+
 @pytest.mark.parametrize(
     ("said", "right"),
     [
