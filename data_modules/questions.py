@@ -9,6 +9,7 @@ from data_modules.formats.loading import load_pairs
 from data_modules.formats.reader import RecordReader
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import PreferencePair, QARecord
+from lit_longpo.files.json_files import numbered_lines
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def _first_record(path: Path) -> dict[str, object]:
     if path.suffix not in (".json", ".jsonl"):
         return {}
     try:
-        value = json.loads(path.open("rb").readline() if path.suffix == ".jsonl" else path.read_bytes())
+        text = next(numbered_lines(path), (0, b""))[1] if path.suffix == ".jsonl" else path.read_bytes()
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     first = value[0] if isinstance(value, list) and value else value

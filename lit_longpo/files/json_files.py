@@ -30,17 +30,15 @@ _OTHER_FILES: tuple[tuple[bytes, str], ...] = (
 
 
 def json_lines(path: str | Path) -> Rows:
-    """One JSON value a line; a byte order mark in front and empty lines at the end are ignored.
+    """One JSON value a line; a byte order mark in front and empty lines are nothing.
 
     Raises:
-        RecordError: a line is empty between others, or no JSON; or the file is one list.
+        RecordError: a line is no JSON; or the file is one list.
     """
-    for number, text in numbered_lines(path):
+    for place, (number, text) in enumerate(numbered_lines(path)):
         where = f"{path}:{number}"
-        if not text.strip(_SPACE_BYTES):
-            raise RecordError.at(where, "record", "UTF-8 JSON on every line but the last", b"")
-        with instead(_as_other_file(text, path) if number == 1 else None):
-            if number == 1 and text.lstrip(_SPACE_BYTES).startswith(b"["):
+        with instead(_as_other_file(text, path) if place == 0 else None):
+            if place == 0 and text.lstrip(_SPACE_BYTES).startswith(b"["):
                 raise RecordError.at(where, "record", "one JSON object a line", text)
             value = decode_json(text, where)
         yield where, value
@@ -56,17 +54,12 @@ def _as_other_file(first_line: bytes, path: str | Path) -> str | None:
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """The lines from 1 on, without a mark of the byte order in front and without empty ones at the end."""
-    blank = list[tuple[int, bytes]]()
+    """The lines with their numbers from 1 on, without a mark of the byte order in front and without empty ones."""
     with _opened(path) as file:
         for number, line in enumerate(_unpacked(file, path), 1):
             text = line.removeprefix(_BOM) if number == 1 else line
-            if not text.strip(_SPACE_BYTES):
-                blank.append((number, text))
-                continue
-            yield from blank
-            blank.clear()
-            yield number, text
+            if text.strip(_SPACE_BYTES):
+                yield number, text
 
 
 def json_list(path: str | Path) -> Rows:

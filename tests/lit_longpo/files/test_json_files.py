@@ -36,6 +36,17 @@ def test_lines_are_values(tmp_path_factory, items):
     assert list(json_lines(path)) == [(f"{path}:{number}", item) for number, item in enumerate(items, 1)]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_are_nothing_wherever_they_are(end, tmp_path):
+    """One between records was refused as "got b''"; other readers pass over it (graphrag#2424, PyRIT#1479)."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(["", '{"a": 1}', "", " \t", '{"a": 2}', "", ""]).encode())
+    assert list(json_lines(path)) == [(f"{path}:2", {"a": 1}), (f"{path}:5", {"a": 2})]
+    path.write_bytes(f'{end}[{{"a": 1}}]'.encode())
+    with pytest.raises(ValueError, match=r"a.jsonl:2: record: .* ends in .json$"):
+        list(json_lines(path))
+
+
 @pytest.mark.parametrize("space", ["\u2028", "\x0c", "\x0b", "\u00a0"])
 @pytest.mark.parametrize(("read", "text"), [(json_list, "[{}]"), (json_lines, "{}\n")])
 def test_what_is_space_to_python_alone_is_refused(read, text, space, tmp_path):
