@@ -112,7 +112,12 @@ class Build:
         return next((name for name in _WRITTEN if changed(self.output / name)), None)
 
     def num_records(self) -> int:
-        """Records of the source, `limit` at most; reads it once."""
+        """Records of the source, `limit` at most; reads it and the files of `decontamination` once.
+
+        So what is wrong with one of them is said before anybody is asked anything.
+        """
+        if self.decontamination is not None:
+            self.decontamination.read()
         return sum(1 for _ in islice(self.source.items(self.tokens), self.limit))
 
     def run(self) -> BuildReport:
@@ -122,7 +127,7 @@ class Build:
             InputError: `output` holds another build.
             UnreachableError: the server does not answer; run again to go on.
         """
-        num_records = self.num_records()  # what is wrong with the source is said before a model is loaded
+        num_records = self.num_records()
         check_writable(self.output, _ELSEWHERE)
         with storing(self.output, _ELSEWHERE):
             return self._built(num_records)

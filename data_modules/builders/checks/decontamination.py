@@ -48,13 +48,37 @@ class Decontamination:
         """Hash of the files' bytes."""
         return content_hash([self._path(file) for file in self.files])
 
+    def read(self) -> None:
+        """Read the questions and answers of the files, if that is not done yet.
+
+        Raises:
+            MissingFileError: a file is not there.
+            RecordError: a file cannot be read.
+            InputError: a file has no question in the named fields.
+        """
+        if self._evaluation_grams:
+            return
+        rows = {file: list(_rows(self._path(file))) for file in self.files}
+        asked = {file: list(_texts(some, self.question_fields)) for file, some in rows.items()}
+        none = not any(map(any, asked.values()))  # a file of them may ask nothing: LongBench's `input` of summaries
+        without = [file for file, texts in asked.items() if none or not texts]
+        if without:
+            raise InputError(
+                f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(without)}, "
+                "got none; set `decontamination.question_fields`"
+            )
+        answers = _texts(list(rows.values()), self.answer_fields)
+        self._evaluation_grams["question"] = self._indexed(chain.from_iterable(asked.values()))
+        self._evaluation_grams["answer"] = self._indexed(answers)
+
     def check(self, question: str, answers: Sequence[str], counts: Counter[str]) -> None:
         """Compare one question and its answers.
 
         Raises:
             DroppedError: one of them overlaps.
         """
-        grams = self._index()
+        self.read()
+        grams = self._evaluation_grams
         if self._overlap(question, grams["question"]) > self.max_share:
             raise DroppedError("the question overlaps with an evaluation file")
         for answer in answers:
@@ -79,23 +103,6 @@ class Decontamination:
                 if number == 0 and len(words) >= self.n:
                     begun.append(tuple(words))
         return index
-
-    def _index(self) -> dict[str, Index]:
-        """N-grams of the evaluation files' questions and answers; read once."""
-        if not self._evaluation_grams:
-            rows = {file: list(_rows(self._path(file))) for file in self.files}
-            asked = {file: list(_texts(some, self.question_fields)) for file, some in rows.items()}
-            none = not any(map(any, asked.values()))  # a file of them may ask nothing: LongBench's `input` of summaries
-            without = [file for file, texts in asked.items() if none or not texts]
-            if without:
-                raise InputError(
-                    f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(without)}, "
-                    "got none; set `decontamination.question_fields`"
-                )
-            answers = _texts(list(rows.values()), self.answer_fields)
-            self._evaluation_grams["question"] = self._indexed(chain.from_iterable(asked.values()))
-            self._evaluation_grams["answer"] = self._indexed(answers)
-        return self._evaluation_grams
 
     def _path(self, file: str) -> Path:
         return existing_file(file, "decontamination.files", "evaluation records")

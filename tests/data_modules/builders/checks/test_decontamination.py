@@ -12,11 +12,12 @@ from data_modules.builders.generators.requests import RequestTemplate
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze
+from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.records import read_pairs
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, UserError
 
 
 def test_evaluation_questions_are_kept_out(tmp_path):
@@ -110,6 +111,29 @@ def test_every_evaluation_file_has_questions(tmp_path):
         Decontamination(tuple(names)).check(asked, (), Counter())
     with pytest.raises(DroppedError):
         Decontamination(tuple(names), question_fields=("question", "prompt")).check(asked, (), Counter())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"prompt": "Who sang?"}', r"fields question, input of .*eval\.jsonl, got none"),
+        ('{"question": 3', r"eval\.jsonl:1: record: expected UTF-8 JSON"),
+        (None, r"expected evaluation records at .*eval\.jsonl"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused_before_anybody_is_asked(text, expected, tmp_path):
+    """All was asked and paid for, and then every record failed, or was no pair."""
+    if text is not None:
+        (tmp_path / "eval.jsonl").write_text(text)
+    generator = Scripted()
+    build = world_build(
+        tmp_path / "out", decontamination=Decontamination((str(tmp_path / "eval.jsonl"),)), generator=generator
+    )
+    for start in (build.run, lambda: rehearse(build)):
+        with pytest.raises(UserError, match=expected):
+            start()
+    assert not generator.asked
+    assert not (tmp_path / "out").exists()
 
 
 def test_answers_are_kept_out_from_so_many_words_on_and_texts_without_words_overlap_with_nothing(tmp_path):
