@@ -15,7 +15,7 @@ from lit_longpo.checkpoints.progress import (
     validation_due,
 )
 from lit_longpo.checkpoints.randomness import draw_apart, gather_random_states, restore_random_state
-from lit_longpo.checkpoints.reading import load_initial_weights, read_record, read_weights
+from lit_longpo.checkpoints.reading import load_initial_weights, read_record, read_weights, start_settings
 from lit_longpo.checkpoints.record import run_record
 from lit_longpo.checkpoints.trainer import ResumableTrainer
 from lit_longpo.checkpoints.whole import fault, newest_whole
@@ -40,6 +40,7 @@ __all__ = [
     "rows_of_half_a_step",
     "rows_so_far",
     "run_record",
+    "start_settings",
     "taken",
     "validate_now",
     "validated_rows",

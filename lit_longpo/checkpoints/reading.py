@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_longpo.checkpoints.record import Settings, contradictions
 from lit_longpo.checkpoints.unpickling import plain_contents, refuse_code
-from lit_longpo.checkpoints.whole import deepspeed_tag, kind, refuse_broken
+from lit_longpo.checkpoints.whole import contents_hash, deepspeed_tag, kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,14 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
     advice = "set the `policy` section that it was trained with (config.yaml of its run)"
     fill_policy(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
     log.info("initial weights: those of %s", path)  # also of a run that goes on
+
+
+def start_settings(path: Path | None) -> Settings:
+    """The checkpoint whose weights a training starts with, as the run's record names it; `None` without one."""
+    return {
+        "initial_weights": path and str(path.resolve()),
+        "initial_weights.files": path and contents_hash(path),
+    }
 
 
 def by_export(path: Path) -> str:

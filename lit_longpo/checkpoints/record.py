@@ -14,8 +14,12 @@ from lit_longpo.optimization.schedules import steps_of
 
 Settings = dict[str, Any]
 
-# Their `files` are what weights' files hold, whatever `source` calls the place.
-_MODELS = ("policy", "reference.policy")
+# Where weights are read from, and what says which ones these are, whatever the place is called.
+_FILES = {
+    "policy.source": "policy.files",
+    "reference.policy.source": "reference.policy.files",
+    "initial_weights": "initial_weights.files",
+}
 _OF_TRAINER = (
     *("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches"),
     *("limit_train_batches", "overfit_batches"),
@@ -66,8 +70,6 @@ def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
     settings |= {f"trainer.{name}": getattr(trainer, name, None) for name in _OF_TRAINER}
     if seed := os.environ.get("PL_GLOBAL_SEED"):  # where Lightning's `seed_everything` keeps it
         settings["seed_everything"] = seed
-    if hasattr(module, "initial_weights"):
-        settings["initial_weights"] = module.initial_weights and str(module.initial_weights.resolve())
     data = data or getattr(trainer, "datamodule", None)
     settings |= {f"data.{name}": getattr(data, name) for name in _OF_DATA if hasattr(data, name)}
     return plain_json(settings)
@@ -105,8 +107,7 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     Settings that only one of the two has are left out, and so are settings inside of one that differs.
     """
     then, now = record.get("settings") or {}, plain_json(settings)
-    for model in _MODELS:
-        files, source = f"{model}.files", f"{model}.source"
+    for source, files in _FILES.items():
         if not (then.get(files) and now.get(files)):
             continue
         if then[files] == now[files]:
@@ -116,7 +117,7 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     differing = {
         name: (then[name], now[name])
         for name in now
-        if not name.endswith("policy.files") and name in then and not _same(name, then[name], now[name])
+        if name not in _FILES.values() and name in then and not _same(name, then[name], now[name])
     }
     return {name: pair for name, pair in differing.items() if not any(name.startswith(f"{n}.") for n in differing)}
 

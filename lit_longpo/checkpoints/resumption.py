@@ -161,7 +161,7 @@ def check_data(path: Path, trainer: Trainer) -> None:
 
 def _warn_of_slight(path: Path, trainer: Trainer) -> None:
     record = read_record(path)
-    differing = contradictions(record, run_settings(trainer, None))
+    differing = contradictions(record, run_settings(trainer, trainer.lightning_module))
     if differing:
         log.warning("going on with changed settings: %s", _in_words(differing))
 

@@ -19,6 +19,7 @@ from lit_longpo.checkpoints import (
     keep_patience,
     load_initial_weights,
     remember_best,
+    start_settings,
 )
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import ScoringPlan, base_model, router_coefficient, score
@@ -119,7 +120,8 @@ class PreferenceModule(LightningModule, ABC):
     def settings(self) -> dict[str, Any]:
         """Every setting that decides what is trained, as it was before training, by its command-line name."""
         if self._recorded is None:
-            self._recorded = self._sections.settings(type(self).__name__, self.arguments())
+            own = self._sections.settings(type(self).__name__, self.arguments())
+            self._recorded = own | start_settings(self.initial_weights)
         return self._recorded
 
     @property

@@ -1,6 +1,7 @@
 """A run goes on from a checkpoint of its own kind, or says why not; through the real command line."""
 
 import csv
+import shlex
 import shutil
 
 import pytest
@@ -208,15 +209,38 @@ def test_last_is_no_checkpoint_of_another_seed(again, caplog):
 def test_last_is_no_checkpoint_of_other_initial_weights(again, caplog):
     """As with seeds: what started from one stage's weights was the result of a start from another's, finished."""
     folder, checkpoint = again
-    for name in ("one", "other"):
-        shutil.copy(checkpoint, folder / f"{name}.ckpt")
-        fit(folder / "next", "--initial_weights", folder / f"{name}.ckpt", "--ckpt_path", "last", steps=1)
-    assert f"it was trained with `initial_weights` {folder / 'one.ckpt'}, now {folder / 'other.ckpt'}" in caplog.text
+    fit(folder / "other", "--seed_everything", "7", steps=1)
+    one, other = folder / "one.ckpt", folder / "other.ckpt"
+    shutil.copy(checkpoint, one)
+    shutil.copy(folder / "other/checkpoints/last.ckpt", other)
+    for start in (one, other):
+        fit(folder / "next", "--initial_weights", start, "--ckpt_path", "last", steps=1)
+    assert f"it was trained with `initial_weights` {one}, now {other}" in caplog.text
     assert "going on from" not in caplog.text
-    fit(folder / "next", "--initial_weights", folder / "other.ckpt", "--ckpt_path", "last", steps=2)
+    fit(folder / "next", "--initial_weights", other, "--ckpt_path", "last", steps=2)
     assert "going on from" in caplog.text
+    last = newest_whole(folder / "next")
+    fit(folder / "next", "--initial_weights", one, "--ckpt_path", last, steps=3)  # named, it may go on
+    assert f"going on with changed settings: `initial_weights` {other}, now {one}" in caplog.text
     fit(folder / "next", "--ckpt_path", "last", steps=1)
     assert "now null" in caplog.text
+
+
+def test_initial_weights_are_told_apart_by_what_they_hold(again, caplog):
+    """A first stage that was trained anew into the same place was taken for the one that the second began with."""
+    folder, checkpoint = again
+    fit(folder / "next", "--initial_weights", checkpoint, "--ckpt_path", "last", steps=1)
+    moved = checkpoint.rename(folder / "moved.ckpt")
+    fit(folder / "next", "--initial_weights", moved, "--ckpt_path", "last", steps=2)
+    assert "going on from" in caplog.text
+    caplog.clear()
+    fit(folder / "anew", "--seed_everything", "7", steps=2)
+    shutil.copy(folder / "anew/checkpoints/last.ckpt", moved)
+    fit(folder / "next", "--initial_weights", moved, "--ckpt_path", "last", steps=1)
+    assert (
+        f"it was trained with `initial_weights` {moved}, now {shlex.quote(f'{moved} with other files')}" in caplog.text
+    )
+    assert "going on from" not in caplog.text
 
 
 def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog):

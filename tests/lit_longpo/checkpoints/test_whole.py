@@ -9,7 +9,7 @@ import torch
 from support.stored_checkpoints import Nothing, cut, flip, hole, save_file, save_folder, trainer
 
 from lit_longpo.checkpoints import fault, newest_whole
-from lit_longpo.checkpoints.whole import MANIFEST, advice, damage, refuse_broken
+from lit_longpo.checkpoints.whole import MANIFEST, advice, contents_hash, damage, refuse_broken
 
 
 @pytest.mark.parametrize("save", [save_file, save_folder])
@@ -169,3 +169,20 @@ def test_the_list_of_files_says_who_wrote_it(tmp_path):
     manifest = json.loads((save_folder(tmp_path / "last.ckpt") / MANIFEST).read_text())
     assert (manifest["strategy"], manifest["world_size"]) == ("AnyDeviceDeepSpeedStrategy", 2)
     assert set(manifest["files"]) == {"latest", "checkpoint/rank0.pt"}
+
+
+@pytest.mark.parametrize("save", [save_file, save_folder])
+def test_contents_have_a_hash_that_moves_with_them(save, tmp_path):
+    path = save(tmp_path / "last.ckpt", 1)
+    before = contents_hash(path)
+    moved = path.rename(tmp_path / "moved.ckpt")
+    assert contents_hash(moved) == before != contents_hash(save(moved, 2))
+    assert contents_hash(path) is None  # nothing is there
+
+
+def test_the_hash_of_a_file_is_that_of_its_tensors(tmp_path):
+    """Trained anew with the same seed, a checkpoint says other times and places, and holds the same weights."""
+    one, other = tmp_path / "one.ckpt", tmp_path / "other.ckpt"
+    for path, seconds in ((one, 1), (other, 2)):
+        torch.save({"state_dict": {"weight": torch.ones(3)}, "where": str(path), "seconds": seconds}, path)
+    assert contents_hash(one) == contents_hash(other)
