@@ -57,7 +57,7 @@ def tables(stored: Path = STORED) -> dict[str, str]:
 def embedded(folder: Path) -> str:
     """Accuracy by length, its mean beyond the trained one, and the difference to SFT on the same long contexts."""
     rows = rows_of(load(folder))
-    lines = _head("", "seeds", *_LENGTHS, "mean of 256 to 512", "less SFT, long contexts")
+    lines = _head("", "seeds", *_LENGTHS, "mean of 256 to 512", "minus SFT, long contexts")
     for label, cell in _EMBEDDED.items():
         row, other = rows[cell], rows["sft-long"]
         gap = "" if cell in ("base", "sft-long") else points(difference(row, other, _LONG, shared=False))
@@ -78,16 +78,16 @@ def real(folder: Path) -> str:
 
 
 def others(folder: Path) -> str:
-    """Rows of the real model less others than short SFT, in sub-EM by length and by F1."""
+    """Rows of the real model minus others than short SFT, in sub-EM by length and by F1."""
     rows = rows_of(load(folder))
     columns = (("alone",), ("1024",), ("2048",), ("1024", "2048"))
     lines = _head("", "seeds", "alone", "1,024", "2,048", "both", "F1, both")
     for name, other in _OTHERS:
-        row, less = rows[name], rows[other]
-        seeds = sorted(common_seeds(row, less))
-        gaps = [points(difference(row, less, lengths, shared=True)) for lengths in columns]
-        gaps.append(points(difference(row, less, columns[-1], shared=True, score=Row.f1)))
-        lines.append(line([f"{name} less {other}", " ".join(map(str, seeds)), *gaps]))
+        row, base = rows[name], rows[other]
+        seeds = sorted(common_seeds(row, base))
+        gaps = [points(difference(row, base, lengths, shared=True)) for lengths in columns]
+        gaps.append(points(difference(row, base, columns[-1], shared=True, score=Row.f1)))
+        lines.append(line([f"{name} minus {other}", " ".join(map(str, seeds)), *gaps]))
     return "\n".join(lines)
 
 

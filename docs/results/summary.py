@@ -29,7 +29,7 @@ def summary(stored: Path = STORED) -> str:
 
 
 def _gap(stored: Path, suite: str, row: str, other: str, lengths: str, score: str = "sub-EM") -> str:
-    """A row less another, with its interval."""
+    """A row minus another, with its interval."""
     rows, shared = rows_of(load(stored / suite)), SUITES[suite].questions_share_contexts
     each = Row.f1 if score == "F1" else Row.scores
     return points(difference(rows[row], rows[other], lengths.split(","), shared=shared, score=each))

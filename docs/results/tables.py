@@ -119,9 +119,9 @@ def _main(rows: Mapping[str, Row], layout: Layout, folder: Path, *, shared: bool
     header = [
         *("sub-EM %", "seeds", *map(number, lengths), f"mean of {mean}"),
         *(f"its {name.upper()}" for name in layout.others),
-        *([f"F1 less {layout.apart}"] if f1 else []),
-        *(f"less {name}" for name in layout.against),
-        *([f"{layout.short} less {layout.forgetting}"] if layout.forgetting else []),
+        *([f"F1 minus {layout.apart}"] if f1 else []),
+        *(f"minus {name}" for name in layout.against),
+        *([f"{layout.short} minus {layout.forgetting}"] if layout.forgetting else []),
         *("steps", "M tokens", "TFLOP", "s"),
     ]
     lines = [line(header), line(["---", *["---:"] * (len(header) - 1)])]
@@ -220,7 +220,7 @@ def _by_length(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     lengths = [length for length in layout.lengths if length in other.outcomes[0].scores]
     beyond = [length for length in lengths if length.isdigit() and int(length) > int(layout.long[0])]
     columns = [*([length] for length in lengths), *([beyond] if len(beyond) > 1 else [])]
-    header = [f"points less {other.name}", *(" and ".join(map(number, column)) for column in columns)]
+    header = [f"points minus {other.name}", *(" and ".join(map(number, column)) for column in columns)]
     lines = [line(header), line(["---", *["---:"] * len(columns)])]
     kind = other.cost("steps") is not None  # rows without a training are of another kind, unless all are
     trained = [row for row in rows.values() if (row.cost("steps") is not None) == kind and row.name != other.name]

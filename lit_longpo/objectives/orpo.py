@@ -3,11 +3,11 @@
 Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model".
 
     L = NLL(y_w|x) - beta * log sigmoid(log odds(y_w|x) - log odds(y_l|x) - m)         Eq. 6 and 7, where m = 0
-    odds(y|x) = p(y|x) / (1 - p(y|x))                                                  Eq. 3
+    odds(y|x) = p(y|x) / (1 - p(y|x))                                                  Eq. 4
 
 Symbols: y_w chosen, y_l rejected, pi policy, |y| scored tokens, beta the paper's lambda, m the pair's own
 margin in log odds. A response's probability p is the geometric mean over its tokens,
-exp(log pi(y|x) / |y|), as in the public implementation; the paper's text defines it by the same mean (Eq. 1).
+exp(log pi(y|x) / |y|), as in the public implementation; the paper's text defines it by the same mean (Eq. 3).
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from lit_longpo.ranges import check_scale
 
 
 def log_odds(log_probs: Tensor, tokens: Tensor) -> Tensor:
-    """log(p / (1 - p)) of the length-normalised probability p (ORPO, Eq. 3). Shape: as the arguments."""
+    """log(p / (1 - p)) of the length-normalised probability p (ORPO, Eq. 4). Shape: as the arguments."""
     mean = log_probs / tokens
     # log(1 - exp(mean)): expm1 keeps its precision when p is close to 1; the clamp keeps p = 1 finite.
     return mean - torch.log(-torch.expm1(mean.clamp(max=-torch.finfo(mean.dtype).tiny)))

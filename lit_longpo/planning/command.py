@@ -31,6 +31,11 @@ class PlanCLI(LongPOCLI):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(run=False, **kwargs)
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """The parser, whose help says what `plan` does."""
+        says = "What `fit` would take with the same arguments, worked out instead of run: memory, FLOPs, time, conflicts."
+        return super().init_parser(description=says, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The arguments of `fit`, and `PlanOptions`."""
         super().add_arguments_to_parser(parser)

@@ -112,7 +112,7 @@ def test_table_compares_f1_over_the_seeds_that_kept_it(kept, said, tmp_path):
             f1 = {length: dict.fromkeys("pq", percent) for length in digits} if seed in kept else {}
             outcome(name, seed, digits, f1=f1, costs=costs).save(tmp_path)
     text = markdown(SUITES["smollm2"], tmp_path)
-    assert "| its EM | F1 less sft-short |" in text
+    assert "| its EM | F1 minus sft-short |" in text
     assert re.search(
         r"\| orpo-long-1024 \| \[1\]\S+ \[2\]\S+ \|" + re.escape(" 100.0 |" * 4 + f" 60.0 | 40.0 | {said} |"), text
     )
@@ -126,7 +126,7 @@ def test_table_says_gains_over_short_sft_at_every_length_and_beyond_the_trained_
             tmp_path
         )
     text = markdown(SUITES["smollm2"], tmp_path)
-    assert "| points less sft-short | alone | 1,024 | 2,048 | 4,096 | 2,048 and 4,096 |" in text
+    assert "| points minus sft-short | alone | 1,024 | 2,048 | 4,096 | 2,048 and 4,096 |" in text
     none, half = "+0.0 [-84.2, 84.2]", "+50.0 [-76.3, 92.1]"  # two contexts, both alike
     assert f"| orpo-long-1024 | {none} | {none} | {half} | {half} | {half} |" in text
 
@@ -798,5 +798,5 @@ def test_rows_without_trainings_are_compared_with_each_other_by_length(tmp_path)
         sets = {length: {"q0": digits} for length in ("hotpotqa alone", "hotpotqa", "musique alone", "musique")}
         outcome(name, 1, sets).save(tmp_path)
     text = markdown(SUITES["smollm2-elsewhere"], tmp_path)
-    assert "| points less sft-short | hotpotqa alone | hotpotqa | musique alone | musique |" in text
+    assert "| points minus sft-short | hotpotqa alone | hotpotqa | musique alone | musique |" in text
     assert "| orpo-long-2048 | +25.0 " in text
