@@ -45,7 +45,7 @@ _DENIED = re.compile(
 )
 _SAID = re.compile(
     rf"(?:(?<!each )\b(?i:answer|choice|option|verdict|winner|better|best)\b\W{{0,3}}(?:[:=]|\b(?i:is)\b)\W{{0,6}}"
-    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\["
+    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\[|<(?i:answer)>\s*"
     r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
     rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"
 )
