@@ -13,10 +13,10 @@ from evaluation.respondent import EvaluationRun
 from evaluation.running.answerers import Answerer
 from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import check_protocol
-from evaluation.running.responses import check_asked, stored_notes, stored_responses
-from evaluation.running.results import make_report, rescore
+from evaluation.running.results import make_report
 from evaluation.running.runner import Runner
-from evaluation.running.store import Store
+from evaluation.running.store import Store, check_asked, stored_notes, stored_responses
+from evaluation.running.task_scores import rescore
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable
 from lit_longpo.policy import PromptFormat

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from string import Formatter
 from typing import Literal, get_args
 
 from lit_longpo.errors import InputError
@@ -197,31 +196,3 @@ def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int |
             f"expected a prompt and {max_new_tokens} new tokens to fit {window} positions, got a prompt of "
             f"{num_ids} tokens; set max_length to {max_length - excess} or less"
         )
-
-
-def placeholders(template: str) -> set[str]:
-    """Names that a template leaves open for `str.format`; none if its braces are not in pairs."""
-    try:
-        return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-    except ValueError:
-        return set()
-
-
-def check_placeholders(template: str, where: str) -> str:
-    """The template, if `{context}` is in it and nothing but `{context}` and `{input}` is to be filled in.
-
-    Raises:
-        InputError: it is not such a template.
-    """
-    try:
-        parts = list(Formatter().parse(template))
-    except ValueError as error:
-        raise InputError(f"{where}: expected a template with paired braces, got {template!r:.80} ({error})") from error
-    names = [name for _, name, _, _ in parts if name is not None]
-    plain = all(not spec and not conversion for _, _, spec, conversion in parts)
-    if not plain or "context" not in names or not set(names) <= {"context", "input"}:
-        placeholders = ", ".join("{" + name + "}" for name in names) or "none"
-        raise InputError(
-            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {placeholders}; use the official file"
-        )
-    return template

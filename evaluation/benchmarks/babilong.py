@@ -7,11 +7,12 @@ from pathlib import Path
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.official_files import OfficialFileError, Row, hashes, parse_literals, read_text
+from evaluation.benchmarks.placeholders import placeholders
 from evaluation.benchmarks.records import read_file, record_files, score_by_length
 from evaluation.metrics import score
 from evaluation.metrics.babilong import LABELS
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, Rules, placeholders, whole_prompt
+from evaluation.prompting import Prompt, Rules, whole_prompt
 from evaluation.reports.grouping import official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction

@@ -16,10 +16,11 @@ from evaluation.benchmarks.official_files import (
     read_json,
     read_official_rows,
 )
+from evaluation.benchmarks.placeholders import check_placeholders
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese, task_name
-from evaluation.prompting import Prompt, Rules, build_prompt, check_placeholders
+from evaluation.prompting import Prompt, Rules, build_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction

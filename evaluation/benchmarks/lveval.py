@@ -18,9 +18,10 @@ from evaluation.benchmarks.official_files import (
     read_official_rows,
     read_text,
 )
+from evaluation.benchmarks.placeholders import check_placeholders
 from evaluation.metrics import score
 from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
-from evaluation.prompting import Prompt, Rules, build_prompt, check_placeholders
+from evaluation.prompting import Prompt, Rules, build_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport

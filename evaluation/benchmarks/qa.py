@@ -9,11 +9,12 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
+from evaluation.benchmarks.placeholders import placeholders
 from evaluation.benchmarks.questions import Question, QuestionSource, document_by_question, read_questions
 from evaluation.benchmarks.records import power_of_two, score_by_length
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, is_short, joins_words
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, check_room, placeholders
+from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat

@@ -1,7 +1,7 @@
 """Which prompts share a batch, which share a beginning, and which process answers what: pure planning."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -128,34 +128,6 @@ def shareable_length(first: Sequence[int], second: Sequence[int]) -> int:
     size = min(len(first), len(second)) - 1
     different = np.flatnonzero(np.asarray(first[:size]) != np.asarray(second[:size]))
     return int(different[0]) if len(different) else size
-
-
-def shuffled(examples: Sequence[Example], seed: str, *, alike: bool = False) -> list[Example]:
-    """The examples in a random order, those about the same context side by side.
-
-    Args:
-        examples: to be asked; whoever has the same ones and the same seed gets the same order.
-        seed: of the order.
-        alike: whether others about the same contexts, in other texts, are to come in the same order.
-    """
-    keys = [each.context_key if alike else each.fields.get("context", each.id) for each in examples]
-    return [examples[number] for group in drawn_groups(keys, seed, alike=alike) for number in group]
-
-
-def drawn_groups(keys: Iterable[str], seed: str, *, alike: bool = False) -> list[list[int]]:
-    """Numbers of examples with equal keys, group by group in a random order.
-
-    Args:
-        keys: of the examples, in their order.
-        seed: of the order of the groups.
-        alike: whether others with the same keys, in whatever order, are to have their groups in the same order.
-    """
-    groups = dict[str, list[int]]()
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    order = [groups[key] for key in (sorted(groups) if alike else groups)]
-    random.Random(seed).shuffle(order)
-    return order
 
 
 def portion(asked: Iterator[PromptedExample], batching: Batching, num_ranks: int) -> list[PromptedExample]:

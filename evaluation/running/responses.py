@@ -3,27 +3,18 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-from evaluation.benchmark import Benchmark, Example
-from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.locks import lock
-from lit_longpo.files.manifest import MANIFEST, check_manifest, check_manifest_early, complete_lines, read_manifest
-from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
+from evaluation.benchmark import Example
+from lit_longpo.errors import InputError
+from lit_longpo.files.manifest import complete_lines
+from lit_longpo.files.stored import line_of, stored_as, stored_line
 from lit_longpo.files.strict_json import RecordError, instead, shortened
-from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.fingerprint import tokens_hash
 from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
 
-KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
-_FORMAT = 1  # of the folder; raised when older folders cannot be continued
-_NOTES = {"benchmark settings": Mapping[str, object], "max_length": int, "name": str}  # that a report is made with
 
 
 class DamagedResponseError(RecordError):
@@ -170,61 +161,6 @@ def record_hash(example: Example) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
-@contextmanager
-def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[Responses]:
-    """The responses in a folder, for one run at a time.
-
-    Args:
-        folder: made if it is not there.
-        manifest: what responses depend on; written by the first run, compared by later ones.
-        notes: written with it, not compared.
-
-    Raises:
-        InputError: the folder holds responses with other settings.
-        BusyError: another process is writing there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        check_manifest(folder, manifest, KIND, notes, lines=folder.glob("*.jsonl"))
-        yield Responses(folder)
-
-
-def check_asked(folder: Path, benchmark: Benchmark) -> None:
-    """Refuse a folder of answers to other questions, or one in use, before a model is loaded.
-
-    Raises:
-        InputError: the folder holds responses to another benchmark, or with other settings of it.
-        BusyError: another process is writing there.
-    """
-    # Only the first process, which the others would find at it.
-    if getattr(rank_zero_only, "rank", 0) == 0 and (folder / ".lock").exists():
-        with _alone(folder):
-            pass
-    check_manifest_early(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))
-
-
-def _asked(benchmark: Benchmark) -> dict[str, object]:
-    return {"benchmark": benchmark.name, "benchmark settings": dict(benchmark.settings)}
-
-
-@contextmanager
-def stored_responses(folder: Path) -> Iterator[Responses]:
-    """The responses that a run left, whatever it depended on.
-
-    Raises:
-        BusyError: the run is still writing there.
-    """
-    with _alone(folder):
-        yield Responses(folder)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / ".lock", "a+b") as file:
-        lock(file, folder, KIND)
-        yield
-
-
 def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
     first = dict[tuple[str, int], StoredResponse]()
     for number, (_, line) in enumerate(complete_lines(file), 1):
@@ -241,46 +177,3 @@ def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
                 "line that is wrong"
             )
         yield row
-
-
-def manifest_of(
-    benchmark: Benchmark, prompt_format: PromptFormat, fingerprint: str, max_length: int, ends: Sequence[int]
-) -> dict[str, object]:
-    """What responses depend on beside the records, each of which is hashed apart.
-
-    Args:
-        benchmark: what is asked.
-        prompt_format: tokenizer and chat template.
-        fingerprint: of the model, adapters included.
-        max_length: tokens that longer prompts are cut to.
-        ends: the model's own end tokens.
-    """
-    template = prompt_format.template
-    chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
-    chat += [template.markup, template.date]
-    own = {"prompt template": template.user} if benchmark.in_own_template else {}
-    return own | {
-        "format": _FORMAT,
-        **_asked(benchmark),
-        "model": fingerprint,
-        "max_length": max_length,
-        "end tokens": list(ends),
-        "chat template": hashlib.sha256(json.dumps(chat, sort_keys=True, default=str).encode()).hexdigest()[:16],
-        "tokenizer": tokens_hash(prompt_format),
-    }
-
-
-def stored_notes(folder: Path) -> dict[str, Any]:
-    """What was written down about the responses in a folder.
-
-    Raises:
-        MissingFileError: there are none.
-        RecordError: it is damaged.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise MissingFileError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
-    notes = read_manifest(folder)
-    with instead("type --output FOLDER to ask again into another folder"):
-        check_fields(notes, _NOTES, str(path))
-    return notes

@@ -13,13 +13,15 @@ from evaluation.processes import bar, gather, rank
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answerers import Answerer, GivenAnswer, answerer_of
-from evaluation.running.batching import PromptedExample, shuffled
+from evaluation.running.batching import PromptedExample
+from evaluation.running.drawing import shuffled, subset
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, extreme_examples
 from evaluation.running.protocols import generation_fact, protocol_of
 from evaluation.running.responses import Responses, StoredResponse, record_hash
-from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset
+from evaluation.running.results import make_report
 from evaluation.running.settings import RunSettings, length_deviation
+from evaluation.running.task_scores import TaskScores, is_done, score_task
 from lit_longpo.errors import UnreachableError
 from lit_longpo.policy import PromptFormat
 

@@ -18,7 +18,7 @@ from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.reading import load_report
 from evaluation.reports.table import escape
 from evaluation.respondent import Respondent
-from evaluation.running.responses import stored_responses
+from evaluation.running.store import stored_responses
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import UserError, message_for_user
 from lit_longpo.export.card import model_card

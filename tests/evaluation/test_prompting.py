@@ -8,7 +8,7 @@ from support.word_tokenizer import word_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from evaluation import truncate_middle
-from evaluation.prompting import Rules, build_prompt, check_placeholders
+from evaluation.prompting import Rules, build_prompt
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 plain = PromptFormat(byte_tokenizer(), PromptTemplate())
@@ -110,26 +110,6 @@ def test_room_for_the_answer_is_checked():
 
 def test_responses_are_not_stripped():
     assert plain.decode_whole(plain.tokenizer("\n x ")["input_ids"]) == "\n x "
-
-
-@pytest.mark.parametrize("template", ["{context}", "{context} {{literal}} {input}"])
-def test_templates_with_known_placeholders(template):
-    assert check_placeholders(template, "file") == template
-
-
-@pytest.mark.parametrize("template", ["{input}", "{context} {other}", "{context!r}", "{context:>9}", "{context", "{}"])
-def test_other_templates_are_refused(template):
-    with pytest.raises(ValueError, match=r"^prompts:3: expected"):
-        check_placeholders(template, "prompts:3")
-
-
-@given(st.text(alphabet="{}contexipu !:.[]", max_size=30))
-def test_templates_are_accepted_or_refused_but_never_fail_later(template):
-    try:
-        check_placeholders(template, "file")
-    except ValueError:
-        return
-    assert "C" in template.format(context="C", input="I")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from evaluation.benchmarks.downloads import RemoteFile, prepare_data
 from evaluation.origins import origin_of
 from evaluation.reports.reading import load_checked_report
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.running.responses import Responses, StoredResponse, open_responses, stored_notes
+from evaluation.running.responses import Responses, StoredResponse
+from evaluation.running.store import open_responses, stored_notes
 from lit_longpo.checkpoints.whole import Manifest, newest_whole
 from lit_longpo.errors import UserError
 from lit_longpo.files.checksums import changed, checksum_of

@@ -18,7 +18,8 @@ from evaluation.benchmarks import downloads
 from evaluation.benchmarks.downloads import RemoteFile
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.responses import StoredResponse, open_responses
+from evaluation.running.responses import StoredResponse
+from evaluation.running.store import open_responses
 from lit_longpo.checkpoints.whole import MANIFEST, Manifest, fault
 from lit_longpo.files.checksums import write_checksums
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from evaluation.benchmarks.infinitebench.records import ADDED_NAMES
 from evaluation.benchmarks.official_files import OfficialFileError, parse_literals, read_json, read_text
-from evaluation.prompting import Style, placeholders
+from evaluation.benchmarks.placeholders import placeholders
+from evaluation.prompting import Style
 from lit_longpo.errors import MissingFileError
 
 LAYOUT = "<task>.jsonl, for example longbook_qa_eng.jsonl, and prompt.py"

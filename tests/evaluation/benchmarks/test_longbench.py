@@ -15,7 +15,8 @@ from evaluation.benchmarks.official_files import OfficialFileError
 from evaluation.metrics.longbench import TASKS
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.results import TaskScores, make_report
+from evaluation.running.results import make_report
+from evaluation.running.task_scores import TaskScores
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())

@@ -15,9 +15,8 @@ from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.lveval import LVEval, load_config
 from evaluation.benchmarks.official_files import OfficialFileError, parse_literals
 from evaluation.metrics.lveval import LEVELS
-from evaluation.running.batching import shuffled
+from evaluation.running.drawing import shuffled, subset
 from evaluation.running.responses import Responses
-from evaluation.running.results import subset
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PromptFormat, PromptTemplate

@@ -1,12 +1,10 @@
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.benchmark import Example
 from evaluation.prompting import Prompt
-from evaluation.running.batching import Batching, plan_rounds, portion, shareable_length, shuffled
+from evaluation.running.batching import Batching, plan_rounds, portion, shareable_length
 
 
 def prompt(ids, max_new_tokens=4):
@@ -77,22 +75,6 @@ def examples(contexts):
 
 def prompts_of(sizes):
     return [prompt(range(size)) for size in sizes]
-
-
-def test_the_order_is_random_and_the_seeds():
-    own = examples([None] * 20)
-    first = shuffled(own, "1-t")
-    assert first == shuffled(own, "1-t")
-    assert first != shuffled(own, "2-t")
-    assert first != own
-    assert sorted(first, key=own.index) == own
-
-
-def test_questions_about_one_context_stay_together():
-    own = examples("abcabcdabcdd")
-    found = [example.fields["context"] for example in shuffled(own, "1-t")]
-    changes = sum(one != other for one, other in pairwise(found))
-    assert changes == 3
 
 
 @pytest.mark.parametrize(("sizes", "expected"), [([10] * 9, [4, 4, 1]), ([99] * 5, [4, 1]), ([3] * 30, [14, 14, 2])])

@@ -13,9 +13,9 @@ from evaluation.evaluating import Evaluation
 from evaluation.metrics import extras
 from evaluation.respondent import Respondent
 from evaluation.running import answerers
+from evaluation.running.drawing import subset
 from evaluation.running.preflight import each_id_once, extreme_examples, score_of
 from evaluation.running.responses import Responses
-from evaluation.running.results import subset
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError, InputTypeError, MissingPackageError

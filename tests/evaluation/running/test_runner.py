@@ -20,11 +20,12 @@ from evaluation.reports.reading import load_report
 from evaluation.reports.report import TruncationCounts
 from evaluation.running import answerers, runner
 from evaluation.running.batching import Batching
-from evaluation.running.responses import DamagedResponseError, Responses, open_responses
-from evaluation.running.results import make_report, rescore
+from evaluation.running.responses import DamagedResponseError, Responses
+from evaluation.running.results import make_report
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings, default_max_length
-from evaluation.running.store import Store
+from evaluation.running.store import Store, open_responses
+from evaluation.running.task_scores import rescore
 from lit_longpo.errors import UserError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
