@@ -149,10 +149,10 @@ def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -
     for task in settings.chosen(benchmark):
         stored = {row.id for row in responses.of_task(task)}
         every = list(benchmark.examples(task)) if stored else []
-        if strangers := sorted(stored - {example.id for example in every}):
+        if others := sorted(stored - {example.id for example in every}):
             raise InputError(
-                f"expected stored responses to the records of {task}, got {len(strangers)} to others, for example "
-                f"{strangers[0]}; name the data that were asked"
+                f"expected stored responses to the records of {task}, got {len(others)} to others, for example "
+                f"{others[0]}; name the data that were asked"
             )
         if stored:
             scores[task] = score_task(benchmark, [item for item in every if item.id in stored], responses, len(every))

@@ -12,7 +12,8 @@ from support.reports import rows_of, summary, table_of
 from support.tiny_models import tiny_model
 
 from evaluation.benchmark import Benchmark
-from evaluation.benchmarks.lveval import LVEval, load_config
+from evaluation.benchmarks.lveval import LVEval
+from evaluation.benchmarks.lveval.config import load_config
 from evaluation.benchmarks.official_files import OfficialFileError, parse_literals
 from evaluation.metrics.lveval import LEVELS
 from evaluation.running.drawing import shuffled, subset

@@ -1,24 +1,18 @@
 """LV-Eval from its official files: the same questions at five levels of length."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
+from evaluation.benchmarks.lveval.config import LAYOUT, load_config, other_values
 from evaluation.benchmarks.official_files import (
-    OfficialFileError,
     Row,
     differences,
-    hash_of,
     hashes,
-    parse_literals,
-    read_json,
     read_official_rows,
-    read_text,
 )
-from evaluation.benchmarks.placeholders import check_placeholders
 from evaluation.metrics import score
 from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
 from evaluation.prompting import Prompt, Rules, build_prompt
@@ -28,11 +22,8 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.ranges import MOST_ANSWERED
 
-LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
 _OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
-_VALUES = "d56d77912ce01dfb4f43d94a5a58ecac411c2355519b204e04ea9402c901b1c2"  # sha256 of what is read of it
 _COMMIT = "63e7ae939bd347c76b2cdb1cebfb216faca26897"
 _DATA = "86a3b0e6f2266281d481bcb46a0bda5b511cffb0"
 _COUNTS = {  # at every level
@@ -49,24 +40,6 @@ _COUNTS = {  # at every level
     "dureader_mixup": 176,
 }
 _ONE_QUESTION = ("factrecall_en", "factrecall_zh")  # of every context; elsewhere a question is asked at every level
-_NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
-
-
-@dataclass(frozen=True)
-class LVEvalConfig:
-    """What LV-Eval's configuration says.
-
-    Args:
-        templates: prompt of each data set.
-        limits: new tokens of each data set.
-        datasets: names, in the official order.
-        levels: "16k" and so on, ascending.
-    """
-
-    templates: Mapping[str, str]
-    limits: Mapping[str, int]
-    datasets: tuple[str, ...]
-    levels: tuple[str, ...]
 
 
 class LVEval(WithAnswerMetric):
@@ -124,7 +97,7 @@ class LVEval(WithAnswerMetric):
     def deviations(self) -> tuple[str, ...]:
         """A changed configuration and tasks that are left out."""
         is_python = (self.folder / "config.py").is_file()
-        changed = differences(self.folder, _OFFICIAL) if is_python else _other_values(self.config)
+        changed = differences(self.folder, _OFFICIAL) if is_python else other_values(self.config)
         every = [f"{dataset}_{level}" for dataset in self.config.datasets for level in self.config.levels]
         missing = [task for task in every if task not in self.tasks]
         return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []), *self.metric_deviations)
@@ -211,45 +184,6 @@ def _remote(datasets: Iterable[str]) -> Iterator[RemoteFile]:
         yield github_file("infinigence/LVEval", _COMMIT, path, path, sha256)
     for dataset in datasets:
         yield hub_file("Infinigence/LVEval", _DATA, f"{dataset}.zip", None, is_archive=True)
-
-
-def load_config(folder: Path) -> LVEvalConfig:
-    """The configuration of a folder, from `config.py` or else `config/config.json`.
-
-    Raises:
-        MissingFileError: there is neither.
-        OfficialFileError: it lacks something, or a value is not a literal of the right kind.
-    """
-    python = folder / "config.py"
-    path = python if python.is_file() else folder / "config" / "config.json"
-    values = parse_literals(read_text(path, LAYOUT), str(path), _NAMES) if path == python else read_json(path, LAYOUT)
-    if not isinstance(values, dict):
-        raise OfficialFileError.at(str(path), "file", "a JSON object", values)
-    row = Row(str(path), values)
-    templates, limits = (_table(row, name, kind) for name, kind in (("DATASET_PROMPT", str), ("DATASET_MAXGEN", int)))
-    config = LVEvalConfig(templates, limits, row.texts("DATASET_SELECTED"), row.texts("DATASET_LENGTH_LEVEL"))
-    for dataset in config.datasets:
-        if dataset not in templates or dataset not in limits or dataset not in METRICS:
-            raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
-        if not 1 <= limits[dataset] <= MOST_ANSWERED:
-            raise row.error("DATASET_MAXGEN", f"1 to {MOST_ANSWERED:,} new tokens for {dataset}", limits[dataset])
-        check_placeholders(templates[dataset], f"{path}: {dataset}")
-    return config
-
-
-def _other_values(config: LVEvalConfig) -> tuple[str, ...]:
-    """Whether values read from JSON are not those of the official `config.py`, for a report."""
-    digest = hash_of(asdict(config))
-    if digest == _VALUES:
-        return ()
-    return (f"config/config.json has other values than the official config.py: sha256 {digest}, expected {_VALUES}",)
-
-
-def _table(row: Row, name: str, kind: type) -> dict:
-    values = row.values.get(name)
-    if not isinstance(values, dict) or not all(type(value) is kind for value in values.values()):
-        raise row.error(name, f"an object of {kind.__name__} values", values)
-    return values
 
 
 def _subset(name: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
