@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data_modules.files.record_files import hub_table, is_local
+from data_modules.files.data_sets import hub_table
+from data_modules.files.record_files import is_local
 from data_modules.records import PreferencePair
 from lit_longpo.errors import MissingFileError
 
