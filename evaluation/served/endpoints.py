@@ -199,7 +199,11 @@ class Chat(Endpoint):
         return {**super()._extras(prompt), **({"chat_template_kwargs": options} if options else {})}
 
     def check(self, prompt: Prompt) -> None:
-        """First words of an answer are in no message."""
+        """Refuse a prompt that ends in the first words of an answer, which no message can hold.
+
+        Raises:
+            InputError: it does.
+        """
         if not prompt.messages:
             raise InputError(
                 "expected prompts that are messages for `server.way: chat`, got some that end in the first words of "

@@ -45,7 +45,11 @@ class RecordAccount(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the row's examples."""
+        """Count the row's examples.
+
+        Raises:
+            LostRecordsError: the row is not the next one.
+        """
         epoch = trainer.current_epoch
         if epoch not in self._rows:
             self._rows[epoch] = self._start = batch_idx
@@ -57,7 +61,11 @@ class RecordAccount(Callback):
         self._count, self._sum = self._count + len(names), self._sum + sum(map(hash, names))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare with what was to come."""
+        """Compare the epoch's examples with those that were planned.
+
+        Raises:
+            LostRecordsError: they are others.
+        """
         data, epoch = _data_of(trainer), trainer.current_epoch
         if data is None or epoch not in self._rows:
             return

@@ -252,8 +252,16 @@ def checked_table(
 ) -> SegmentTable:
     """The segment table of an attention call, once everything else it asks for is known to fit a packed row.
 
+    Args:
+        module: the calling attention layer.
+        query: Shape: (1, H, T, D).
+        attention_mask: must be `None`.
+        dropout: must be 0.
+        table: of the row; `None` if the call has none.
+        kwargs: what else transformers passes.
+
     Raises:
-        UnsupportedModelError: it is not.
+        UnsupportedModelError: there is no table, or the call asks for what a packed row cannot have.
     """
     layer = type(module).__name__
     if table is None:

@@ -40,7 +40,12 @@ class LogitTransform:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def backward(self, grad: Tensor, logits: Tensor) -> Tensor:
-        """Gradient by the raw logits, from the gradient by and the value of the transformed ones."""
+        """Gradient with respect to the raw logits. Shape: as the arguments.
+
+        Args:
+            grad: gradient with respect to the transformed logits.
+            logits: the transformed logits.
+        """
         if self.softcap is not None:
             grad = grad * (1.0 - (logits / self.softcap).square())
         return grad if self.scale == 1.0 else grad * self.scale

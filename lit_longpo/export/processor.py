@@ -22,7 +22,7 @@ _FILES = dict.fromkeys((PROCESSOR_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NA
 
 
 def copy_processor(model: PreTrainedModel, folder: Path) -> None:
-    """Copy the source's processor files beside a model with eyes or ears; without them nobody can show it a picture."""
+    """Copy the source's processor files beside a vision or audio model, which takes pictures and sounds by them."""
     if not unread_parts(model) or not model.name_or_path:
         return
     try:

@@ -234,7 +234,7 @@ class PreferenceModule(LightningModule, ABC):
         begin_next_epoch(self.trainer)
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
+        """The row's share of the loss, the mean over all examples of the optimizer step on all ranks. Shape: ()."""
         values = self._per_example(batch)
         self._first_pairs.add(values, self.global_step)
         loss, means = self._step_mean.add(values, self.trainer)
@@ -264,11 +264,11 @@ class PreferenceModule(LightningModule, ABC):
         self._step_mean.correct_gradients(self.trainer, self.model)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """Mean loss of a validation row."""
+        """Mean loss of a validation row. Shape: ()."""
         return self._evaluate(batch, is_repeated(self.trainer.val_dataloaders, batch_idx))
 
     def test_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """Mean loss of a test row."""
+        """Mean loss of a test row. Shape: ()."""
         return self._evaluate(batch, is_repeated(self.trainer.test_dataloaders, batch_idx))
 
     def on_validation_epoch_end(self) -> None:

@@ -33,7 +33,9 @@ class PlanCLI(LongPOCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, whose help says what `plan` does."""
-        says = "What `fit` would take with the same arguments, worked out instead of run: memory, FLOPs, time, conflicts."
+        says = (
+            "What `fit` would take with the same arguments, worked out instead of run: memory, FLOPs, time, conflicts."
+        )
         return super().init_parser(description=says, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

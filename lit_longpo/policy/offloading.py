@@ -39,7 +39,11 @@ class CudaTransfers:
         return host
 
     def prefetch(self, host: Tensor, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
-        """Start the copy back to the device, behind all earlier copies, that to the host included."""
+        """Start the copy back to the device, behind all earlier copies, also that to the host.
+
+        Returns:
+            The copy, and the event at which it is complete.
+        """
         stream = self._stream(device)
         with torch.cuda.stream(stream):
             tensor = host.to(device, non_blocking=True)

@@ -21,8 +21,8 @@ def check_launch(trainer: Trainer) -> None:
     """Compare the trainer with the environment.
 
     Raises:
-        InputError: they disagree, the machines cannot find each other, or processes would be spawned. Those are new
-            Pythons without the command's log and ears: where the run lies would be said nowhere, by none of them.
+        InputError: they disagree, the machines cannot find each other, or processes would be spawned. Spawned ones
+            are new interpreters without the command's log: none of them would say where the run lies.
     """
     if getattr(trainer.strategy, "_start_method", None) == "spawn":
         raise InputError(

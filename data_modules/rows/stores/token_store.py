@@ -154,7 +154,11 @@ class TokenStore(Examples):
         return self._fingerprint
 
     def item(self, index: int) -> EncodedPair:
-        """The example, put together from its words."""
+        """The example, put together from its words.
+
+        Raises:
+            InputError: its words on disk are not those that were written.
+        """
         line = self._table[index]
         words = np.ascontiguousarray(self._words[run_of(index, self._table["end"])])
         if zlib.crc32(words.data) != line["crc"]:

@@ -90,7 +90,11 @@ class FrequentWordsGenerator(Generator[list[str]]):
             raise arguments.error("alpha", "2.0, as in the official task", arguments.values.get("alpha"))
 
     def hidden(self, draw: random.Random, length: int, row: int) -> list[str]:
-        """A word for every 50 tokens, by rank."""
+        """A word for every 50 tokens, by rank.
+
+        Raises:
+            InputError: the length is below 250 tokens.
+        """
         count = self.room(length) // 50
         if count < 4:
             raise InputError(

@@ -99,6 +99,9 @@ class Generator(ABC, Generic[Hidden]):
         Args:
             num_tokens: of a prompt with a context of some size, drawn for the search.
             length: tokens of prompt and answer.
+
+        Raises:
+            InputError: the length takes more than there is.
         """
         low, first, most = self.step(length), self.probe(length), self.most
         high = max(int(length / (num_tokens(first) / first) * self.slack), 2 * low)

@@ -52,7 +52,11 @@ class TrackingGenerator(Generator[Chains]):
         return 10 if length >= SMALL else 5
 
     def prepare(self, num_tokens: CountTokens) -> None:
-        """Lines of the solved example, the same for all."""
+        """Find how many lines the solved example has, the same for all prompts.
+
+        Raises:
+            InputError: this tokenizer takes too many tokens for the shortest one.
+        """
         sample = self.hidden(random.Random(self.seed), 0, 0)
         sizes = range(5, _SHOT_TOKENS)
         self._shot_size = next((size - 1 for size in sizes if num_tokens(self._shot(sample, size)) > _SHOT_TOKENS), 0)

@@ -48,7 +48,7 @@ class Part:
 def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
     """Whether a row's attention is computed in parts: a long piece or a chain of pieces is shared, on a CPU.
 
-    Arguments are those of `sdpa_attention`.
+    Arguments are those of `sdpa_attention`; shapes: (1, H, T, D) and (1, G, T, D).
     """
     plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
     plain = plain and query.shape[2] == table.num_tokens  # some segments may be attended apart

@@ -159,7 +159,21 @@ def generate(
     generation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    """Token ids of prompts and continuations; with `whole` the complete output object of `model.generate`."""
+    """The most likely continuations of prompts.
+
+    Args:
+        model: asked.
+        ids: of the prompts, padded on the left. Shape: (batch, width).
+        mask: 1 where a token is, 0 where padding is. Shape: (batch, width).
+        limits: when an answer ends.
+        prefill_chunk: prompt tokens of one forward; `None` means all.
+        whole: give the complete output object of `model.generate`.
+        generation: settings of the generation beside these.
+        **options: of `model.generate`.
+
+    Returns:
+        Token ids of prompts and continuations. Shape: (batch, width + new tokens). With `whole` the output object.
+    """
     config = GenerationConfig(
         max_new_tokens=limits.max_new_tokens,
         min_new_tokens=limits.min_new_tokens or None,

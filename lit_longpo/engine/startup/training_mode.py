@@ -41,7 +41,7 @@ def without_adapters_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def scored_as_trained(model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
-    """Log-probabilities of a model in its present mode; random states are the same afterwards.
+    """What `score` gives, log-probabilities of a model in its present mode; random states are the same afterwards.
 
     Raises:
         TrainingModeError: the model is in training mode, and other random numbers give other values.

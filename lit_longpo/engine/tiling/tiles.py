@@ -45,7 +45,7 @@ def slices(num_tokens: int, size: int) -> Iterator[slice]:
 
 
 def token_dimension(tensor: Tensor) -> int:
-    """Where tokens lie: (1, T, ...), or (T, C) where the batch is flattened away."""
+    """The dimension of the tokens: 1 of a tensor (1, T, ...), 0 of one (T, C) whose batch is flattened away."""
     return 1 if tensor.ndim > 2 else 0
 
 

@@ -179,8 +179,8 @@ def check_kind(config: PretrainedConfig, source: str) -> None:
     if native and model_class(config) is None and _own_code(config) is None:
         raise InputError(
             f"expected a causal language model at {source}, got `model_type: {config.model_type}`, for which "
-            "transformers has none (models with eyes or ears, encoders with decoders); set `policy.source` to a model "
-            "of text"
+            "transformers has none (vision and audio models, encoder-decoder models); set `policy.source` to a causal "
+            "language model"
         )
 
 
