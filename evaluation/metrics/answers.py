@@ -88,9 +88,10 @@ def _marks_as_ascii(text: str) -> str:
     return "".join(sign if sign.isascii() or not category(sign).startswith("P") else "," for sign in text)
 
 
-def _says_more_than_marks(answer: str) -> bool:
-    """Whether an answer is not punctuation alone, which is compared as it stands: one mark is not another."""
-    return bool(_marks_as_ascii(answer).translate(PUNCTUATION).strip())
+def _with_ascii_marks(text: str, answer: str) -> tuple[str, str]:
+    """Both with their marks as ASCII; as they stand if the answer is nothing but marks: one is not another."""
+    more = bool(_marks_as_ascii(answer).translate(PUNCTUATION).strip())
+    return (_marks_as_ascii(text), _marks_as_ascii(answer)) if more else (text, answer)
 
 
 def _bare(text: str) -> str:
@@ -117,8 +118,7 @@ def _plain(text: str, answer: str) -> str:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return _bare(text)
-    if _says_more_than_marks(answer):
-        text, answer = map(_marks_as_ascii, (text, answer))
+    text, answer = _with_ascii_marks(text, answer)
     return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
 
 
@@ -126,8 +126,7 @@ def _tokens(text: str, answer: str) -> list[str]:
     text, answer = (_ascii(part) for part in (text, answer))
     if _is_bare(answer):
         return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
-    if _says_more_than_marks(answer):
-        text, answer = map(_marks_as_ascii, (text, answer))
+    text, answer = _with_ascii_marks(text, answer)
     return english_tokens(text) if normalize_answer(answer) else _words(text, answer)
 
 
