@@ -153,8 +153,9 @@ class QA(Benchmark):
             )
         if short := sum(any(map(is_short, item.answers)) for item in self.asked):
             said.append(
-                f"{short} of {len(self.asked)} questions have answers of one or two letters or digits: sub_em takes "
-                "one letter for a choice, and finds the others inside words and numbers (no in know); see em and f1"
+                f"{short} of {len(self.asked)} questions have answers of one or two letters or digits (no, U.S., 5 %): "
+                "sub_em takes one letter for a choice, and finds the others inside of words and numbers (no in know); "
+                "see em and f1"
             )
         if repeated := len(self.asked) - len({(each.question, each.context, each.around) for each in self.asked}):
             said.append(

@@ -64,8 +64,9 @@ ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
 
 
 def is_short(answer: str) -> bool:
-    """Whether an answer is one or two letters or digits, which `contains_answer` finds inside words and numbers."""
-    return len(answer.strip()) <= 2 and answer.isascii()
+    """Whether of an answer one or two letters or digits are left, which `contains_answer` finds inside of words."""
+    left = _plain(answer, answer)
+    return len(left) <= 2 and left.isascii()
 
 
 def joins_words(answer: str) -> bool:

@@ -209,6 +209,16 @@ def test_answers_of_one_letter_are_told():
     assert len(QA(questions=Listed(asked(3))).notes) == 2
 
 
+@pytest.mark.parametrize(
+    ("answer", "inside"), [("U.S.", "famous"), ("the US", "famous"), ("\u0663", "1300"), ("5 %", "15"), ("$5", "15")]
+)
+def test_an_answer_of_which_one_or_two_letters_are_left_is_told(answer, inside):
+    """Points, articles and signs were counted as letters: of these only "$5" was told."""
+    bench = QA(questions=Listed(asked(1, answers=(answer,)), asked(3)))
+    assert bench.score(replace(next(bench.examples("qa")), answers=(answer,)), inside) == 1.0
+    assert any(note.startswith("1 of 2 questions have answers of one or two letters") for note in bench.notes)
+
+
 def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
     bench = QA(questions=Listed(asked(1), asked(2, is_gold=False)))
     assert bench.metric == "f1"
