@@ -21,6 +21,10 @@ _WRAPPED = {
 _EMPTY = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
+# What shows of the signs that Unicode counts among those for layout: Arabic, Syriac and Kaithi signs around numbers.
+_DRAWN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
+
+
 class NotTextError(InputError):
     """What came in place of UTF-8 text; whoever reads says where, and what to type."""
 
@@ -53,4 +57,9 @@ def plain_text(raw: bytes) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether a text shows nothing: white space, control characters, others that nobody sees (a byte-order mark)."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") or _EMPTY.match(char) for char in text)
+    return all(char.isspace() or _is_unseen(char) for char in text)
+
+
+def _is_unseen(char: str) -> bool:
+    layout = unicodedata.category(char) in ("Cc", "Cf") and not _DRAWN.match(char)
+    return layout or _EMPTY.match(char) is not None
