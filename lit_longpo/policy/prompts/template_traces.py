@@ -33,8 +33,9 @@ class TemplateTraces:
         self._control = tuple(marks.in_prompts.tokens)
         around, texts = ("", []) if chat is None else (chat.head + chat.tail, chat.texts())
         self._around = tuple(name for name in self._control if name in around)
-        self._written = tuple(name for name in marks.in_answers.tokens if any(name in text for text in texts))
-        self._meant = Markup({name: id for name, id in marks.in_answers.tokens.items() if name not in common})
+        in_answers = marks.in_answers.tokens
+        self._meant = Markup({name: id for name, id in in_answers.items() if name not in common})
+        self._opening = tuple(name for name in in_answers if name in common and any(name in text for text in texts))
         known = (*self._control, chat_template)
         self._foreign = tuple(mark for mark in _OPENINGS if not any(mark in text for text in known))
 
@@ -57,8 +58,9 @@ class TemplateTraces:
     def in_answer(self, answer: str) -> bool:
         """Whether an answer writes out a control token, which would be read as text there.
 
-        One of the chat template's marks at its beginning, or anywhere any that no text holds by chance.
+        Anywhere if no text holds it by chance; at the beginning alone if texts may, and the chat template writes it.
         """
+        if not self._read_as_text:
+            return False
         inside = self._frame.inside(answer)
-        written = inside.lstrip().startswith(self._written) or self._meant.pattern.search(inside) is not None
-        return self._read_as_text and written
+        return inside.lstrip().startswith(self._opening) or self._meant.pattern.search(inside) is not None
