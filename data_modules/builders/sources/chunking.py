@@ -9,10 +9,13 @@ from data_modules.qa_sets.contexts import CountTokens
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 # A line that opens a section: Markdown, LaTeX, or a numbered chapter of a book.
-_HEADING = re.compile(r"#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+")
+_HEADING = r"(?:#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+)"
+# The last line of a paragraph and the blank ones behind it; a heading is none, it stays with what it is of.
+_PARAGRAPH = rf"(?m:^)(?!{_HEADING})[^\S\n]*\S[^\n]*\n[^\S\n]*\n\s*"
 # Borders from coarse to fine; each match belongs to what precedes it.
 _BORDERS = (
-    re.compile(r"\n[^\S\n]*\n\s*"),
+    re.compile(rf"{_PARAGRAPH}(?={_HEADING})"),
+    re.compile(_PARAGRAPH),
     re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)]*\s+|(?<=[\u3002\uff01\uff1f])"),
     re.compile(r"\n"),  # rows of a table, lines of code, items of a list; a line of prose ends within its sentence
     re.compile(r"\s+"),
@@ -35,15 +38,17 @@ class Chunking:
         check_numbers(self, "chunking.", max_tokens=(1, MOST_TOKENS))
 
     def split(self, text: str, count_tokens: CountTokens) -> list[str]:
-        """Consecutive pieces of `text`, at paragraph borders where they fit, finer ones where not.
+        """Consecutive pieces of `text`, cut before headings where sections fit, at finer borders where not.
 
-        Finer ones are those of sentences, then lines, then words.
-        Sections start a new chunk once the chunk before is half full. A single word longer than
+        Finer ones are those of paragraphs, then sentences, then lines, then words. A single word longer than
         `max_tokens` is cut between characters; one character is never cut.
 
         Returns:
-            Chunks of at most `max_tokens` tokens (or one character); joined they are `text`.
+            Chunks of at most `max_tokens` tokens (or one character), as few as whole sections allow; joined they are
+            `text`, which is one chunk if it fits.
         """
+        if text and count_tokens(text) <= self.max_tokens:
+            return [text]
         pieces = list(_pieces(text, self.max_tokens, count_tokens))
         sizes = [count_tokens(piece) for piece in pieces]
         target, total = self.max_tokens, sum(sizes)
@@ -77,9 +82,7 @@ def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int,
     """
     start, filled, most = 0, 0, 0  # most: tokens that the chunk can have
     for number, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
-        heading = bool(_HEADING.match(piece)) and filled * 2 >= target
-        # The middle of a piece decides on which side of the target it lies.
-        full = heading or filled + size / 2 > target
+        full = filled + size / 2 > target  # the middle of a piece decides on which side of the target it lies
         most += size + (number > start)
         if number > start and not full and most > budget:
             most = count("".join(pieces[start : number + 1]))

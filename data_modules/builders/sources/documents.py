@@ -60,10 +60,11 @@ class DocumentFiles(Source):
         return content_hash(document_files(self.path))
 
     def _parts(self, name: str, text: str, tokens: TextTokens) -> Iterator[Document | Unreadable]:
-        if self.document_tokens is None or tokens.count(text) <= self.document_tokens:
+        parts = [text] if self.document_tokens is None else Chunking(self.document_tokens).split(text, tokens.count)
+        if len(parts) < 2:
             yield Document(name, text)
             return
-        for number, part in enumerate(Chunking(self.document_tokens).split(text, tokens.count)):
+        for number, part in enumerate(parts):
             yield Document(f"{name}#{number}", part.strip())
 
 

@@ -47,12 +47,20 @@ def test_tables_and_code_are_cut_between_lines():
         assert all(chunk.endswith("\n") for chunk in chunks[:-1])
 
 
-def test_a_section_opens_a_chunk_once_the_one_before_is_half_full():
-    text = "one two three four\n\nfive six\n\n# Heading\n\nseven eight"
-    assert Chunking(10, balance=False).split(text, words) == [
-        "one two three four\n\nfive six\n\n",
-        "# Heading\n\nseven eight",
-    ]
+def test_sections_that_fit_are_whole_and_share_chunks():
+    """Each opened a chunk once the one before was half full: forty short ones gave ten chunks of 412 (memsearch#609)."""
+    sections = [f"# Head {number}\n\n" + "word " * 50 + "\n\n" + "word " * 50 + "\n\n" for number in range(40)]
+    chunks = Chunking(1000).split("".join(sections), words)
+    assert chunks == ["".join(sections[start : start + 8]) for start in range(0, 40, 8)]
+    assert Chunking(150).split("".join(sections), words) == sections
+
+
+@pytest.mark.parametrize("budget", [12, 60])
+def test_a_heading_stays_with_the_text_below_it(budget):
+    text = "".join(f"{'#' * (1 + number % 3)} Head\n\n{'one two three. ' * 3}\n\n" for number in range(9))
+    text = f"# Book\n\n{text}{'four five six.' * 2}\n\n"
+    for chunk in Chunking(budget).split(text * 3, words):
+        assert not chunk.rstrip().rpartition("\n")[2].startswith("#")
 
 
 def test_balance_leaves_no_small_remainder():
