@@ -22,11 +22,6 @@ _WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): wh
 _BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
 _NOTHING: tuple[object, ...] = (None, "", "[]", [], {})  # of those: as absent, which tables cannot be
 _SCORE = re.compile(r"chosen.*(score|rating|reward)|(score|rating|reward).*chosen")
-_LONG_PROMPT = 20  # characters that no answer repeats by chance
-_DOUBLED = (
-    "all answers begin with the whole prompt, which is so trained twice; if they are prompt and answer in one, take "
-    "the prompt out of `chosen` and `rejected`"
-)
 
 
 def _lower_scores(record: Record) -> list[str]:
@@ -39,13 +34,6 @@ def _lower_scores(record: Record) -> list[str]:
         for first, second in pairs
         if {first, second} <= kept.keys() and kept[first] < kept[second]
     ]
-
-
-def _repeats_prompt(pair: PreferencePair) -> bool:
-    """Whether all answers begin with the whole message before them, so that they hold the prompt a second time."""
-    last = pair.last_said
-    answers = (pair.chosen, *pair.rejected)
-    return not pair.question and len(last) >= _LONG_PROMPT and all(answer.startswith(last) for answer in answers)
 
 
 class PairParser:
@@ -86,10 +74,9 @@ class PairParser:
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error
 
-    def notes(self, record: Record, pair: PreferencePair) -> list[str]:
+    def notes(self, record: Record) -> list[str]:
         """What is odd about a record although it makes a pair; the reader counts each note and logs it once."""
-        notes = [_DOUBLED if _repeats_prompt(pair) else "", self.layout.note(record), *_lower_scores(record)]
-        return [note for note in notes if note]
+        return [note for note in (self.layout.note(record), *_lower_scores(record)) if note]
 
     def by(self, layout: RecordFormat) -> "PairParser":
         """The same parser for another layout."""

@@ -102,7 +102,7 @@ class RecordReader:
                 seen.add(pair.id, where)
             elif pair.id != place:
                 pair = replace(pair, id=repeated.name(pair.id, place))
-            notes.update(parser.notes(under_our_names, pair))
+            notes.update(parser.notes(under_our_names))
             yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):

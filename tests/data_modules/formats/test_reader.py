@@ -327,16 +327,6 @@ def test_a_prompt_with_the_short_context(short: object) -> None:
     assert mapped == read({**record, "short_prompt": short})
 
 
-def test_answers_that_hold_the_prompt_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    both = {"prompt": LONG, "chosen": f"{LONG} nine", "rejected": f"{LONG} two"}
-    rows = [(f"data.jsonl:{number}", record) for number, record in enumerate([both, both, {"prompt": LONG, **TEXTS}])]
-    told_once = RecordReader()  # though a file is read for every split
-    assert list(told_once.pairs(rows, "data.jsonl")) == list(told_once.pairs(rows, "data.jsonl"))
-    assert [message.partition(",")[0] for message in caplog.messages] == [
-        "data.jsonl: in 2 records all answers begin with the whole prompt"
-    ]
-
-
 def test_errors_have_the_datas_names_under_a_mapping() -> None:
     record = {"doc": DOC, "ask": ASK, "good": "nine", "bad": "two"}
     with pytest.raises(RecordError, match=r"^here/data.jsonl:3: field 'good': expected text that is not empty"):
