@@ -103,7 +103,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     if values.prepare_data:
         log.info("%s is ready", asked.prepare())
         return
-    with asked.respondent.lifeline, storing(asked.output, "--output FOLDER"):
+    with asked.respondent.watchdog, storing(asked.output, "--output FOLDER"):
         if values.rescore:
             asked.rescore()
         else:

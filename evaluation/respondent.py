@@ -19,7 +19,7 @@ from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.policy.window import readable_positions
 from lit_longpo.strategies import check_devices, check_processes, own_launcher, shard
-from lit_longpo.strategies.lifeline import Lifeline
+from lit_longpo.strategies.watchdog import Watchdog
 
 _AGAIN = "type the same command again: the answers that are stored stay"
 
@@ -35,7 +35,7 @@ class Respondent:
         shard: split the weights over the processes (FSDP2), for a model that does not fit on one device.
 
     Attributes:
-        lifeline: entered around `load` and all work with it, it ends these processes when one of them is dead.
+        watchdog: entered around `load` and all work with it, it ends these processes when one of them is dead.
 
     Raises:
         InputError: 4-bit weights shall be sharded.
@@ -45,7 +45,7 @@ class Respondent:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = 1
     shard: bool = False
-    lifeline: Lifeline = field(default_factory=lambda: Lifeline(_AGAIN), init=False, repr=False, compare=False)
+    watchdog: Watchdog = field(default_factory=lambda: Watchdog(_AGAIN), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.shard and self.policy.quantized is not None:
@@ -80,7 +80,7 @@ class Respondent:
         strategy = "auto" if self.devices == 1 else "ddp"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, plugins=own_launcher())
         fabric.launch()
-        self.lifeline.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
+        self.watchdog.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
         model, prompt_format = self._on(fabric.device), self.policy.prompt_format()
         check_vocabulary(model, prompt_format.tokenizer)
         return model, prompt_format

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
+from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
@@ -114,18 +114,17 @@ def _activation() -> str | None:
 
 def _checkpoint(trainer: Trainer) -> Path | None:
     """The last one, or the best if no last one is kept."""
-    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)]
+    callbacks = model_checkpoints(trainer)
     paths = [Path(path) for item in callbacks for path in (item.last_model_path, item.best_model_path) if path]
     return next((path for path in paths if path.exists()), None)
 
 
 def _best(trainer: Trainer) -> Iterator[str]:
     """The checkpoints that a metric chose, over all starts of a training, so some may lie in earlier folders."""
-    keepers = [keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
-    for keeper in keepers:
-        if keeper.monitor not in (None, *COUNTS) and Path(keeper.best_model_path or "?").exists():
-            score = float(cast(Tensor, keeper.best_model_score))
-            yield f"  {'best':<11} {typed_path(Path(keeper.best_model_path))} ({keeper.monitor} {score:.4g})"
+    for callback in model_checkpoints(trainer):
+        if callback.monitor not in (None, *COUNTS) and Path(callback.best_model_path or "?").exists():
+            score = float(cast(Tensor, callback.best_model_score))
+            yield f"  {'best':<11} {typed_path(Path(callback.best_model_path))} ({callback.monitor} {score:.4g})"
 
 
 def _compared(reports: Path) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
+from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, refuse_bare
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, agrees, check_settings, passed_over
@@ -96,7 +97,7 @@ class CheckpointChoice:
 
     def _check_chosen(self, name: str) -> None:
         """Refuse a word for what this process has not trained: Lightning asks its own callbacks."""
-        if not any(getattr(keeper, "best_model_path", "") for keeper in self._trainer.checkpoint_callbacks):
+        if not any(getattr(each, "best_model_path", "") for each in self._trainer.checkpoint_callbacks):
             raise InputError(
                 f"expected a checkpoint, or last, for --ckpt_path, got {name}, which only the process that has trained "
                 "knows; type the path that the last lines of its fit call best"
@@ -113,7 +114,7 @@ class CheckpointChoice:
 
     def _candidates(self, name: str) -> list[Path]:
         """What "last" may be; of "hpc", what Lightning has written when SLURM was about to end the job."""
-        refuse_last_elsewhere(self._trainer.checkpoint_callbacks)
+        refuse_last_elsewhere(model_checkpoints(self._trainer))
         found = whole_ones(Path(self._trainer.default_root_dir))
         return [path for path in found if name == "last" or path.name.startswith(_REQUEUED)]
 

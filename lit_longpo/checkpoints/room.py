@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
+from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.stores import is_address
 from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import InputError, StorageError
@@ -60,14 +60,14 @@ class CheckpointRoom:
         Raises:
             StorageError: there is not.
         """
-        keeper = first_keeper(self._trainer)
-        if keeper is None or not keeper.dirpath or is_address(keeper.dirpath):
+        callback = next(iter(model_checkpoints(self._trainer)), None)
+        if callback is None or not callback.dirpath or is_address(callback.dirpath):
             return
-        weights_only = bool(keeper.save_weights_only)
+        weights_only = bool(callback.save_weights_only)
         need = least_size(self._trainer, weights_only=True)
         if need and not weights_only:
             need += expected_states(self._trainer)
-        self.check(Path(keeper.dirpath), weights_only=weights_only, at_least=need)
+        self.check(Path(callback.dirpath), weights_only=weights_only, at_least=need)
 
     def note(self, written: Path, folder: Path, *, weights_only: bool) -> None:
         """Remember what a checkpoint has taken."""
@@ -82,11 +82,6 @@ class CheckpointRoom:
             problem = room_problem(Path(gettempdir()), need)
             return problem and f"{problem} (files are written there first: the variable TMPDIR names another place)"
         return problem
-
-
-def first_keeper(trainer: Trainer) -> ModelCheckpoint | None:
-    """The callback that writes the checkpoints; the first of several."""
-    return next((keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)), None)
 
 
 def least_size(trainer: Trainer, *, weights_only: bool) -> int:

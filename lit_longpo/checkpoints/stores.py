@@ -4,7 +4,7 @@ Lightning would load them as they come: no checksum compared, no setting.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -58,9 +58,9 @@ def refuse_root(root: str | Path) -> None:
         )
 
 
-def refuse_last_elsewhere(keepers: list[Any]) -> None:
+def refuse_last_elsewhere(callbacks: Sequence[ModelCheckpoint]) -> None:
     """Refuse to look for "last" on the disk where an object store has this run's checkpoints."""
-    places = (str(keeper.dirpath) for keeper in keepers if isinstance(keeper, ModelCheckpoint))
+    places = (str(callback.dirpath) for callback in callbacks)
     for place in filter(is_address, places):
         store, inside = _store(place)
         store.invalidate_cache()

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
+from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.loops.averages import take_averages_back
 from lit_longpo.checkpoints.loops.each_validation import look_at_each_validation
 from lit_longpo.checkpoints.loops.early_stops import decide_behind_least_length
@@ -26,7 +27,7 @@ from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.progress import rows_so_far, warn_of_used_time
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
-from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom, first_keeper
+from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status, is_over, requeue_job
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
@@ -34,7 +35,7 @@ from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers.csv_rows import EarlierRows
 from lit_longpo.run_folder import claim_versions, folder_of_logger, keeps_nothing, only_owner, released_if_refused
-from lit_longpo.strategies.lifeline import TrainerLifeline
+from lit_longpo.strategies.watchdog import TrainerWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class ResumableTrainer(Trainer):
     def _run(self, *arguments: Any, **options: Any) -> Any:
         """As Lightning's, but this process ends if another process of the group dies."""
         self._earlier_rows = EarlierRows(self.loggers if _is_first_process() and not keeps_nothing(self) else ())
-        with TrainerLifeline(self), self._earlier_rows.kept():
+        with TrainerWatchdog(self), self._earlier_rows.kept():
             return super()._run(*arguments, **options)
 
     @property
@@ -251,12 +252,12 @@ class ResumableTrainer(Trainer):
             requeue_job()
 
     def _stopped_path(self) -> str | None:
-        keeper = first_keeper(self)
-        if keeper is None or not keeper.dirpath:
+        callback = next(iter(model_checkpoints(self)), None)
+        if callback is None or not callback.dirpath:
             return None
-        name = keeper.CHECKPOINT_NAME_LAST if keeper.save_last is True else "stopped"
-        keeper.last_model_path = os.path.join(keeper.dirpath, name + keeper.FILE_EXTENSION)
-        return keeper.last_model_path
+        name = callback.CHECKPOINT_NAME_LAST if callback.save_last is True else "stopped"
+        callback.last_model_path = os.path.join(callback.dirpath, name + callback.FILE_EXTENSION)
+        return callback.last_model_path
 
     @contextmanager
     def _owned_folder(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lit_longpo.batch import Views
+from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, plan_scoring
 from lit_longpo.engine.scoring import leap_message
@@ -115,18 +116,20 @@ def warn_of_warmup(trainer: Trainer, optimization: Optimization, steps: int) -> 
 
 def warn_of_unkept(trainer: Trainer) -> None:
     """Warn if no checkpoint will hold the weights of the last step, because only the best ones are kept."""
-    keepers = [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]
-    if not keepers or not all(map(_keeps_best_alone, keepers)) or keeps_nothing(trainer) or not trainer.is_global_zero:
+    callbacks = model_checkpoints(trainer)
+    if keeps_nothing(trainer) or not trainer.is_global_zero:
+        return
+    if not callbacks or not all(map(_keeps_best_alone, callbacks)):
         return
     log.warning(
         "ModelCheckpoint with `monitor: %s` keeps the best weights alone: those of the last step, from which a "
         "training goes on, will be in no checkpoint; add save_last: true to its init_args",
-        keepers[0].monitor,
+        callbacks[0].monitor,
     )
 
 
-def _keeps_best_alone(keeper: ModelCheckpoint) -> bool:
-    return keeper.monitor not in (None, *COUNTS) and not keeper.save_last and keeper.save_top_k != -1
+def _keeps_best_alone(callback: ModelCheckpoint) -> bool:
+    return callback.monitor not in (None, *COUNTS) and not callback.save_last and callback.save_top_k != -1
 
 
 def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:

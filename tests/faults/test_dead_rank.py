@@ -16,7 +16,7 @@ from evaluation.running.runner import Runner
 from lit_longpo.__main__ import main as command
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.strategies import lifeline
+from lit_longpo.strategies import watchdog
 
 GRACE = 3.0  # seconds here
 
@@ -38,7 +38,7 @@ class Killed(Callback):
 
 def train(folder, policy_folder, strategy, victim, hangs):
     """As one rank: exit with status 3 after the right error, within the right time."""
-    lifeline.GRACE = GRACE
+    watchdog.GRACE = GRACE
     made = ResumableTrainer.__init__
 
     def init(self, *arguments, callbacks, **options):
@@ -47,7 +47,7 @@ def train(folder, policy_folder, strategy, victim, hangs):
     ResumableTrainer.__init__ = init
     try:
         small_fit.fit(PolicyConfig(source=str(policy_folder)), folder, steps=4, strategy=strategy)
-    except lifeline.DeadRankError as error:
+    except watchdog.DeadRankError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.stderr.flush()
         os._exit(3)
@@ -55,7 +55,7 @@ def train(folder, policy_folder, strategy, victim, hangs):
 
 def evaluate(folder, words, victim, hangs):
     """As one rank: answer, until one is killed after its first answer."""
-    lifeline.GRACE = GRACE
+    watchdog.GRACE = GRACE
     answered = Runner._response
 
     def response(self, *arguments):

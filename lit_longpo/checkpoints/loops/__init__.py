@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def unchanged_hooks(
@@ -18,3 +19,8 @@ def unchanged_hooks(
             for name in names:
                 if name not in vars(callback):
                     yield callback, name, getattr(callback, name)
+
+
+def model_checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
+    """The trainer's callbacks that write checkpoints, in their order; empty without any."""
+    return [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_longpo.checkpoints.loops import unchanged_hooks
+from lit_longpo.checkpoints.loops import model_checkpoints, unchanged_hooks
 
 COUNTS = ("step", "epoch")  # Lightning's own metrics; by them the last ones are kept, not the best
 _EPOCH_END = "on_train_epoch_end"
@@ -25,41 +25,40 @@ def keep_last_steps(trainer: Trainer) -> None:
     writes `last.ckpt` only together with another file: if the monitored metric does not improve, `last.ckpt` stays that
     of an earlier step, from which a killed run would resume.
     """
-    for keeper, name, hook in unchanged_hooks(trainer, ModelCheckpoint, "on_validation_end", _EPOCH_END):
-        setattr(keeper, name, partial(_and_last, keeper, hook, name == _EPOCH_END))
+    for callback, name, hook in unchanged_hooks(trainer, ModelCheckpoint, "on_validation_end", _EPOCH_END):
+        setattr(callback, name, partial(_and_last, callback, hook, name == _EPOCH_END))
 
 
 def _and_last(
-    keeper: Any, hook: Callable[..., None], ends_epoch: bool, trainer: Trainer, module: LightningModule
+    callback: Any, hook: Callable[..., None], ends_epoch: bool, trainer: Trainer, module: LightningModule
 ) -> None:
     hook(trainer, module)
-    if keeper._should_skip_saving_checkpoint(trainer):  # this step is kept, or nothing is to be
+    if callback._should_skip_saving_checkpoint(trainer):  # this step is kept, or nothing is to be
         return
     if ends_epoch and _is_over(trainer):
-        if keeper.monitor in (None, *COUNTS) and not _is_kept(trainer):
-            keeper._save_topk_checkpoint(trainer, keeper._monitor_candidates(trainer))
-    elif not _is_due(keeper, trainer, ends_epoch=ends_epoch):
+        if callback.monitor in (None, *COUNTS) and not _is_kept(trainer):
+            callback._save_topk_checkpoint(trainer, callback._monitor_candidates(trainer))
+    elif not _is_due(callback, trainer, ends_epoch=ends_epoch):
         return
-    if keeper.save_last:
-        _write_last(keeper, trainer)
+    if callback.save_last:
+        _write_last(callback, trainer)
 
 
-def _write_last(keeper: Any, trainer: Trainer) -> None:
+def _write_last(callback: Any, trainer: Trainer) -> None:
     """Write the last weights, or a link if a file holds them; else Lightning would link to another file."""
-    as_stated = keeper._last_global_step_saved == trainer.global_step
-    with patch.object(keeper, "save_last", keeper.save_last if as_stated else True):
-        keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
+    as_stated = callback._last_global_step_saved == trainer.global_step
+    with patch.object(callback, "save_last", callback.save_last if as_stated else True):
+        callback._save_last_checkpoint(trainer, callback._monitor_candidates(trainer))
 
 
-def _is_due(keeper: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:
+def _is_due(callback: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:
     """Whether the callback has just decided by its metric whether to keep the weights."""
-    here = keeper._should_save_on_train_epoch_end(trainer) == ends_epoch
-    return here and keeper._every_n_epochs >= 1 and (trainer.current_epoch + 1) % keeper._every_n_epochs == 0
+    here = callback._should_save_on_train_epoch_end(trainer) == ends_epoch
+    return here and callback._every_n_epochs >= 1 and (trainer.current_epoch + 1) % callback._every_n_epochs == 0
 
 
 def _is_kept(trainer: Trainer) -> bool:
-    keepers = [keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
-    return any(keeper._last_global_step_saved == trainer.global_step for keeper in keepers)
+    return any(each._last_global_step_saved == trainer.global_step for each in model_checkpoints(trainer))
 
 
 def _is_over(trainer: Trainer) -> bool:

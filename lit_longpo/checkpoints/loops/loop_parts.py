@@ -32,7 +32,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     **{f"{progress}.{of}": _COUNTS for progress in (_ROWS, _EPOCHS) for of in ("total", "current")},
 }
 
-_OF_KEEPERS = (
+_OF_MODEL_CHECKPOINT = (
     *("_every_n_epochs", "_last_global_step_saved", "_monitor_candidates", "_save_last_checkpoint"),
     *("_save_topk_checkpoint", "_should_save_on_train_epoch_end", "_should_skip_saving_checkpoint"),
 )
@@ -55,5 +55,5 @@ def _gone(trainer: Trainer) -> Iterator[str]:
                 attrgetter(path)(trainer)
             except AttributeError:
                 yield f"Trainer.{path}"
-    keeper = ModelCheckpoint()
-    yield from (f"ModelCheckpoint.{name}" for name in _OF_KEEPERS if not hasattr(keeper, name))
+    callback = ModelCheckpoint()
+    yield from (f"ModelCheckpoint.{name}" for name in _OF_MODEL_CHECKPOINT if not hasattr(callback, name))

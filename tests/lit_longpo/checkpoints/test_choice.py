@@ -93,11 +93,11 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_the_best_is_known_to_who_has_trained_it(command, tmp_path):
     """Lightning ends in a traceback otherwise."""
-    keeper = ModelCheckpoint(tmp_path, monitor="val/loss")
+    callback = ModelCheckpoint(tmp_path, monitor="val/loss")
     with pytest.raises(ValueError, match="or last, for --ckpt_path, got best, which only the process that has trained"):
-        getattr(trainer(tmp_path, callbacks=[keeper]), command)(Nothing(), ckpt_path="best")
-    keeper.best_model_path = str(tmp_path / "step=2.ckpt")
-    choice = CheckpointChoice(trainer(tmp_path, callbacks=[keeper]))
+        getattr(trainer(tmp_path, callbacks=[callback]), command)(Nothing(), ckpt_path="best")
+    callback.best_model_path = str(tmp_path / "step=2.ckpt")
+    choice = CheckpointChoice(trainer(tmp_path, callbacks=[callback]))
     assert choice.usable("best", {}, fitting=False) == "best"
 
 

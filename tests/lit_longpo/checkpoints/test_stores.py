@@ -57,12 +57,12 @@ def test_a_store_holds_checkpoints_and_no_run(command, tmp_path, monkeypatch):
 
 
 def test_last_is_not_looked_for_on_disks_where_the_run_writes_into_a_store(store):
-    keepers = [ModelCheckpoint(STORE)]
-    refuse_last_elsewhere(keepers)  # the first start: nothing is there
+    callbacks = [ModelCheckpoint(STORE)]
+    refuse_last_elsewhere(callbacks)  # the first start: nothing is there
     for name in ("step=2.ckpt", "last.ckpt"):
         store.pipe_file(f"/bucket/run/{name}", b"1")
     with pytest.raises(InputError, match=f"got `last`, which is looked for on disks; type --ckpt_path {LAST}"):
-        refuse_last_elsewhere(keepers)
+        refuse_last_elsewhere(callbacks)
 
 
 def test_what_is_not_there_or_cannot_be_read_is_one_line(store):

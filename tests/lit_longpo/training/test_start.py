@@ -85,7 +85,7 @@ def test_a_router_loss_that_the_model_asks_for_and_nobody_adds_is_told(asks, tmp
 
 
 @pytest.mark.parametrize(
-    ("keepers", "said"),
+    ("callbacks", "said"),
     [
         ([{"monitor": "val/loss"}], True),
         ([{"monitor": "val/loss", "save_top_k": 2}, {"monitor": "val/nll"}], True),
@@ -98,9 +98,9 @@ def test_a_router_loss_that_the_model_asks_for_and_nobody_adds_is_told(asks, tmp
         ([], False),
     ],
 )
-def test_a_training_whose_best_weights_alone_are_kept_is_told(keepers, said, caplog):
+def test_a_training_whose_best_weights_alone_are_kept_is_told(callbacks, said, caplog):
     trainer = SimpleNamespace(
-        checkpoint_callbacks=[ModelCheckpoint(**each) for each in keepers], is_global_zero=True, fast_dev_run=False
+        checkpoint_callbacks=[ModelCheckpoint(**each) for each in callbacks], is_global_zero=True, fast_dev_run=False
     )
     warn_of_unkept(trainer)
     assert bool(caplog.text) == said

@@ -27,7 +27,7 @@ from lit_longpo.errors import UserError
 log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds that a process has to end by itself, and to write what it has
-_CONNECT = 60.0  # seconds until everybody has called
+_CONNECT = 60.0  # seconds until all have connected
 # Probes of a connection that is silent: the first after so many seconds, then each so many, so many in all.
 _PROBES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _DONE, _FAILED, _DIED = b"d", b"f", b"x"
@@ -35,10 +35,10 @@ _HOW = {_FAILED: "ended with an error, which it has said", _DIED: "died: it was 
 
 
 class DeadRankError(UserError, RuntimeError):
-    """Another process of the group is no more."""
+    """Another process of the group has died."""
 
 
-class Lifeline:
+class Watchdog:
     """From `connect` to its end as a context, each process of a group ends when another has ended before its time.
 
     Args:
@@ -51,9 +51,9 @@ class Lifeline:
         self._open = False
         self._peers: dict[socket.socket, int] = {}
         self._told: tuple[int, bytes] | None = None  # which rank, and how
-        self._heard, self._left = threading.Event(), threading.Event()
+        self._death_is_known, self._is_ending = threading.Event(), threading.Event()
 
-    def __enter__(self) -> "Lifeline":
+    def __enter__(self) -> "Watchdog":
         self._open = True
         return self
 
@@ -64,8 +64,8 @@ class Lifeline:
         if not self._peers:
             return
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            self._heard.wait(2.0)  # an error of a collective call: is it because somebody is dead?
-        self._left.set()
+            self._death_is_known.wait(2.0)  # an error of a collective call: is it because somebody is dead?
+        self._is_ending.set()
         orderly = error is None or isinstance(error, SIGTERMException)  # all processes are asked to stop together
         told = self._told
         for peer in list(self._peers):
@@ -76,7 +76,7 @@ class Lifeline:
             raise DeadRankError(self._message(*told)) from error
 
     def connect(self, rank: int, size: int, broadcast: Callable[[Any], Any], *, here: bool) -> None:
-        """Meet: the first process listens, the others call; then watch. Call it on every rank.
+        """Connect all processes to the first one, then watch the connections. Call it on every rank.
 
         Args:
             rank: of this process.
@@ -88,31 +88,31 @@ class Lifeline:
             return
         self._rank = rank
         server: socket.socket | None = None
-        meeting: tuple[str, int, str] | None = None
+        address: tuple[str, int, str] | None = None
         if rank == 0:
             server = socket.create_server(("127.0.0.1" if here else "", 0), backlog=size)
             host = "127.0.0.1" if here else os.environ.get("MASTER_ADDR", socket.gethostname())
-            meeting = host, server.getsockname()[1], secrets.token_hex(16)
-        host, port, secret = broadcast(meeting)
+            address = host, server.getsockname()[1], secrets.token_hex(16)
+        host, port, secret = broadcast(address)
         try:
             if server is None:
-                self._call(host, port, secret)
+                self._connect_to_first(host, port, secret)
             else:
-                self._welcome(server, secret, size)
+                self._accept_others(server, secret, size)
         except OSError as error:
             log.error("processes do not watch each other, since they cannot connect on port %s: %s", port, error)
             return
         finally:
             if server is not None:
                 server.close()
-        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def _call(self, host: str, port: int, secret: str) -> None:
+    def _connect_to_first(self, host: str, port: int, secret: str) -> None:
         peer = socket.create_connection((host, port), timeout=_CONNECT)
         peer.sendall(f"{secret}{self._rank:08d}".encode())
         self._keep(peer, 0)
 
-    def _welcome(self, server: socket.socket, secret: str, size: int) -> None:
+    def _accept_others(self, server: socket.socket, secret: str, size: int) -> None:
         """Wait for all others; who does not know the secret is none of them."""
         end = time.monotonic() + _CONNECT
         while len(self._peers) < size - 1:
@@ -134,16 +134,16 @@ class Lifeline:
         self._peers[peer] = rank
 
     def _watch(self) -> None:
-        """Until everybody has taken leave, or somebody is dead."""
+        """Watch until every peer has said that it is done, or one of them has died."""
         with selectors.DefaultSelector() as selector:
             for peer, rank in self._peers.items():
                 selector.register(peer, selectors.EVENT_READ, rank)
-            while selector.get_map() and not self._left.is_set():
+            while selector.get_map() and not self._is_ending.is_set():
                 for key, _ in selector.select(timeout=1.0):
-                    said = _last_word(key.fileobj, key.data)
+                    said = _early_end(key.fileobj, key.data)
                     if said is None:
                         selector.unregister(key.fileobj)
-                    elif not self._left.is_set():
+                    elif not self._is_ending.is_set():
                         self._told = said
                         self._end(*said)
                         return
@@ -154,8 +154,8 @@ class Lifeline:
             self._say(peer, rank, how)
         # At once: who started this process may end it first, without a word (Lightning's launcher, after 5 seconds).
         log.error("rank %d %s; this process ends as well", rank, _HOW[how])
-        self._heard.set()  # not before: whoever waits for it ends this process
-        if not self._left.wait(GRACE):
+        self._death_is_known.set()  # not before: whoever waits for it ends this process
+        if not self._is_ending.wait(GRACE):
             sys.stderr.write(f"error: {self._message(rank, how)}\n")
             sys.stderr.flush()
             os._exit(1)
@@ -172,20 +172,20 @@ class Lifeline:
             peer.sendall(how + f"{rank:08d}".encode())
 
 
-class TrainerLifeline(Lifeline):
+class TrainerWatchdog(Watchdog):
     """That of the processes of a trainer, connected as soon as they have met."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__("type the same command with --ckpt_path last")
         self._trainer = trainer
 
-    def __enter__(self) -> "TrainerLifeline":
+    def __enter__(self) -> "TrainerWatchdog":
         super().__enter__()
         trainer, strategy = self._trainer, self._trainer.strategy
         begin = strategy.setup_environment
 
         def setup_environment() -> None:
-            """Lightning has no hook between the processes' meeting and their first work."""
+            """Lightning has no hook between the processes' connection and their first work."""
             del strategy.setup_environment  # the class's own again
             begin()
             self.connect(trainer.global_rank, trainer.world_size, strategy.broadcast, here=trainer.num_nodes == 1)
@@ -198,8 +198,8 @@ class TrainerLifeline(Lifeline):
         super().__exit__(*ended)
 
 
-def _last_word(peer: Any, rank: int) -> tuple[int, bytes] | None:
-    """Which process has ended before its time, and how; `None` if the peer took leave."""
+def _early_end(peer: Any, rank: int) -> tuple[int, bytes] | None:
+    """Which process has ended before its time, and how; `None` if the peer has said that it is done."""
     try:
         said = _read(peer, 9)
     except OSError:
