@@ -116,11 +116,7 @@ def _plain(text: str, answer: str) -> str:
     An answer that is nothing but articles and punctuation ("A", "?") is compared with its articles, or else as it
     stands: normalised it would be empty, which is part of everything.
     """
-    text, answer = (_ascii(part) for part in (text, answer))
-    if _is_bare(answer):
-        return _bare(text)
-    text, answer = _with_ascii_marks(text, answer)
-    return normalize_answer(text) if normalize_answer(answer) else " ".join(_words(text, answer))
+    return ("" if _is_bare(_ascii(answer)) else " ").join(_tokens(text, answer))
 
 
 def _tokens(text: str, answer: str) -> list[str]:
