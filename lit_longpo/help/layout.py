@@ -11,6 +11,7 @@ from lit_longpo.help.examples import EXAMPLES
 
 USAGE = "%(prog)s [--config NAME_OR_FILE ...] [--SECTION NAME_OR_FILE] [--SECTION.KEY VALUE] ..."
 _SUBCLASSES = re.compile(r"known subclasses: ([\w., ]+)")
+_NONE = re.compile("`+(?:None|null)`+")  # of docstrings; who reads a help types what YAML calls it
 _DEMOS = "lightning.pytorch.demos."
 # What is always there; of others only what happens to be imported is known.
 _ROOMS = ("data_modules.", "evaluation.", "lightning.", "lit_longpo.", "torch.")
@@ -26,7 +27,7 @@ class HelpFormatter(DefaultHelpFormatter):
         return f"{', '.join(action.option_strings)} {value}".rstrip()
 
     def _expand_help(self, action: Action) -> str:
-        return _SUBCLASSES.sub(_short_names, super()._expand_help(action))
+        return _NONE.sub("null", _SUBCLASSES.sub(_short_names, super()._expand_help(action)))
 
 
 def examples(prog: str) -> str:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class PolicyConfig:
-    """Which language model is trained.
+    """The language model, how its weights are held, and which of them are trained.
 
     Args:
         source: "embedded" for the tiny model in this package; a folder; a hub name; or "package:NAME" for files that
