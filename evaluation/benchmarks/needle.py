@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences, text_digest
-from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
+from evaluation.benchmarks.needle_tasks import NEEDLE_TASKS, NeedleQuestion, Sizes
 from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
@@ -34,7 +34,7 @@ class NeedleBenchmark(Benchmark):
     """A grid of lengths and depths, for one or several tasks.
 
     "needle" hides one fact of the haystack; it is found if an accepted answer is in the response
-    (`sub_em`). The other tasks, in prose of our own, are `evaluation.benchmarks.riddles`; the share of expected
+    (`sub_em`). The other tasks, in prose of our own, are `evaluation.benchmarks.needle_tasks`; the share of expected
     strings that are in the response is their score, as in RULER. In "multi_key" the asked fact lies at the
     depth of the cell, and the cells of one column ask about the same contexts, whose keys and values are computed
     once; the facts of the others are scattered over the context and have no depth.
@@ -71,7 +71,7 @@ class NeedleBenchmark(Benchmark):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = (NEEDLE, *RIDDLES)
+        known = (NEEDLE, *NEEDLE_TASKS)
         unknown = [task for task in self.tasks if task not in known]
         if unknown or not self.tasks:
             raise InputError(
@@ -168,8 +168,8 @@ class NeedleBenchmark(Benchmark):
             InputError: the facts do not fit, or the haystack asks something else than before.
         """
         if example.task != NEEDLE:
-            riddle, draw = self._riddle(example.task, example.length, example.fields)
-            return lay(sentences(draw, self.hay), riddle.facts, example.length, num_tokens)
+            asked, draw = self._question(example.task, example.length, example.fields)
+            return lay(sentences(draw, self.hay), asked.facts, example.length, num_tokens)
         depth, index = float(example.fields["depth"]), int(example.fields["index"])
         context, question, answers = self._source.needle(example.length, depth, index, num_tokens)
         if (question, answers) != (example.question, example.answers):
@@ -212,27 +212,27 @@ class NeedleBenchmark(Benchmark):
         )
 
     def _limit(self, task: str) -> int:
-        return self.max_new_tokens or (16 if task == NEEDLE else RIDDLES[task].max_new_tokens)
+        return self.max_new_tokens or (16 if task == NEEDLE else NEEDLE_TASKS[task].max_new_tokens)
 
     def _example(self, task: str, length: int, depth: float, index: int) -> Example:
-        has_depth = task == NEEDLE or RIDDLES[task].has_depth
+        has_depth = task == NEEDLE or NEEDLE_TASKS[task].has_depth
         fields = {"depth": repr(depth), "index": str(index)}
         if has_depth and task != NEEDLE:  # there is a fact at each of them in one context
             fields["depths"] = repr([float(place) for place in self.depths])
         if task == NEEDLE:
             _, question, answers = self._source.needle(length, depth, index, lambda text: len(text.split()))
         else:
-            riddle, _ = self._riddle(task, length, fields)
-            question, answers = riddle.question, riddle.answers
+            asked, _ = self._question(task, length, fields)
+            question, answers = asked.question, asked.answers
         name = f"{task}/{length}-{depth:g}-{index}"
-        # The riddles with depths ask about one context at all of them; every needle has its own.
+        # The tasks with depths ask about one context at all of them; every needle has its own.
         context = f"{task}/{length}-{index}" if has_depth and task != NEEDLE else name
         shown = depth if has_depth else None
         return Example(name, task, length, question, answers, fields, depth=shown, context=context)
 
-    def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
+    def _question(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[NeedleQuestion, random.Random]:
         """Of a cell and number, and the state from which its hay is drawn."""
-        kind, depth = RIDDLES[task], float(cell["depth"])
+        kind, depth = NEEDLE_TASKS[task], float(cell["depth"])
         part = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
         draw = random.Random(f"{self.seed}-{task}-{length}{part}-{cell['index']}")
         return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from evaluation.benchmarks.riddles import RIDDLES
+from evaluation.benchmarks.needle_tasks import NEEDLE_TASKS
 from evaluation.metrics import babilong, infinitebench, longbench, lveval, ruler
 from lit_longpo.errors import InputError
 
 # By the configuration that asks them.
-_HOMES: Mapping[str, Collection[str]] = {
-    "needle": ("needle", *RIDDLES),
+_TASKS: Mapping[str, Collection[str]] = {
+    "needle": ("needle", *NEEDLE_TASKS),
     "ruler": ruler.TASKS,
     "longbench": tuple(longbench.TASKS),
     "infinitebench": tuple(infinitebench.TASKS),
@@ -16,14 +16,14 @@ _HOMES: Mapping[str, Collection[str]] = {
     "babilong": tuple(babilong.LABELS),
 }
 # Of RULER's needle tasks the most similar of our own, whose texts and sizes are others.
-TWINS: Mapping[str, str] = {
+SIMILAR: Mapping[str, str] = {
     **{f"niah_single_{number}": "needle" for number in (1, 2, 3)},
     **{f"niah_multikey_{number}": "multi_key" for number in (1, 2, 3)},
     "niah_multivalue": "multi_value",
     "niah_multiquery": "multi_query",
     "vt": "variable_tracking",
 }
-_TWINS = {own: of_ruler for of_ruler, own in reversed(list(TWINS.items()))} | dict(TWINS)
+_SIMILAR = {own: of_ruler for of_ruler, own in reversed(list(SIMILAR.items()))} | dict(SIMILAR)
 
 
 def unknown_tasks(unknown: Sequence[str], known: Collection[str]) -> InputError:
@@ -38,9 +38,9 @@ def elsewhere(unknown: Sequence[str], known: Collection[str]) -> str:
 
 
 def _place(name: str, known: Collection[str]) -> str:
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
+    config = next((config for config, tasks in _TASKS.items() if name in tasks), None)
+    if config is None:
         return ""
-    twin = _TWINS.get(name)
-    like = f"; the most similar one here is {twin}, in other texts" if twin in known else ""
-    return f"; {name} is a task of `evaluate --config {home}`{like}"
+    similar = _SIMILAR.get(name)
+    like = f"; the most similar one here is {similar}, in other texts" if similar in known else ""
+    return f"; {name} is a task of `evaluate --config {config}`{like}"

@@ -11,9 +11,9 @@ from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2, Mode
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.benchmarks.needle import NEEDLE, Haystack, NeedleBenchmark, Scoring, TextHaystack
+from evaluation.benchmarks.needle_tasks import Sizes
 from evaluation.benchmarks.pair_questions import ValidationQuestions, Which, holds_none_out
 from evaluation.benchmarks.qa import QA
-from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.running.batching import Batching
 

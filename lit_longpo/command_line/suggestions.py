@@ -58,7 +58,7 @@ _NOT_A_CLASS = re.compile(r"Option 'class_path' is not accepted|Not a valid subc
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
 _OF_COMMAND = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
 _LOST = re.compile(r"expected settings of `[\w.]+`, got null; .*")  # nothing has given a section
-_STRANGERS = re.compile(r"unrecognized arguments: ([^\n]+)")
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: ([^\n]+)")
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
 
@@ -70,8 +70,8 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
     """The message, or a shorter one that says the same, followed by the nearest known names if there are any."""
     message = _GROUP.sub(r"does not accept option '\1.\2'", message)
     unknown = [match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)]
-    if (strangers := _STRANGERS.search(message)) is not None:
-        unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
+    if (unrecognized := _UNRECOGNIZED.search(message)) is not None:
+        unknown += re.findall(r"--([\w.-]+)", unrecognized.group(1))
     command = command_of(parser)
     by_files = any(pattern.fullmatch(message) for pattern in (REFUSED, _OF_COMMAND, _LOST))
     if by_files and (strays := _strays(command)):

@@ -66,8 +66,8 @@ def export_checkpoint(
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format.tokenizer)
-    remedy = "set --config to the config.yaml of the run that wrote it"
-    fill_policy(model, weights, path, remedy, everything=run.policy.weights == "random")
+    advice = "set --config to the config.yaml of the run that wrote it"
+    fill_policy(model, weights, path, advice, everything=run.policy.weights == "random")
     single = dtype is not None or (merged and merge_adapters is None)
     if merged:
         model = merged_model(model, single=single)

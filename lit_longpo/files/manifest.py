@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lit_longpo.errors import InputError
-from lit_longpo.files.stored import plain_json, sealed, stored_object, unsealed, write_json
+from lit_longpo.files.stored import plain_json, stored_object, with_checksum, without_checksum, write_json
 from lit_longpo.files.strict_json import instead, shortened
 
 MANIFEST = "manifest.json"
@@ -35,7 +35,7 @@ def check_manifest(
     wanted = plain_json(manifest)
     if not path.exists():
         _refuse_unnamed(folder, lines)
-        write_json(path, sealed(plain_json({**wanted, **(notes or {})})), indent=2)
+        write_json(path, with_checksum(plain_json({**wanted, **(notes or {})})), indent=2)
         return
     held = read_manifest(folder)
     stored = {name: value for name, value in held.items() if name not in (notes or {})}
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         RecordError: it is damaged, or another than was written.
     """
     with instead(_ANEW.format(folder=folder)):
-        return unsealed(stored_object(folder / MANIFEST), str(folder / MANIFEST))
+        return without_checksum(stored_object(folder / MANIFEST), str(folder / MANIFEST))
 
 
 def _refuse_unnamed(folder: Path, lines: Iterable[Path]) -> None:

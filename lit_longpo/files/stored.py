@@ -85,15 +85,15 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
     Raises:
         RecordError: as of `stored_object`, or it is another than was written.
     """
-    return unsealed(_object(line.strip(), where), where)  # or a break at its end would begin another line
+    return without_checksum(_object(line.strip(), where), where)  # or a break at its end would begin another line
 
 
-def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(row: Mapping[str, Any]) -> dict[str, Any]:
     """An object with a checksum."""
     return {**row, _CHECKSUM: _checksum(row)}
 
 
-def unsealed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+def without_checksum(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An object without its checksum; it may have none, as one that somebody has changed.
 
     Raises:
@@ -116,7 +116,7 @@ def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
         ascii_only: other characters are written as numbers; needed where a text may be no valid Unicode.
     """
     # Half a character is written as JSON writes any as a number.
-    line = json.dumps(sealed(row), ensure_ascii=ascii_only)
+    line = json.dumps(with_checksum(row), ensure_ascii=ascii_only)
     return f"{line}\n".encode("utf-8", "backslashreplace")
 
 
@@ -132,8 +132,8 @@ def stored_as(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
     """
     try:
         return cast(Kind, _made(value, kind, ""))
-    except _Odd as odd:
-        raise odd.refused(where) from None
+    except _Mismatch as mismatch:
+        raise mismatch.refused(where) from None
 
 
 def check_fields(
@@ -149,9 +149,9 @@ def check_fields(
             if name in value:
                 _made(value[name], hint, name)
             elif name in needed:
-                raise _Odd(name, "to be there", sorted(value))
-    except _Odd as odd:
-        raise odd.refused(where) from None
+                raise _Mismatch(name, "to be there", sorted(value))
+    except _Mismatch as mismatch:
+        raise mismatch.refused(where) from None
 
 
 def _read(path: Path) -> bytes:
@@ -179,8 +179,8 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
 
 
 @dataclass
-class _Odd(Exception):
-    """A value that is not of its type."""
+class _Mismatch(Exception):
+    """A value that is not of its declared type."""
 
     name: str
     expected: str
@@ -193,14 +193,14 @@ class _Odd(Exception):
 def _instance(value: Any, kind: Any, name: str) -> Any:
     """A dataclass; `name` is what holds it, empty for the whole file."""
     if not isinstance(value, Mapping):
-        raise _Odd(name, "a JSON object", value)
+        raise _Mismatch(name, "a JSON object", value)
     hints, known = _types(kind), {item.name: item for item in fields(kind) if item.init}
     inside = f"{name}." if name else ""
-    for stranger in sorted(set(value) - set(known)):
-        raise _Odd(f"{inside}{stranger}", f"one of {', '.join(known)}", value[stranger])
+    for unknown in sorted(set(value) - set(known)):
+        raise _Mismatch(f"{inside}{unknown}", f"one of {', '.join(known)}", value[unknown])
     for item in known.values():
         if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
-            raise _Odd(f"{inside}{item.name}", "to be there", sorted(value))
+            raise _Mismatch(f"{inside}{item.name}", "to be there", sorted(value))
     return kind(**{part: _made(value[part], hints[part], f"{inside}{part}") for part in known if part in value})
 
 
@@ -218,27 +218,27 @@ def _made(value: Any, hint: Any, name: str) -> Any:
         return _instance(value, hint, name)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, dict):
-            raise _Odd(name, "a JSON object", value)
+            raise _Mismatch(name, "a JSON object", value)
         return {key: _made(item, inside[1], f"{name}.{key}" if name else key) for key, item in value.items()}
     if isinstance(origin, type) and issubclass(origin, Sequence):
         if not isinstance(value, list | tuple):
-            raise _Odd(name, "a list", value)
+            raise _Mismatch(name, "a list", value)
         items = [_made(item, inside[0], f"{name}[{number}]") for number, item in enumerate(value)]
         return tuple(items) if origin is tuple else items
     if not (value in inside if origin is Literal else _PLAIN[hint](value)):
-        raise _Odd(name, _called(hint), value)
+        raise _Mismatch(name, _called(hint), value)
     return value
 
 
 def _one_of(value: Any, hint: Any, name: str) -> Any:
     """A value of the first type that it fits; what is wrong inside a list or an object is said by its name."""
-    deepest: _Odd | None = None
+    deepest: _Mismatch | None = None
     for choice in get_args(hint):
         try:
             return _made(value, choice, name)
-        except _Odd as odd:
-            deepest = odd if odd.name != name else deepest
-    raise deepest or _Odd(name, _called(hint), value)
+        except _Mismatch as mismatch:
+            deepest = mismatch if mismatch.name != name else deepest
+    raise deepest or _Mismatch(name, _called(hint), value)
 
 
 def _called(hint: Any) -> str:

@@ -23,7 +23,7 @@ from data_modules.pretraining import WorldTextDataModule
 from data_modules.synthetic import WorldHaystack
 from evaluation.asking.questions import PromptRules
 from evaluation.benchmark import Benchmark
-from evaluation.benchmarks.riddles import Sizes
+from evaluation.benchmarks.needle_tasks import Sizes
 from evaluation.perplexity.windows import Windows
 from evaluation.running.batching import Batching
 from evaluation.running.settings import RunSettings

@@ -67,10 +67,10 @@ def tiny_model(name: str = "Llama", *, seed: int = 0, **overrides: object) -> nn
     return model.train()
 
 
-def tiny_with_eyes() -> transformers.Gemma3ForConditionalGeneration:
+def tiny_vision_model() -> transformers.Gemma3ForConditionalGeneration:
     """A Gemma 3 that sees: its text model has the shape of the others."""
     text = {**SHAPE, "head_dim": 8, "sliding_window": 8}
-    eyes = {
+    vision = {
         "hidden_size": 16,
         "intermediate_size": 16,
         "num_hidden_layers": 1,
@@ -78,7 +78,7 @@ def tiny_with_eyes() -> transformers.Gemma3ForConditionalGeneration:
         "image_size": 28,
         "patch_size": 14,
     }
-    config = transformers.Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4)
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
     return transformers.Gemma3ForConditionalGeneration(config)
 
 

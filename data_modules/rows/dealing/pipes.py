@@ -27,12 +27,12 @@ class Piped:
         self.function = function
 
     def __call__(self, *arguments: Any) -> Any:
-        """The function's result; in a worker, a parcel that is unpacked where it arrives."""
+        """The function's result; in a worker, its pickle, which is loaded where it arrives."""
         result = self.function(*arguments)
-        return result if get_worker_info() is None else _Parcel(result)
+        return result if get_worker_info() is None else _Pickled(result)
 
 
-class _Parcel:
+class _Pickled:
     def __init__(self, content: Any) -> None:
         self.content = content
 

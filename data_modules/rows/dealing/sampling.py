@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from data_modules.rows.stores.decks import Share, decks_of
+from data_modules.rows.stores.strata import Share, strata_of
 from lit_longpo.errors import InputError
 
 _OPEN_ROWS = 32  # rows that a later example may still be put into, when the order is free
@@ -86,7 +86,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.digest = _checksum(self.lengths, names, rest)
         self._counts = np.ones_like(self.lengths) if counts is None else np.asarray(counts, dtype=np.int64)
         every = Share(0, len(self.lengths), len(self.lengths))
-        self._decks = decks_of(self.lengths, shares or [every]) if shuffle else []
+        self._strata = strata_of(self.lengths, shares or [every]) if shuffle else []
         self._layout = self._dealt_anew() if shuffle else self._split(self._in_order())
         self._dealt: tuple[int, list[list[int]]] | None = None  # the epoch asked for last, and its rows
 
@@ -120,10 +120,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     def _dealt_anew(self) -> list[list[int]]:
         """Rows of size classes, in a shuffled order, whose gaps later examples fill."""
-        order = [number for number, deck in enumerate(self._decks) for _ in range(deck.count)]
+        order = [number for number, stratum in enumerate(self._strata) for _ in range(stratum.count)]
         random.Random(self.seed).shuffle(order)
         # A class takes the room of its longest member: whichever the epoch deals, it fits.
-        size, counts = ([int(v[deck.members].max()) for deck in self._decks] for v in (self.lengths, self._counts))
+        size, counts = ([int(v[one.members].max()) for one in self._strata] for v in (self.lengths, self._counts))
         return self._lay_out(order, size, counts, _OPEN_ROWS)
 
     def _in_order(self) -> list[list[int]]:
@@ -166,8 +166,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         if not self.shuffle:
             return list(self._layout)
         draw = random.Random(f"{self.seed}-{epoch}")
-        cards = [deck.shuffled(draw, len(self.lengths)) for deck in self._decks]
-        rows = [[cards[number].pop() for number in row] for row in self._layout]
+        drawn = [stratum.shuffled(draw, len(self.lengths)) for stratum in self._strata]
+        rows = [[drawn[number].pop() for number in row] for row in self._layout]
         draw.shuffle(rows)
         return rows
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.stores.decks import Share, apportioned
 from data_modules.rows.stores.kept_examples import KeptExamples
+from data_modules.rows.stores.strata import Share, apportioned
 from data_modules.rows.stores.token_store import Examples, Numbered
 from lit_longpo.errors import InputError
 from lit_longpo.shared_texts import DocumentKeys

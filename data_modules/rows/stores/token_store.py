@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.stores.decks import Share
+from data_modules.rows.stores.strata import Share
 from data_modules.rows.stores.words import Words, from_words, reference_length, to_words
 from lit_longpo.batch import Group
 from lit_longpo.errors import InputError

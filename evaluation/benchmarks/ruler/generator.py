@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from evaluation.benchmarks.haystack import CountTokens
-from evaluation.benchmarks.riddles import distinct
+from evaluation.benchmarks.needle_tasks import distinct
 from evaluation.benchmarks.ruler.templates import TaskTemplate
 from lit_longpo.errors import InputError
 

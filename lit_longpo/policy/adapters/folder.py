@@ -176,7 +176,7 @@ class AdapterFolder:
     def applied(self, model: PreTrainedModel) -> nn.Module:
         """The base model with these adapters, to be read only: apart if they can be, else merged."""
         weights = self._weights()
-        only_lora = self.beyond_lora is None and not self._strangers(model, weights)
+        only_lora = self.beyond_lora is None and not self._not_low_rank(model, weights)
         return self._wrapped(model, weights, dropout=0.0) if only_lora else self.merged(model)
 
     def merged(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -190,7 +190,7 @@ class AdapterFolder:
         with read_by_transformers("adapters", where, "peft"), whole_files(where), tensors_alone(where):
             return cast("dict[str, Tensor]", load_peft_weights(str(self.path), device="cpu"))
 
-    def _strangers(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
+    def _not_low_rank(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
         """Tensors that are no low-rank matrices of the model's layers."""
         head = next((name for name, module in model.named_modules() if module is model.get_output_embeddings()), "")
         on_head = f"{PREFIX}{head}.lora_"
@@ -201,8 +201,8 @@ class AdapterFolder:
     ) -> "PeftModel":
         from peft import LoraConfig
 
-        if apart and (strangers := self._strangers(model, weights)):
-            raise self._not_apart(strangers[0])
+        if apart and (others := self._not_low_rank(model, weights)):
+            raise self._not_apart(others[0])
         with read_by_transformers("adapters", str(self.path), "peft"):
             config: LoraConfig = LoraConfig.from_pretrained(str(self.path))
             config.inference_mode, config.lora_dropout = False, dropout

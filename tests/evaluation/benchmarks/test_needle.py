@@ -14,7 +14,7 @@ from support.reports import rows_of, summary, table_of
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.haystack import _book
 from evaluation.benchmarks.needle import Haystack, NeedleBenchmark, TextHaystack
-from evaluation.benchmarks.riddles import Sizes
+from evaluation.benchmarks.needle_tasks import Sizes
 from evaluation.reports.figures import heat_map
 from evaluation.reports.reading import load_report
 from evaluation.running.batching import Batching, plan_rounds

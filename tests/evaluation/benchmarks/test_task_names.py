@@ -2,14 +2,14 @@ import pytest
 from support.command_line import CONFIGS
 
 from evaluation import NeedleBenchmark
-from evaluation.benchmarks.riddles import RIDDLES
-from evaluation.benchmarks.task_names import TWINS, elsewhere
+from evaluation.benchmarks.needle_tasks import NEEDLE_TASKS
+from evaluation.benchmarks.task_names import SIMILAR, elsewhere
 from evaluation.metrics.ruler import CATEGORIES, TASKS
 from evaluation.running.settings import RunSettings
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import UserError
 
-OURS = ("needle", *RIDDLES)
+OURS = ("needle", *NEEDLE_TASKS)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_a_name_that_nobody_has_is_not_placed():
     assert elsewhere(["nonsense"], OURS) == ""
 
 
-def test_every_needle_task_of_rulers_has_a_twin_and_every_one_of_ours():
-    assert set(TWINS) == {*CATEGORIES["NIAH"], *CATEGORIES["VT"]}
-    assert set(TWINS.values()) == set(OURS)
+def test_every_needle_task_of_rulers_has_a_similar_and_every_one_of_ours():
+    assert set(SIMILAR) == {*CATEGORIES["NIAH"], *CATEGORIES["VT"]}
+    assert set(SIMILAR.values()) == set(OURS)
 
 
 def test_whoever_types_one_for_the_other_reads_it():

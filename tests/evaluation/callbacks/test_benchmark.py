@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_modules import SyntheticDataModule, WorldHaystack
 from evaluation import BenchmarkCallback, NeedleBenchmark, NeedleCallback
-from evaluation.benchmarks.riddles import Sizes
+from evaluation.benchmarks.needle_tasks import Sizes
 from evaluation.callbacks.scheduled import callbacks_of
 from evaluation.reports.reading import load_report
 from evaluation.reports.terminal import comparison

@@ -1,10 +1,10 @@
-"""A model with eyes is saved with what shows it pictures (NeMo Automodel 3256)."""
+"""A vision model is saved with what shows it pictures (NeMo Automodel 3256)."""
 
 import json
 import shutil
 
 import pytest
-from support.tiny_models import tiny_with_eyes
+from support.tiny_models import tiny_vision_model
 from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.export import save_policy
@@ -16,7 +16,7 @@ SEES = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "
 
 @pytest.fixture
 def source(tmp_path):
-    tiny_with_eyes().save_pretrained(tmp_path / "m")
+    tiny_vision_model().save_pretrained(tmp_path / "m")
     word_tokenizer().save_pretrained(tmp_path / "m")
     (tmp_path / "m/preprocessor_config.json").write_text(json.dumps(SEES))
     return tmp_path / "m"

@@ -64,7 +64,7 @@ def test_deepspeed_clips_by_norm_alone():
 
 
 class Beside(ORPO):
-    """Its policy has a weight that no loss reaches, as the indexers of DeepSeek-V4 and Fuyu's eyes."""
+    """Its policy has a weight that no loss reaches, as the indexers of DeepSeek-V4 and Fuyu's vision layers."""
 
     def configure_model(self):
         super().configure_model()

@@ -19,7 +19,7 @@ from support.mxfp4_files import write_mxfp4
 from support.padded_rows import plain_sums
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
-from support.tiny_models import tiny_model, tiny_with_eyes
+from support.tiny_models import tiny_model, tiny_vision_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -233,7 +233,7 @@ def test_bytes_that_files_call_numbers_are_neither_cast_nor_trained(storage, bas
 @needs_bitsandbytes
 def test_what_the_part_for_text_says_of_its_files_is_read(tmp_path):
     """As Kimi K2.5 says it; transformers reads such files quantised, in whichever way they are."""
-    tiny_with_eyes().save_pretrained(tmp_path)
+    tiny_vision_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     fp4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}
     for settings, told in (({"quant_method": "compressed-tensors"}, "compressed-tensors"), (fp4, "4bit|type fp4")):

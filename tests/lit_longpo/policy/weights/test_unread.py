@@ -1,10 +1,10 @@
-"""A model with eyes, trained on text (trl#6617): what text never reaches has no gradient."""
+"""A vision model, trained on text (trl#6617): what text never reaches has no gradient."""
 
 import pytest
 import torch
 from support.groups import random_groups
 from support.tiny_hybrids import tiny_hybrid
-from support.tiny_models import tiny_model, tiny_with_eyes
+from support.tiny_models import tiny_model, tiny_vision_model
 from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.engine import pack, score
@@ -21,9 +21,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def with_eyes(tmp_path_factory):
+def vision_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gemma3")
-    tiny_with_eyes().save_pretrained(folder)
+    tiny_vision_model().save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     return folder
 
@@ -33,8 +33,8 @@ def trained(model):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_everything_that_is_trained_has_a_gradient(case, with_eyes):
-    model = PolicyConfig(str(with_eyes), lora=CASES[case]).load()
+def test_everything_that_is_trained_has_a_gradient(case, vision_model):
+    model = PolicyConfig(str(vision_model), lora=CASES[case]).load()
     score(model, ROW).sums.sum().backward()
     assert [name for name, parameter in trained(model).items() if parameter.grad is None] == []
     assert len(trained(model)) > 4
@@ -42,8 +42,8 @@ def test_everything_that_is_trained_has_a_gradient(case, with_eyes):
 
 
 @pytest.mark.parametrize("case", ["all", "names"])
-def test_plan_counts_what_is_trained(case, with_eyes):
-    policy = PolicyConfig(str(with_eyes), lora=CASES[case])
+def test_plan_counts_what_is_trained(case, vision_model):
+    policy = PolicyConfig(str(vision_model), lora=CASES[case])
     planned = ModelPlan(policy.config(), torch.float32, lora=policy.lora).build()
     sizes = [sum(p.numel() for p in trained(model).values()) for model in (planned, policy.load())]
     assert sizes[0] == sizes[1]

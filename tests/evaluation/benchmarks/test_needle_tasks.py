@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.benchmarks.riddles import RIDDLES, Sizes
+from evaluation.benchmarks.needle_tasks import NEEDLE_TASKS, Sizes
 from evaluation.metrics.ruler import all_found, share_found
 
 seeds = st.integers(0, 10_000)
@@ -13,57 +13,57 @@ depths = st.sampled_from([0.0, 0.3, 1.0])
 
 
 def make(task, seed, depth=0.5, **sizes):
-    return RIDDLES[task].make(random.Random(seed), (depth,), 0, replace(Sizes(), **sizes))
+    return NEEDLE_TASKS[task].make(random.Random(seed), (depth,), 0, replace(Sizes(), **sizes))
 
 
-@given(st.sampled_from(sorted(RIDDLES)), seeds, depths)
+@given(st.sampled_from(sorted(NEEDLE_TASKS)), seeds, depths)
 def test_every_answer_is_in_the_facts_and_none_is_part_of_another(task, seed, depth):
-    riddle = make(task, seed, depth)
-    text = " ".join(sentence for _, sentence in riddle.facts)
-    assert all(answer in text for answer in riddle.answers)
-    assert len(set(riddle.answers)) == len(riddle.answers)
-    assert not any(a in b for a in riddle.answers for b in riddle.answers if a != b)
-    assert all(0 <= place <= 1 for place, _ in riddle.facts)
-    assert riddle == make(task, seed, depth)
+    drawn = make(task, seed, depth)
+    text = " ".join(sentence for _, sentence in drawn.facts)
+    assert all(answer in text for answer in drawn.answers)
+    assert len(set(drawn.answers)) == len(drawn.answers)
+    assert not any(a in b for a in drawn.answers for b in drawn.answers if a != b)
+    assert all(0 <= place <= 1 for place, _ in drawn.facts)
+    assert drawn == make(task, seed, depth)
 
 
 @given(seeds, depths, st.integers(1, 20))
 def test_multi_key_asks_one_key_at_the_depth_among_lookalikes(seed, depth, count):
-    riddle = make("multi_key", seed, depth, num_keys=count)
-    assert len(riddle.facts) == count
-    place, needle = riddle.facts[0]
+    drawn = make("multi_key", seed, depth, num_keys=count)
+    assert len(drawn.facts) == count
+    place, needle = drawn.facts[0]
     assert place == depth
-    key = riddle.question.removeprefix("What is the locker number of the ").removesuffix("?")
-    assert needle == f"The locker number of the {key} is {riddle.answers[0]}."
-    assert sum(f"of the {key} is" in text for _, text in riddle.facts) == 1
+    key = drawn.question.removeprefix("What is the locker number of the ").removesuffix("?")
+    assert needle == f"The locker number of the {key} is {drawn.answers[0]}."
+    assert sum(f"of the {key} is" in text for _, text in drawn.facts) == 1
 
 
 @given(seeds, st.integers(1, 20))
 def test_multi_key_asks_about_one_context_at_every_depth(seed, count):
     depths = (0.0, 0.5, 1.0)
     made = [
-        RIDDLES["multi_key"].make(random.Random(seed), depths, asked, Sizes(num_keys=count))
+        NEEDLE_TASKS["multi_key"].make(random.Random(seed), depths, asked, Sizes(num_keys=count))
         for asked in range(len(depths))
     ]
     assert len(made[0].facts) == max(count, 3)
-    assert all(riddle.facts == made[0].facts for riddle in made)
-    for depth, riddle in zip(depths, made, strict=True):
-        assert [place for place, text in riddle.facts if riddle.answers[0] in text] == [depth]
+    assert all(drawn.facts == made[0].facts for drawn in made)
+    for depth, drawn in zip(depths, made, strict=True):
+        assert [place for place, text in drawn.facts if drawn.answers[0] in text] == [depth]
 
 
 @given(seeds, st.integers(1, 20))
 def test_multi_value_expects_all_values_of_one_key(seed, count):
-    riddle = make("multi_value", seed, num_values=count)
-    assert len(riddle.answers) == len(riddle.facts) == count
-    assert len({text.rsplit(" is ")[0] for _, text in riddle.facts}) == 1
+    drawn = make("multi_value", seed, num_values=count)
+    assert len(drawn.answers) == len(drawn.facts) == count
+    assert len({text.rsplit(" is ")[0] for _, text in drawn.facts}) == 1
 
 
 @given(seeds, st.integers(1, 20))
 def test_multi_query_names_every_key(seed, count):
-    riddle = make("multi_query", seed, num_values=count)
-    keys = [text.removeprefix("The locker number of ").rsplit(" is ")[0] for _, text in riddle.facts]
-    assert len(set(keys)) == len(riddle.answers) == count
-    assert all(key in riddle.question for key in keys)
+    drawn = make("multi_query", seed, num_values=count)
+    keys = [text.removeprefix("The locker number of ").rsplit(" is ")[0] for _, text in drawn.facts]
+    assert len(set(keys)) == len(drawn.answers) == count
+    assert all(key in drawn.question for key in keys)
 
 
 def run_program(facts):
@@ -77,10 +77,10 @@ def run_program(facts):
 
 @given(seeds, st.integers(1, 5), st.integers(1, 6))
 def test_variable_tracking_asks_for_exactly_the_variables_of_that_value(seed, chains, hops):
-    riddle = make("variable_tracking", seed, num_chains=chains, num_hops=hops)
-    values = run_program(riddle.facts)
-    asked = next(value for value in values.values() if value in riddle.question)
-    assert {name for name, value in values.items() if value == asked} == set(riddle.answers)
+    drawn = make("variable_tracking", seed, num_chains=chains, num_hops=hops)
+    values = run_program(drawn.facts)
+    asked = next(value for value in values.values() if value in drawn.question)
+    assert {name for name, value in values.items() if value == asked} == set(drawn.answers)
     assert len(values) == chains * (hops + 1)
     assert len(set(values.values())) == chains
 

@@ -1,4 +1,4 @@
-"""Decks of examples of one source and size, from which an epoch draws as many as the source's share says."""
+"""Strata: examples of one source and size, from which an epoch draws as many as the source's share says."""
 
 import random
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Deck:
+class Stratum:
     """Examples that are about equally long, and how many of them an epoch has."""
 
     members: NDArray[np.int64]
@@ -35,27 +35,27 @@ class Deck:
         """One epoch's, in any order: all of them as often as they fit, and a draw for the rest."""
         members = self.members.tolist()
         whole, rest = divmod(self.count, len(members))
-        cards = [member + again * num_examples for again in range(whole) for member in members]
+        drawn = [member + again * num_examples for again in range(whole) for member in members]
         if rest:
-            cards += [member + whole * num_examples for member in draw.sample(members, rest)]
-        return draw.sample(cards, len(cards))
+            drawn += [member + whole * num_examples for member in draw.sample(members, rest)]
+        return draw.sample(drawn, len(drawn))
 
 
-def decks_of(lengths: NDArray[np.int64], shares: Sequence[Share]) -> list[Deck]:
-    """Decks of every source, by size classes in order of first appearance.
+def strata_of(lengths: NDArray[np.int64], shares: Sequence[Share]) -> list[Stratum]:
+    """Strata of every source, by size classes in order of first appearance.
 
     Args:
         lengths: tokens that each example occupies in a row. Shape: (examples,).
         shares: of the sources.
     """
-    decks = list[Deck]()
+    strata = list[Stratum]()
     for share in shares:
         classes = [share.start + members for members in _size_classes(lengths[share.start : share.stop])]
         if share.count % max(1, share.stop - share.start):
             classes = _likely(classes, lengths, share)
         counts = apportioned(share.count, [len(members) for members in classes])
-        decks += [Deck(members, count) for members, count in zip(classes, counts, strict=True)]
-    return decks
+        strata += [Stratum(members, count) for members, count in zip(classes, counts, strict=True)]
+    return strata
 
 
 def _likely(classes: list[NDArray[np.int64]], lengths: NDArray[np.int64], share: Share) -> list[NDArray[np.int64]]:

@@ -46,7 +46,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Riddle:
+class NeedleQuestion:
     """What is hidden and what is asked.
 
     Args:
@@ -60,48 +60,49 @@ class Riddle:
 
 
 @dataclass(frozen=True)
-class RiddleKind:
-    """One kind of riddle.
+class NeedleTask:
+    """How one of the tasks is made.
 
     Args:
-        make: draws a riddle. With `has_depth` one fact lies at each of the depths, and the number says which one is
-            asked; nothing else depends on that number.
+        make: draws facts and a question. With `has_depth` one fact lies at each of the depths, and the number says
+            which one is asked; nothing else depends on that number.
         max_new_tokens: tokens of an answer at most.
         has_depth: False if the facts are scattered over the whole context.
     """
 
-    make: Callable[[random.Random, Sequence[float], int, Sizes], Riddle]
+    make: Callable[[random.Random, Sequence[float], int, Sizes], NeedleQuestion]
     max_new_tokens: int
     has_depth: bool
 
 
-def multi_key(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
+def multi_key(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> NeedleQuestion:
     """Keys that look alike, each with a number; one of those at `depths` is asked, the others are scattered."""
     count = max(sizes.num_keys, len(depths))
     keys, numbers = _keys(draw, count), _numbers(draw, count)
     facts = [_fact(key, number) for key, number in zip(keys, numbers, strict=True)]
     places = (*depths, *_scattered(draw, count - len(depths)))
     question = f"What is the locker number of the {keys[asked]}?"
-    return Riddle(tuple(zip(places, facts, strict=True)), question, (numbers[asked],))
+    return NeedleQuestion(tuple(zip(places, facts, strict=True)), question, (numbers[asked],))
 
 
-def multi_value(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
+def multi_value(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> NeedleQuestion:
     """One key with several numbers, scattered; all of them are asked."""
     key, numbers = _keys(draw, 1)[0], _numbers(draw, sizes.num_values)
     facts = zip(_scattered(draw, len(numbers)), [_fact(key, number) for number in numbers], strict=True)
-    return Riddle(tuple(facts), f"What are all the locker numbers of the {key}? List every one of them.", numbers)
+    question = f"What are all the locker numbers of the {key}? List every one of them."
+    return NeedleQuestion(tuple(facts), question, numbers)
 
 
-def multi_query(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
+def multi_query(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> NeedleQuestion:
     """Several keys with a number each, scattered; all of them are asked."""
     keys, numbers = _keys(draw, sizes.num_values), _numbers(draw, sizes.num_values)
     facts = [_fact(key, number) for key, number in zip(keys, numbers, strict=True)]
     listed = ", ".join(f"the {key}" for key in keys)
     question = f"What are the locker numbers of these: {listed}? List every one of them."
-    return Riddle(tuple(zip(_scattered(draw, len(facts)), facts, strict=True)), question, numbers)
+    return NeedleQuestion(tuple(zip(_scattered(draw, len(facts)), facts, strict=True)), question, numbers)
 
 
-def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
+def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> NeedleQuestion:
     """Chains of assignments, each in the order of the text; all variables of one chain are asked."""
     numbers = _numbers(draw, sizes.num_chains)
     length = sizes.num_hops + 1
@@ -115,14 +116,14 @@ def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, 
     question = (
         f"Which variables have the value {numbers[0]}, directly or by way of other variables? List every one of them."
     )
-    return Riddle(tuple(facts), question, tuple(chains[0]))
+    return NeedleQuestion(tuple(facts), question, tuple(chains[0]))
 
 
-RIDDLES: Mapping[str, RiddleKind] = {
-    "multi_key": RiddleKind(multi_key, 32, has_depth=True),
-    "multi_value": RiddleKind(multi_value, 128, has_depth=False),
-    "multi_query": RiddleKind(multi_query, 128, has_depth=False),
-    "variable_tracking": RiddleKind(variable_tracking, 128, has_depth=False),
+NEEDLE_TASKS: Mapping[str, NeedleTask] = {
+    "multi_key": NeedleTask(multi_key, 32, has_depth=True),
+    "multi_value": NeedleTask(multi_value, 128, has_depth=False),
+    "multi_query": NeedleTask(multi_query, 128, has_depth=False),
+    "variable_tracking": NeedleTask(variable_tracking, 128, has_depth=False),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
-from data_modules.rows.stores.decks import Share, apportioned, decks_of
+from data_modules.rows.stores.strata import Share, apportioned, strata_of
 
 
 @given(st.integers(0, 200), st.lists(st.integers(1, 50), min_size=1, max_size=6))
@@ -64,11 +64,11 @@ def test_a_part_of_a_source_is_another_one_every_epoch_and_rare_lengths_come_up(
     assert 5 < sum(60 in epoch for epoch in epochs) < 60
 
 
-def test_a_deck_repeats_evenly():
-    [deck] = decks_of(np.full(4, 7), [Share(0, 4, 10)])
-    cards = deck.shuffled(random.Random(0), 4)
-    assert sorted(Counter(card % 4 for card in cards).values()) == [2, 2, 3, 3]
-    assert {card // 4 for card in cards} == {0, 1, 2}
+def test_a_stratum_repeats_evenly():
+    [stratum] = strata_of(np.full(4, 7), [Share(0, 4, 10)])
+    drawn = stratum.shuffled(random.Random(0), 4)
+    assert sorted(Counter(number % 4 for number in drawn).values()) == [2, 2, 3, 3]
+    assert {number // 4 for number in drawn} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("shares", [[Share(0, 12, 9)], [Share(0, 12, 12)]])
