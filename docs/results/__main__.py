@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from results.cells import Settings
-from results.outcomes import STORED
+from results.outcomes import STORED, load
 from results.packing import Pack, unpack
 from results.running import Runner
 from results.suites import SUITES, benchmarks, elsewhere, smollm2
@@ -80,7 +80,8 @@ def table(options: argparse.Namespace) -> None:
     from results.tables import markdown
 
     page = options.page.read_text(encoding="utf-8")
-    texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}
+    found = options.suites or [name for name in SUITES if load(options.stored / name)]
+    texts = {name: markdown(SUITES[name], options.stored / name) for name in found}
     chosen_ones = {summary.NAME: summary.summary(options.stored), **chosen.tables(options.stored)}
     for name, text in {**texts, NAME: saving(), **speed.tables(), **chosen_ones}.items():
         page = replaced(page, name, text)

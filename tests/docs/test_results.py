@@ -196,8 +196,10 @@ def test_page_shows_what_is_stored():
     from results.__main__ import _PAGE
 
     page = _PAGE.read_text(encoding="utf-8")
-    for name, suite in SUITES.items():
-        assert replaced(page, name, markdown(suite, outcomes.STORED / name)) == page, "type: make results-table"
+    stored = [name for name in SUITES if load(outcomes.STORED / name)]
+    assert len(stored) > 5
+    for name in stored:
+        assert replaced(page, name, markdown(SUITES[name], outcomes.STORED / name)) == page, "type: make results-table"
     for name, text in {NAME: saving(), summary.NAME: summary.summary(), **chosen.tables()}.items():
         assert replaced(page, name, text) == page, "type: make results-table"
     first = _PAGE.with_name("README.md").read_text(encoding="utf-8")

@@ -76,7 +76,6 @@ STAND_INS = {
     "../shared/data/multihop/2wikimultihop_train_500.jsonl": "2wikimultihop_train.jsonl",
     "../shared/data/multihop/musique_train_corpus.json": "corpus.json",
     "../shared/data/books/alice.txt": "alice.txt",
-    "../shared/data/longbench_v2": "longbench_v2",
     "graphwalks_128k_and_shorter.parquet": "graphwalks.parquet",
     "my.yaml": "dpo",
     "last.ckpt": "runs/lightning_logs/version_0/checkpoints/last.ckpt",
