@@ -99,6 +99,11 @@ class Benchmark(ReportRules, ABC):
         """How this copy deviates from the official benchmark, in words; by default not at all."""
         return ()
 
+    @property
+    def score_name(self) -> str:
+        """What `score` counts, where that can be chosen: reports of others cannot be compared; by default empty."""
+        return ""
+
     def drawn_with(self, task: str) -> str:
         """The name that seeds choice and order of a task's examples; tasks with the same name draw the same contexts.
 

@@ -38,6 +38,11 @@ class WithAnswerMetric(Benchmark):
         return {name: total([item.score for item in predictions])}
 
     @property
+    def score_name(self) -> str:
+        """The metric."""
+        return self.metric
+
+    @property
     def metric_deviations(self) -> tuple[str, ...]:
         """That the score is not the official one."""
         if self.metric == "official":

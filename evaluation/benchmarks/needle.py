@@ -97,6 +97,11 @@ class NeedleBenchmark(Benchmark):
         return wordings + strict if set(self.tasks) - {NEEDLE} else ()
 
     @property
+    def score_name(self) -> str:
+        """How lists of facts are scored; a single one has one score."""
+        return self.scoring if set(self.tasks) - {NEEDLE} else ""
+
+    @property
     def settings(self) -> dict[str, object]:
         """What contexts and answers depend on beside the grid, which ids tell."""
         named = self._source if is_dataclass(self._source) else type(self._source).__name__

@@ -129,6 +129,11 @@ class QA(Benchmark):
         return "sub_em" if all(item.is_gold for item in self.asked) else "f1"
 
     @property
+    def score_name(self) -> str:
+        """The metric: tables have all of them, whichever it is."""
+        return self.metric
+
+    @property
     def deviations(self) -> tuple[str, ...]:
         """Questions that nobody can score, answers that are not gold."""
         missing = sum(not item.answers for item in self._all)

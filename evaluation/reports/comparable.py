@@ -6,6 +6,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from lit_longpo.errors import InputError
 
 Pair = tuple[Prediction, Prediction]
+SCORE = "score of each answer"  # the setting that names it, of benchmarks which have several
 
 
 def check_comparable(first: BenchmarkReport, second: BenchmarkReport) -> None:
@@ -24,12 +25,15 @@ def check_comparable(first: BenchmarkReport, second: BenchmarkReport) -> None:
     if one and other and not one & other:
         raise InputError(
             f"expected two reports with the same score, got {', '.join(sorted(one))} and {', '.join(sorted(other))}; "
-            "they do not measure the same: type --rescore with the --benchmark.metric of the other on one of them"
+            "they do not measure the same: type --rescore with the --benchmark.metric of the other on one of them (qa: "
+            "--benchmark.score_by, needle: --benchmark.scoring)"
         )
 
 
 def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[str], set[str]]:
-    """The columns of official numbers that each report has, over the tasks that are in both."""
+    """What each report says its scores are; else its columns of official numbers, over the tasks that are in both."""
+    if SCORE in first.settings and SCORE in second.settings:
+        return {str(first.settings[SCORE])}, {str(second.settings[SCORE])}
     tasks = first.tables.keys() & second.tables.keys()
     one, other = ({column for task in tasks for column in side.tables[task]} for side in (first, second))
     return one, other

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.benchmark import Benchmark
+from evaluation.reports.comparable import SCORE
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER
 from evaluation.running.protocols import chat_deviation
@@ -22,6 +23,8 @@ def make_report(
     said = _with_use_of_chat(settings or {}, scores)
     of_run = tuple(said.pop(DEVIATIONS, ()))
     used = any(part.in_chat for part in scores.values())
+    if benchmark.score_name:
+        said[SCORE] = benchmark.score_name
     whose = "the server's" if said.get(CHAT) == OF_SERVER else "the tokenizer's"
     more = chat_deviation(benchmark, model, used=used, whose=whose) if CHAT in said else ()
     return BenchmarkReport(

@@ -8,6 +8,7 @@ from evaluation import InfiniteBench, LongBench, LVEval
 from evaluation.metrics import sub_em
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.report import BenchmarkReport
+from evaluation.running.results import make_report
 
 SAID = "She was called the Greta, in Oslo."
 
@@ -34,6 +35,7 @@ def test_sub_em_is_that_of_the_papers_and_said(folder):
         assert max(expected) == 1.0
         assert table_of(bench, examples, [SAID, "x"]) == {"sub_em": 50.0}
         assert "scored by sub_em of the accepted answer" in bench.deviations[-1]
+        assert make_report(bench, {}).settings["score of each answer"] == "sub_em"
 
 
 def test_every_accepted_answer_counts_and_f1_has_no_gate(folder):

@@ -188,6 +188,7 @@ def test_prompts_follow_the_policys_template_and_are_never_cut():
 
 def test_the_score_of_lists_is_the_share_or_all_of_it():
     share, whole = (NeedleBenchmark(tasks=EVERY, scoring=scoring) for scoring in ("share", "all"))
+    assert (share.score_name, whole.score_name, NeedleBenchmark(scoring="all").score_name) == ("share", "all", "")
     example = next(share.examples("multi_value"))
     half = " ".join(example.answers[:2])
     assert (share.score(example, half), whole.score(example, half)) == (0.5, 0.0)

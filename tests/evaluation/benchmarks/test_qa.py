@@ -11,6 +11,7 @@ from evaluation.benchmarks.questions import Question
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.tables import sections
 from evaluation.running.responses import Responses
+from evaluation.running.results import make_report
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -224,6 +225,7 @@ def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
     assert bench.metric == "f1"
     assert bench.deviations == ("1 of 2 answers to compare with are preferred ones, not gold",)
     assert replace(bench, score_by="em").metric == "em"
+    assert make_report(bench, {}).settings["score of each answer"] == "f1"
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,16 @@ def test_official_scores_and_others_are_not_subtracted():
     assert compare(official, by_length).rows  # of one score, at other lengths
 
 
+def test_scores_that_share_their_tables_columns_are_told_apart_by_their_names():
+    """F1 less sub-EM of the same answers was a gain, and `differs: nothing else`."""
+    table = {"tables": {"trec": {"sub_em": 10.0, "f1": 20.0}}}
+    by = {name: report([0.1], settings={"score of each answer": name}, **table) for name in ("sub_em", "f1")}
+    with pytest.raises(InputError, match=r"the same score, got f1 and sub_em; .*qa: --benchmark.score_by"):
+        compare(by["f1"], by["sub_em"])
+    assert compare(by["f1"], by["f1"]).rows
+    assert compare(by["f1"], report([0.1], **table)).rows  # stored before reports named their score
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
