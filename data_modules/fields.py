@@ -8,7 +8,8 @@ from typing import Any
 from data_modules.files.delimited import as_number
 from data_modules.messages import check_messages
 from lit_longpo.errors import did_you_mean
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts, is_bracketed, prints_texts
+from lit_longpo.files.answer_fields import is_bracketed, prints_texts
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts
 
 Span = tuple[int, int]  # first character, and the one behind the last
 

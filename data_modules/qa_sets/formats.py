@@ -14,15 +14,9 @@ from data_modules.fields import refuse_file_name
 from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
 from lit_longpo.errors import InputError
+from lit_longpo.files.answer_fields import accepted_answers, refuse_unread_answers
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import (
-    RecordError,
-    accepted_answers,
-    check_text,
-    check_texts,
-    refuse_misspelt,
-    refuse_unread_answers,
-)
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, refuse_misspelt
 
 QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]

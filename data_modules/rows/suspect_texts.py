@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from data_modules.records import PreferencePair
-from lit_longpo.files.strict_json import is_bracketed, prints_texts
+from lit_longpo.files.answer_fields import is_bracketed, prints_texts
 
 # As Python, pandas, numpy, JSON and JavaScript write it; `NA` and `N/A` are people's words.
 _PRINTED = {"None", "none", "nan", "NaN", "null", "NULL", "<NA>", "NaT", "undefined"}

@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.answer_fields import accepted_answers, refuse_unread_answers
 from lit_longpo.files.folders import nearby
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import (
-    RecordError,
-    accepted_answers,
-    check_text,
-    refuse_misspelt,
-    refuse_unread_answers,
-)
+from lit_longpo.files.strict_json import RecordError, check_text, refuse_misspelt
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, document_keys, text_key
 
