@@ -81,7 +81,7 @@ def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int,
     could be over the budget by that, and not, in a book of one line, every chunk with every word.
     """
     start, filled, most = 0, 0, 0  # most: tokens that the chunk can have
-    for number, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
+    for number, size in enumerate(sizes):
         full = filled + size / 2 > target  # the middle of a piece decides on which side of the target it lies
         most += size + (number > start)
         if number > start and not full and most > budget:

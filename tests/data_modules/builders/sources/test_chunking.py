@@ -48,7 +48,7 @@ def test_tables_and_code_are_cut_between_lines():
 
 
 def test_sections_that_fit_are_whole_and_share_chunks():
-    """Each opened a chunk once the one before was half full: forty short ones gave ten chunks of 412 (memsearch#609)."""
+    """Each opened a chunk once the one before was half full: forty short ones gave ten of 412 (memsearch#609)."""
     sections = [f"# Head {number}\n\n" + "word " * 50 + "\n\n" + "word " * 50 + "\n\n" for number in range(40)]
     chunks = Chunking(1000).split("".join(sections), words)
     assert chunks == ["".join(sections[start : start + 8]) for start in range(0, 40, 8)]
