@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
 from lit_longpo.checkpoints.loops import model_checkpoints
-from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, refuse_bare
+from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, progress, refuse_bare
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, agrees, check_settings, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
@@ -94,6 +94,8 @@ class CheckpointChoice:
             refuse_code(path, "--weights_only false")
         refuse_bare(path)
         check_loadable(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
+        if fitting:
+            check_end(path, self._trainer)
 
     def _check_chosen(self, name: str) -> None:
         """Refuse a word for what this process has not trained: Lightning asks its own callbacks."""
@@ -159,6 +161,28 @@ def check_states(path: Path) -> None:
             f"expected a checkpoint with the optimizer's state, got {path}, which `save_weights_only` of a "
             f"ModelCheckpoint left out; start anew from its weights: --initial_weights {path} instead of --ckpt_path"
         )
+
+
+def check_end(path: Path, trainer: Trainer) -> None:
+    """Refuse a training that ends before the checkpoint: its result would be one of more steps, called finished.
+
+    Raises:
+        InputError: naming the limit.
+    """
+    done, steps, epochs = progress(path), trainer.max_steps, trainer.max_epochs
+    begun = done.epochs + bool(done.rows)
+    ends_before = {
+        f"max_steps {done.steps + 1}": 0 <= steps < done.steps,
+        f"max_epochs {begun + 1}": epochs is not None and 0 <= epochs < begun,
+    }
+    for further, ends in ends_before.items():
+        if ends and not cast(Any, trainer).fast_dev_run:
+            name = further.partition(" ")[0]
+            raise InputError(
+                f"expected a training that ends behind {path} (step {done.steps}, {begun} epochs begun), got "
+                f"`trainer.{name}: {getattr(trainer, name)}`; type --trainer.{further} or more to go on, or leave "
+                "--ckpt_path out to train anew"
+            )
 
 
 def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:

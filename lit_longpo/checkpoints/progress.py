@@ -4,6 +4,7 @@ import copy
 import logging
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
@@ -54,16 +55,29 @@ def log_from(trainer: Trainer, step: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
-def warn_of_used_time(trainer: Trainer) -> None:
-    """Explain why a resumed run ends at once: `max_time` includes the time before the checkpoint."""
+def warn_of_nothing_left(trainer: Trainer) -> None:
+    """Explain why a resumed run ends at once; `max_time` includes the time before the checkpoint."""
     timer = next((one for one in getattr(trainer, "callbacks", ()) if isinstance(one, Timer)), None)
     left = None if timer is None else timer.time_remaining()
-    if timer is not None and left is not None and left <= 0 and trainer.is_global_zero:
+    if timer is not None and left is not None and left <= 0:
         log.warning(
             "nothing is trained: `trainer.max_time` is the time of the whole training, of which %s went by before the "
             "checkpoint; type a longer one with --trainer.max_time DD:HH:MM:SS",
             timedelta(seconds=round(timer.time_elapsed())),
         )
+    elif is_over(trainer):
+        name = "max_steps" if trainer.global_step == trainer.max_steps else "max_epochs"
+        log.warning(
+            "nothing is trained: the checkpoint is the end of this training, at step %d; to go on, type a larger "
+            "--trainer.%s than %s",
+            *(trainer.global_step, name, getattr(trainer, name)),
+        )
+
+
+def is_over(trainer: Trainer) -> bool:
+    """Lightning's `fit_loop.done`, without the message that it logs at every call."""
+    with patch.object(logging.getLogger("lightning.pytorch.utilities.rank_zero"), "disabled", True):
+        return trainer.fit_loop.done
 
 
 def rows_so_far(trainer: Trainer) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_longpo.checkpoints.progress import taken
 from lit_longpo.checkpoints.record import Settings, contradictions
 from lit_longpo.checkpoints.unpickling import plain_contents, refuse_code
 from lit_longpo.checkpoints.whole import contents_hash, deepspeed_tag, kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.optimization import Taken
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,11 @@ def read_record(path: Path) -> dict[str, Any]:
     """What the checkpoint says about its run (see `run_record`); empty if it says nothing, or holds foreign objects."""
     record = _contents(path).get("run", {})
     return record if isinstance(record, dict) else {}
+
+
+def progress(path: Path) -> Taken:
+    """The steps, epochs and rows before a checkpoint."""
+    return taken(_contents(path))
 
 
 def holds_weights_alone(path: Path) -> bool:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_longpo.checkpoints.progress import is_over
 from lit_longpo.errors import error_text
 
 log = logging.getLogger(__name__)
@@ -144,12 +144,6 @@ def requeue_job() -> None:
         subprocess.run(command, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         log.warning("SLURM does not begin this job again (%s); type: %s", error_text(error), " ".join(command))
-
-
-def is_over(trainer: Trainer) -> bool:
-    """Lightning's `fit_loop.done`, without the message that it logs at every call."""
-    with patch.object(logging.getLogger("lightning.pytorch.utilities.rank_zero"), "disabled", True):
-        return trainer.fit_loop.done
 
 
 def _say(signum: int, what: str) -> None:

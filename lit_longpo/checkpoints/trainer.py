@@ -24,11 +24,11 @@ from lit_longpo.checkpoints.loops.last_steps import keep_last_steps
 from lit_longpo.checkpoints.loops.loop_parts import check_parts
 from lit_longpo.checkpoints.loops.whole_steps import keep_steps_whole
 from lit_longpo.checkpoints.orphans import remove_orphans
-from lit_longpo.checkpoints.progress import rows_so_far, warn_of_used_time
+from lit_longpo.checkpoints.progress import is_over, rows_so_far, warn_of_nothing_left
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
-from lit_longpo.checkpoints.signals import ended_by_status, is_over, requeue_job
+from lit_longpo.checkpoints.signals import ended_by_status, requeue_job
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.errors import InputError, StorageError, UserError
@@ -223,8 +223,8 @@ class ResumableTrainer(Trainer):
         if fitting and not keeps_nothing(self):
             self._room.check_early()
         over = goes_on and is_over(self)
-        if goes_on:
-            warn_of_used_time(self)
+        if goes_on and self.is_global_zero:
+            warn_of_nothing_left(self)
         try:
             results = super()._run_stage()
         except SIGTERMException as stop:

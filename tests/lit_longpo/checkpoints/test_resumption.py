@@ -243,6 +243,27 @@ def test_initial_weights_are_told_apart_by_what_they_hold(again, caplog):
     assert "going on from" not in caplog.text
 
 
+def test_a_training_that_ends_before_the_checkpoint_is_refused(again):
+    """Nothing was trained, and a model of more steps, or of another number of epochs, was called finished."""
+    folder, checkpoint = again
+    for named in ("last", checkpoint):
+        said = refusal(folder, "--ckpt_path", named, steps=1)
+        assert f"ends behind {checkpoint} (step 2, 1 epochs begun), got `trainer.max_steps: 1`; type " in said
+        assert "type --trainer.max_steps 3 or more to go on" in said
+    fit(folder, "--ckpt_path", checkpoint, steps=4)
+    said = refusal(folder, "--ckpt_path", "last", "--trainer.max_epochs", "1", steps=-1)
+    assert "(step 4, 2 epochs begun), got `trainer.max_epochs: 1`; type --trainer.max_epochs 3 or more" in said
+
+
+def test_a_training_that_is_over_says_that_nothing_is_trained(again, caplog):
+    fit(again[0], "--ckpt_path", "last", steps=2)
+    assert "nothing is trained: the checkpoint is the end of this training, at step 2;" in caplog.text
+    assert "a larger --trainer.max_steps than 2" in caplog.text
+    caplog.clear()
+    fit(again[0], "--ckpt_path", "last", steps=3)
+    assert "nothing is trained" not in caplog.text
+
+
 def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog):
     """In mid-epoch they are refused; from here on no row of before is left."""
     folder, checkpoint = again

@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from support.stored_checkpoints import trainer
 
 from lit_longpo.checkpoints import ResumableTrainer
-from lit_longpo.checkpoints.signals import is_over
+from lit_longpo.checkpoints.progress import is_over
 from lit_longpo.errors import InputError
 
 
