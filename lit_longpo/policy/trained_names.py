@@ -10,8 +10,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_longpo.engine.layers import model_class
-from lit_longpo.policy.adapters.lora import LoRA
-from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_targets
+from lit_longpo.policy.adapters.lora import LoRA, add_adapters
+from lit_longpo.policy.adapters.targets import ALL_LINEAR
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.freezing import names_with, trained_weights
 
@@ -21,7 +21,7 @@ def check_trained_names(policy: PolicyConfig) -> None:
 
     Raises:
         InputError: `lora.target_modules`, `lora.also_train`, `train_only` or `freeze` names what is not there, or
-            nothing is left to train.
+            nothing is left to train; or adapters cannot sit on what is named.
     """
     lora = policy.lora
     named = lora is not None and (lora.target_modules != ALL_LINEAR or bool(lora.also_train))
@@ -49,7 +49,9 @@ def _shape(policy: PolicyConfig) -> PreTrainedModel | None:
 
 def _check_adapters(model: PreTrainedModel, lora: LoRA, *, new: bool) -> None:
     if new:
-        check_targets(model, lora.target_modules)
+        with torch.device("meta"):
+            add_adapters(model, lora)
+        return
     names = list(_names_under_adapters(model))
     for part in lora.also_train:
         names_with(names, part, "policy.lora.also_train")

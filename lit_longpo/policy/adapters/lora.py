@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_adapted, check_targets, meant_by
 from lit_longpo.policy.adapters.weights import adapted_layers
 from lit_longpo.policy.checkpointing import begin_graph
@@ -89,6 +91,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     if isinstance(lora.target_modules, str) and lora.target_modules != ALL_LINEAR:
         check_adapted(model, lora.target_modules, adapted_layers(base_model(wrapped)))
     _check_read(wrapped, odd)
+    _warn_of_tied(base_model(wrapped))
     _warn_of_passed_over(wrapped, set(meant) - set(odd))
     if lora.use_dora:
         _measure_magnitudes(wrapped)
@@ -111,10 +114,23 @@ def _warn_of_passed_over(model: nn.Module, meant: set[str]) -> None:
     """Warn of named layers without an adapter: peft 0.21 takes shared experts for stacked ones (peft#3711)."""
     if without := meant - adapted_layers(base_model(model)).keys():
         kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})
-        log.warning(
+        log_once(
+            log.warning,
             "peft puts no adapters on %d of the %d linear layers that `policy.lora.target_modules` names: %s; these "
             "are not trained",
             *(len(without), len(meant), ", ".join(kinds)),
+        )
+
+
+def _warn_of_tied(base: PreTrainedModel) -> None:
+    """Warn of adapters on embeddings whose weight is the head's, too: nothing holds both once they are merged."""
+    embedding: Any = base.get_input_embeddings()
+    if hasattr(embedding, "base_layer") and getattr(base.get_output_embeddings(), "weight", None) is embedding.weight:
+        log_once(
+            log.warning,
+            "adapters on the embeddings of %s leave out the head, which shares their weight, and cannot be merged; to "
+            "train both, name the embeddings in `policy.lora.also_train` instead of `target_modules`",
+            type(base).__name__,
         )
 
 
@@ -186,7 +202,9 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
     if config.target_modules == ALL_LINEAR:
         config.exclude_modules = sorted(unadaptable(model) | unread_maps(model)) or None
     try:
-        wrapped = cast("PeftModel", get_peft_model(model, config))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")  # told, or refused when merged
+            wrapped = cast("PeftModel", get_peft_model(model, config))
     except ValueError as error:
         raise InputError(_refusal(model, config, what, error)) from error
     begin_graph(model)

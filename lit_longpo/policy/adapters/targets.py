@@ -36,6 +36,13 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
     for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
         inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
         raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
+    head = model.get_output_embeddings()
+    if on_head := [name for found in named.values() for name in found if modules[name] is head]:
+        raise InputError(
+            f"expected `policy.lora.target_modules` without the head of {type(model).__name__}, whose weight "
+            f"log-probabilities are computed from directly, got {on_head[0]}; leave it out, and to train it whole type "
+            f"--policy.lora.also_train '[{on_head[0]}]'"
+        )
 
 
 def meant_by(model: PreTrainedModel, wanted: str | list[str]) -> list[str]:

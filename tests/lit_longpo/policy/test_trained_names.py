@@ -20,6 +20,7 @@ WRONG = {
     "freeze": ({"freeze": ["layers.7."]}, r"`policy\.freeze`.*got 'layers\.7\.'"),
     "nothing left": ({"freeze": ["weight"]}, "which leave none"),
 }
+EXPERTS = ["gate_proj", "up_proj", "down_proj"]
 TARGETS = {
     "pattern": (r".*\.(q|v)_prj", r"got \.\*.*, which it has not; it has "),
     "a name alone": ("q_proj", r"regular expression of whole names: type \[q_proj\]"),
@@ -27,6 +28,8 @@ TARGETS = {
     "no pattern": ("*_proj", r"a list of names, or one regular expression, got '\*_proj'"),
     "nothing": ([], "got none, which it has not"),
     "part": (["self_attn"], r"layers\.0\.self_attn, which is none \(in it: k_proj, o_proj"),
+    "head": (["q_proj", "lm_head"], r"without the head of .*, got lm_head; .*--policy\.lora\.also_train '\[lm_head\]'"),
+    "head of a pattern": (r"lm_head|.*\.q_proj", "without the head of .*, got lm_head"),
     "norm": (r".*\.(q_proj|input_layernorm)", r"layers\.0\.input_layernorm, which is none;"),
 }
 WRONG |= {name: ({"lora": LoRA(target_modules=wanted)}, message) for name, (wanted, message) in TARGETS.items()}
@@ -40,6 +43,13 @@ def test_names_are_compared_before_weights_are_read(settings, message, policy_fo
     with pytest.raises(ValueError, match=message) as error:
         trainer.fit(module, datamodule=RandomPairs(module.views))
     assert "\n" not in str(error.value)
+
+
+def test_what_peft_refuses_is_refused_before_weights_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("weights were read"))
+    tiny_model("Qwen3Moe").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"neither dropout nor DoRA .* stacked experts of Qwen3MoeForCausalLM"):
+        check_trained_names(PolicyConfig(source=str(tmp_path), lora=LoRA(dropout=0.1, target_modules=EXPERTS)))
 
 
 def test_what_loads_passes_and_draws_nothing(policy_folder):

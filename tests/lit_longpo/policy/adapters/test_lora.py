@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from lit_longpo.engine import base_model, check_model, pack, plan_scoring, score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.errors import InputError
+from lit_longpo.log_once import log_once
 from lit_longpo.planning.sizes import count
 from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -148,10 +149,20 @@ def test_ranks_train_adapters_of_experts_like_one_process(name, strategy, tmp_pa
 )
 def test_maps_that_peft_passes_over_are_said(name, targets, said, caplog):
     """Shared experts beside stacked ones: peft#3711."""
+    log_once.cache_clear()
     model = add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
     assert not any("shared_experts" in key for key, part in model.named_parameters() if part.requires_grad)
     assert ("peft puts no adapters" in caplog.text) == bool(said)
     assert all(part in caplog.text for part in said)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_adapters_on_tied_embeddings_are_told_in_our_words(tied, caplog, recwarn):
+    """peft's warning names an option that we do not have, with a stack line, before anything else is said."""
+    log_once.cache_clear()
+    add_adapters(tiny_model("Llama", tie_word_embeddings=tied), LoRA(r=2, target_modules=["q_proj", "embed_tokens"]))
+    assert not [str(each.message) for each in recwarn if "tie_word_embeddings" in str(each.message)]
+    assert ("adapters on the embeddings of LlamaForCausalLM leave out the head" in caplog.text) == tied
 
 
 @pytest.mark.parametrize(
