@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine.decoder import accepted_by
+from lit_longpo.engine.decoder import accepted_by, decoder_of
+from lit_longpo.engine.rotary import angles_up_to
 
 _SAME = 1e-6  # relative to the largest logit; the same computation twice
 
@@ -20,12 +21,15 @@ _SAME = 1e-6  # relative to the largest logit; the same computation twice
 def plain_log_probs(model: PreTrainedModel, group: Group, response: Response) -> Tensor:
     """Log-probabilities of a response's tokens behind its prompt, from whole logits. Shape: (R,).
 
+    Angles that depend on a length are those of the group's longest sequence, as everywhere.
+
     Args:
         model: in `plain_mode`.
         group: whose prompt it follows.
         response: R tokens.
     """
-    logits = _logits(model, group.prompt_ids + response.token_ids, _positions(group, response))
+    with angles_up_to(decoder_of(model), _furthest(group).to(next(model.parameters()).device)):
+        logits = _logits(model, group.prompt_ids + response.token_ids, _positions(group, response))
     start = len(group.prompt_ids)
     log_probs = logits[start - 1 : -1].float().log_softmax(-1)
     return log_probs.gather(1, torch.tensor(response.token_ids, device=logits.device).unsqueeze(1)).squeeze(1)
@@ -86,6 +90,12 @@ def _positions(group: Group, response: Response) -> list[int] | None:
         return None
     end = group.position_ids[-1] + 1
     return [*group.position_ids, *range(end, end + len(response.token_ids))]
+
+
+def _furthest(group: Group) -> Tensor:
+    """The last position of a group's longest sequence. Shape: (1, 1)."""
+    last = len(group.prompt_ids) - 1 if group.position_ids is None else group.position_ids[-1]
+    return torch.tensor([[last + max(len(response.token_ids) for response in group.responses)]])
 
 
 def _logits(model: PreTrainedModel, ids: Sequence[int], positions: Sequence[int] | None) -> Tensor:

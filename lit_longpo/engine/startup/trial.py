@@ -76,7 +76,8 @@ def _error(base: PreTrainedModel, groups: Sequence[Group], lockstep: bool) -> fl
     options: dict[str, Any] = {"logits_processor": LogitsProcessorList([noted]), "lockstep": lockstep}
     rows = continue_rows(base, [group.prompt_ids for group in groups], Limits(_TOKENS, (_END,)), **options)
     answers = [Response("chosen", tuple(ids), (True,) * len(ids)) for ids in rows]
-    own = torch.stack([plain_log_probs(base, *each) for each in zip(groups, answers, strict=True)])
+    alone = [replace(group, responses=(answer,)) for group, answer in zip(groups, answers, strict=True)]
+    own = torch.stack([plain_log_probs(base, group, *group.responses) for group in alone])
     every = noted.log_probs()  # of likely tokens alone rounding may be large; of masked ones they are infinite
     found = every.gather(-1, torch.tensor(rows, device=every.device).unsqueeze(-1)).squeeze(-1)
     return float((found - own).abs().max() / every.abs().median())

@@ -6,7 +6,7 @@ from support.groups import random_groups
 from support.padded_rows import padded_log_probs
 from support.tiny_models import ARCHITECTURES, tiny_model
 
-from lit_longpo.engine import UnsupportedModelError, check_model, pack, plan_scoring
+from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring
 from lit_longpo.engine.rotary import depends_on_length
 from lit_longpo.engine.scoring import row_log_probs
 
@@ -60,9 +60,12 @@ def test_what_was_scored_before_does_not_matter():
     assert torch.equal(first, row_log_probs(one, pack(GROUPS[2:])))
 
 
+@pytest.mark.parametrize("trained_length", [8, 16, 26, 64, 512])  # 26: inside of the check's plain group
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_start_up_check_passes(kind):
-    check_model(model(kind, trained_length=512))
+def test_the_start_up_check_passes(kind, trained_length):
+    """Its separate rows had the angles of their own lengths: a short origin was called a layer that carries state."""
+    one = model(kind, trained_length)
+    assert plan_scoring(one).path == "packed"
 
 
 def test_ordinary_kinds_are_left_alone():
