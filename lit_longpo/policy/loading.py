@@ -24,7 +24,7 @@ from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import AdaptersAtStart, ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
-from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta
+from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta, refuse_unknown_type
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.gguf_losses import refuse_losses
@@ -176,6 +176,7 @@ class PolicyConfig:
         """Change the rotary positions of a model that is about to be built; refuse such as it would leave out."""
         if self.rope is not None:
             self.rope.apply(config)
+        refuse_unknown_type(config, self.files.where())
         refuse_idle_factor(config, self.files.where())
         if self.rope is None or self.rope.theta is None:
             refuse_idle_theta(config, self.files.where())
@@ -276,8 +277,7 @@ class PolicyConfig:
     def config(self) -> PretrainedConfig:
         """The model's configuration as it is used, `rope` applied."""
         config = self.original_config()
-        if self.rope is not None:
-            self.rope.apply(config)
+        self._set_positions(config)
         return config
 
     def quantization_problem(self) -> str | None:

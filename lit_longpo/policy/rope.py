@@ -6,7 +6,9 @@ computes the angles is exchanged.
 """
 
 import copy
+import inspect
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +16,13 @@ from typing import Any, Literal
 
 from torch import nn
 from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding
 from lit_longpo.engine.decoder import decoder_of
+from lit_longpo.engine.layers import model_class
 from lit_longpo.errors import InputError
+from lit_longpo.files.strict_json import shortened
 from lit_longpo.policy.window import (
     CHUNKS,
     global_parameters,
@@ -64,11 +69,8 @@ class RoPE:
                 f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
                 "four times longer"
             )
-        if self.type == "dynamic" and self.max_length is not None:
-            raise InputError(
-                "expected no `policy.rope.max_length` with `policy.rope.type: dynamic`, which stretches whatever is "
-                f"longer than the model's own length, got {self.max_length}; remove `policy.rope.max_length`"
-            )
+        if self.type == "dynamic":
+            self._check_dynamic()
 
     def apply(self, config: PretrainedConfig) -> None:
         """Change the configuration of a model that is about to be built.
@@ -113,6 +115,14 @@ class RoPE:
             if (length := getattr(self, name)) is not None:
                 check_range(f"policy.rope.{name}", length, "null keeps the model's", at_least=1)
 
+    def _check_dynamic(self) -> None:
+        if self.max_length is not None:
+            raise InputError(
+                "expected no `policy.rope.max_length` with a dynamic scaling (`policy.rope.type`, or the model's own), "
+                f"which stretches whatever is longer than the model's own length, got {self.max_length}; remove "
+                "`policy.rope.max_length`, and type --policy.rope.factor for longer texts"
+            )
+
     def _check_layers(self, text: PretrainedConfig) -> None:
         if self.theta is not None and getattr(text, "layer_rope_theta", None):
             raise InputError(
@@ -146,6 +156,8 @@ class RoPE:
             )
 
     def _check_use(self, kind: str, trained: int | None) -> None:
+        if kind == "dynamic":
+            self._check_dynamic()
         if trained is None and kind in ("yarn", "dynamic"):
             raise InputError(
                 "expected `policy.rope.original_length` for a model whose configuration names no length that it was "
@@ -190,6 +202,30 @@ def _end_where_scaled(text: PretrainedConfig, parameters: dict[str, Any], traine
         parameters["original_max_position_embeddings"] = trained
     reach = int(trained * (1.0 if kind == "default" else parameters["factor"]))
     text.max_position_embeddings = min(text.max_position_embeddings, reach)
+
+
+def refuse_unknown_type(config: PretrainedConfig, where: str) -> None:
+    """Refuse a type of scaling that neither transformers knows nor the model's own code.
+
+    transformers ends in a KeyError, as if the weights could not be read.
+    """
+    text = config.get_text_config()
+    parameters = getattr(text, "rope_parameters", None) or {}
+    parts = [part for part in (parameters, *parameters.values()) if isinstance(part, dict)]
+    kind = next((part["rope_type"] for part in parts if not _is_known(part.get("rope_type", "default"), config)), None)
+    if kind is not None:
+        raise InputError(
+            f"expected a `rope_type` that transformers knows in the config.json at {where}, got {shortened(str(kind))} "
+            f"(known: default, {', '.join(ROPE_INIT_FUNCTIONS)}); correct it there, or type --policy.rope.type yarn "
+            "--policy.rope.factor with how many times longer texts may be"
+        )
+
+
+def _is_known(kind: Any, config: PretrainedConfig) -> bool:
+    built = model_class(config)
+    if kind in (None, "default", *ROPE_INIT_FUNCTIONS) or built is None:
+        return True
+    return isinstance(kind, str) and f'"{kind}"' in inspect.getsource(sys.modules[built.__module__])
 
 
 def refuse_idle_factor(config: PretrainedConfig, where: str) -> None:

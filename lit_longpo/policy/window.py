@@ -83,9 +83,10 @@ def check_window(reach: int, config: PretrainedConfig) -> None:
     """
     window = readable_positions(config)
     if window is not None and reach > window and _has_rope(config):
+        as_it_is = f", or --policy.rope.max_length {reach} to read so far as it is"
         raise InputError(
             f"expected sequences of at most {window:,} positions, which the model was made for, got {reach:,}; type "
-            f"{_cut(window)}{_stretched(reach, config)}, or --policy.rope.max_length {reach} to read so far as it is"
+            f"{_cut(window)}{_stretched(reach, config)}{'' if _is_dynamic(config) else as_it_is}"
         )
 
 
@@ -99,7 +100,12 @@ def _stretched(reach: int, config: PretrainedConfig) -> str:
     if trained is None or is_scaled_without_origin(global_parameters(text)):
         return ""
     factor = math.ceil(reach / trained)
-    return f", --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
+    return f", {'or ' * _is_dynamic(config)}--policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
+
+
+def _is_dynamic(config: PretrainedConfig) -> bool:
+    """Whether a model stretches what is longer than `max_position_embeddings`, which `max_length` would change."""
+    return bool(global_parameters(config.get_text_config()).get("rope_type") == "dynamic")
 
 
 def is_scaled_without_origin(parameters: Mapping[str, Any]) -> bool:

@@ -1,3 +1,4 @@
+import json
 import math
 from contextlib import nullcontext
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 import transformers
 from support.groups import random_groups
-from support.tiny_models import tiny_config
+from support.tiny_models import ARCHITECTURES, tiny_config
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_longpo.engine import check_model, pack, score
@@ -14,7 +15,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference.reference import reference_mode
-from lit_longpo.policy.rope import original_rope
+from lit_longpo.policy.rope import original_rope, refuse_unknown_type
 from lit_longpo.policy.window import trained_length
 
 ROW = pack(random_groups([(40, [2, 3])]))
@@ -203,6 +204,32 @@ def test_errors_say_what_to_type():
         RoPE(type="dynamic", factor=2.0, max_length=4096)
     with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
+
+
+def test_a_models_own_dynamic_scaling_takes_no_other_length():
+    """Its `max_position_embeddings` is where it begins to stretch: a larger one was another model, unstretched."""
+    own = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    with pytest.raises(ValueError, match=r"remove `policy\.rope\.max_length`, and type --policy\.rope\.factor"):
+        RoPE(max_length=4096).apply(tiny_config("Llama", rope_parameters=own))
+    RoPE(type="yarn", factor=2.0, max_length=4096).apply(tiny_config("Llama", rope_parameters=own))
+
+
+@pytest.mark.parametrize("kind", ["foo", ["yarn"]], ids=str)
+def test_an_unknown_type_of_scaling_is_said_of_config_json(kind, tmp_path):
+    """transformers ends in a KeyError, as if the weights could not be read."""
+    tiny_config("Llama").save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["rope_parameters"] = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"expected a `rope_type` .* in the config.json at .* \(known: default, "):
+        PolicyConfig(source=str(tmp_path)).config()
+    if kind == "foo":
+        PolicyConfig(source=str(tmp_path), rope=RoPE(type="yarn", factor=2.0)).config()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_type_of_an_architecture_is_unknown(name):
+    refuse_unknown_type(tiny_config(name), "here")
 
 
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [2.0, 4.0]}

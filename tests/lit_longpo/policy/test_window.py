@@ -86,6 +86,9 @@ def test_what_the_refusal_says_can_be_typed():
         rope.apply(config)
         check_window(1300, config)
         assert typed in str(refused.value)
+    dynamic = LlamaConfig(max_position_embeddings=512, rope_scaling={"type": "dynamic", "factor": 2.0})
+    with pytest.raises(InputError, match=r"contexts, or --policy\.rope\.type yarn .* to stretch the model$"):
+        check_window(1300, dynamic)  # whose `max_length` is another model's
     check_window(1300, GPT2Config(n_positions=512))  # which has no `policy.rope` to say it with
 
 
