@@ -13,9 +13,10 @@ from rich.console import Console
 
 from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.perplexity.measuring import check_window_lengths, measure
-from evaluation.perplexity.report import PerplexityReport
+from evaluation.perplexity.report import FILE, PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.processes import bar
+from evaluation.reports.reading import refuse_other_model
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import first_names
@@ -64,6 +65,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     _warn_of_control_tokens(prompt_format, tokens)
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
+    refuse_other_model(Path(values.output) / FILE, policy.source)
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
     check_vocabulary(model, prompt_format.tokenizer)
     check_window_lengths(model, windows, len(tokens) + len(front), len(front))

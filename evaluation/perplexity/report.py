@@ -13,6 +13,7 @@ from evaluation.reports.table import Section
 from lit_longpo.files.stored import write_json
 from lit_longpo.markdown import escape
 
+FILE = "perplexity.json"
 _HEADER = ("tokens", "windows", "NLL (nats)", "perplexity")
 
 
@@ -70,7 +71,7 @@ class PerplexityReport:
     def write(self, folder: Path) -> list[Path]:
         """Write `perplexity.json`, `.md` and `.png`; existing ones are replaced."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"perplexity{suffix}" for suffix in (".json", ".md", ".png")]
+        paths = [(folder / FILE).with_suffix(suffix) for suffix in (".json", ".md", ".png")]
         results = [asdict(item) | {"nll": item.nll, "perplexity": item.perplexity} for item in self.results]
         content = {"model": self.model, "settings": dict(self.settings), "results": results}
         content["sections"] = [self.section().plain()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evaluation.reports.report import BenchmarkReport, with_nan
 from lit_longpo.errors import InputError
-from lit_longpo.files.stored import read_stored
+from lit_longpo.files.stored import read_stored, stored_object
 from lit_longpo.files.strict_json import RecordError, instead
 
 _ADVICE = "name a <benchmark>-step<n>.json as `evaluate` and callbacks write them; `evaluate --rescore` writes one anew"
@@ -58,6 +58,21 @@ def load_checked_report(path: Path) -> BenchmarkReport:
             f"{report.name!r} says which of them count: import it and call evaluation.reports.comparison.compare_files"
         )
     return report
+
+
+def refuse_other_model(path: Path, model: str) -> None:
+    """Refuse a place where the report of another model lies, which the one to come would replace.
+
+    Raises:
+        InputError: it does.
+        RecordError: what lies there is no report.
+    """
+    before = stored_object(path, "move it").get("model", model) if path.is_file() else model
+    if before != model:
+        raise InputError(
+            f"expected no report or one of {model} at {path}, got that of {before}, which would be lost; type --output "
+            "FOLDER"
+        )
 
 
 def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:

@@ -407,6 +407,14 @@ def test_two_reports_are_one_table_of_what_was_forgotten(folders, capsys):
 
 
 @needs_harness
+def test_the_report_of_another_model_is_not_replaced(folders, tasks, models, monkeypatch):
+    """The second model's took the place of the first's, which is kept nowhere else, without a word."""
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: pytest.fail("it was asked"))
+    with pytest.raises(UserError, match=r"got that of \S+m0 \(\w+\), which would be lost; type --output FOLDER"):
+        COMMANDS["evaluate"](given(tasks, "--model", models[1], "--output", folders[0]))
+
+
+@needs_harness
 def test_what_cannot_be_asked_is_one_line(tasks, models):
     with pytest.raises(UserError, match=r"expected tasks that lm-evaluation-harness knows .*got nothing; correct"):
         COMMANDS["evaluate"](

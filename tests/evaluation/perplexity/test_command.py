@@ -86,6 +86,10 @@ def test_what_cannot_be_read_is_said_before_a_model_is_loaded(model, texts, monk
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
     with pytest.raises(SystemExit, match="leave out lengths above 153 with --lengths"):
         measured(model, texts, "--lengths", "[200]")
+    (texts / "out").mkdir()
+    (texts / "out" / "perplexity.json").write_text('{"model": "before"}')  # it was replaced without a word
+    with pytest.raises(SystemExit, match="got that of before, which would be lost; type --output FOLDER"):
+        measured(model, texts, "--lengths", "[50]")
 
 
 def test_the_configuration_states_every_option():
