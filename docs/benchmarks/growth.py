@@ -77,6 +77,7 @@ def draw(series: dict[str, list[dict[str, Any]]], path: Path) -> None:
             axis.set_xscale("log", base=2)
             if by == "prompt":
                 axis.set_yscale("log", base=2)
+                axis.yaxis.set_major_formatter("{x:,g}")
             axis.set_xticks([p[by] for p in points], [f"{p[by]:,}" for p in points])
             axis.set_xlabel("prompt tokens" if by == "prompt" else "responses to one prompt")
             axis.set_ylabel(name)
