@@ -9,6 +9,14 @@ _FRACTION = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
 _SIGNS = str.maketrans("\u2044\u066b\u066c\u2212", "/.,-")  # of fractions, Arabic numbers and powers
 
 
+def caseless(text: str) -> str:
+    """The text as it is compared whatever its case: Straße is STRASSE, and İstanbul Istanbul.
+
+    Of a capital i with its dot Unicode leaves the dot behind a small one, which has its own.
+    """
+    return text.casefold().replace("i\u0307", "i")
+
+
 def plain_signs(text: str) -> str:
     """The text in NFKC (H₂O is H2O, ½ is 1/2, ﬁ is fi) and ASCII digits (٣ is 3).
 

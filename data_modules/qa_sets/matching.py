@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from data_modules.records import Passage
-from lit_longpo.plain_signs import plain_signs
+from lit_longpo.plain_signs import caseless, plain_signs
 
 CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "der", "for", "in"}
 _FUNCTION_WORDS = (
@@ -50,7 +50,7 @@ def normalise(text: str) -> str:
     grouped = _GROUPED.sub(lambda found: "".join(re.findall(r"\d", found[0])), text)
     plain = _PRONOUN.sub(r"\1 we", _VARIANTS.sub("", plain_signs(grouped)))
     joined = _INITIALS.sub(lambda found: re.sub(r"[.\s]", "", found[0]) + " ", plain)
-    signed = "-".join(part.replace("-", " ") for part in _MINUS.split(joined.casefold()))
+    signed = "-".join(part.replace("-", " ") for part in _MINUS.split(caseless(joined)))
     parts = _DECIMAL.split(_NO_ZERO.sub("0.", signed))
     parts[::2] = ("".join(char if _is_spoken(char) else " " for char in part) for part in parts[::2])
     parts[1::2] = (_NO_CENTS.sub("", number) for number in parts[1::2])

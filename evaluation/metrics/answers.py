@@ -8,9 +8,9 @@ SQuAD's script. A letter and its accent are one character, however a file writes
 
 Beyond SQuAD's script, which knows ASCII alone, typographic quotes and dashes are the ASCII ones, punctuation of other
 scripts counts as little as theirs (as in MLQA's script: a danda, an Arabic comma, guillemets), all other signs are as
-they are typed (`lit_longpo.plain_signs`: digits of every script, H₂O, ½, ligatures), and what is not drawn
-(zero-width spaces) is left out. Sub-EM takes an answer of one letter for a choice (`lit_longpo.choices`); F1 and EM
-compare words.
+they are typed (`lit_longpo.plain_signs`: digits of every script, H₂O, ½, ligatures), letters whose capitals are others
+are one with these (ß and SS, İ and I), and what is not drawn (zero-width spaces) is left out. Sub-EM takes an answer of
+one letter for a choice (`lit_longpo.choices`); F1 and EM compare words.
 """
 
 import re
@@ -20,7 +20,7 @@ from unicodedata import category
 
 from evaluation.metrics.text import PUNCTUATION, english_tokens, normalize_answer, normalize_chinese, token_f1
 from lit_longpo.choices import as_choice, gives
-from lit_longpo.plain_signs import plain_signs
+from lit_longpo.plain_signs import caseless, plain_signs
 
 AnswerScore = Literal["sub_em", "f1", "em"]
 
@@ -80,8 +80,8 @@ def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> fl
 
 
 def _ascii(text: str) -> str:
-    """The text with composed letters, and with ASCII characters in the place of what only looks otherwise."""
-    return plain_signs(text.translate(_ASCII))
+    """The text in small composed letters, and with ASCII characters in the place of what only looks otherwise."""
+    return caseless(plain_signs(text.translate(_ASCII)))
 
 
 def _marks_as_ascii(text: str) -> str:
@@ -129,4 +129,4 @@ def _tokens(text: str, answer: str) -> list[str]:
 
 def _words(text: str, answer: str) -> list[str]:
     """The text's words with their articles; with their punctuation, too, if the answer has nothing else."""
-    return (text.translate(PUNCTUATION) if _is_article(answer) else text).lower().split()
+    return (text.translate(PUNCTUATION) if _is_article(answer) else text).split()

@@ -22,6 +22,10 @@ def test_mentions(text: str, answer: str, expected: bool) -> None:
     assert mentions(text, [answer]) is expected
 
 
+def test_a_capital_i_with_a_dot_is_an_i():
+    assert normalise("\u0130STANBUL") == normalise("I\u0307stanbul") == normalise("Istanbul")
+
+
 def test_how_a_sign_is_drawn_is_no_word():
     """Selectors of emoji and of forms of characters are marks, as vowels are: TokenF1 would count them as words."""
     assert words_of(normalise("Rome \u2764\ufe0f")) == ["rome"]

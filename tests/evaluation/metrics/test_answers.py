@@ -56,6 +56,16 @@ def test_letters_with_their_accents_apart_are_the_same(name, text):
     assert best_score(name, text, [apart]) == best_score(name, apart, [text]) == 1.0
 
 
+@pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize(
+    ("said", "gold"), [("STRASSE", "Straße"), ("Istanbul", "İstanbul"), ("DİYARBAKIR", "diyarbakir")]
+)
+def test_capitals_that_are_other_letters_are_the_same(name, said, gold):
+    """As small letters they differ: ß from ss, and i from one with a second dot (wn#233, argo#46)."""
+    assert best_score(name, said, [gold]) == best_score(name, gold, [said]) == 1.0
+    assert best_score(name, gold, [normalize("NFD", gold)]) == 1.0
+
+
 @pytest.mark.parametrize("answer", ["A", "The", "?"])
 def test_an_answer_that_normalises_to_nothing_is_not_in_everything(answer):
     assert {name: best_score(name, "some other text", [answer]) for name in ("f1", "em")} == {"f1": 0.0, "em": 0.0}
