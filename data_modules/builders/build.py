@@ -13,7 +13,7 @@ from data_modules.builders.checks.verifiers import Verdict, Verifier, combined
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.jobs import Answers, BuildProgress, Job, finish
 from data_modules.builders.journal import describe, open_journal
-from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, Recipe, Steps, Workbench
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, REJECTED_HOLDS_GOLD, Recipe, Steps, Workbench
 from data_modules.builders.report import BuildReport, Outcome, Verdicts
 from data_modules.builders.sources.base import Item, Repeats, Source, Unreadable
 from data_modules.builders.sources.tokens import TextTokens
@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 
 _WRITTEN = ("pairs.jsonl", "outcomes.jsonl", "report.json")  # at the end, whole
 _ELSEWHERE = "--output FOLDER (in `fit`: --data.build.cache FOLDER)"
+# What the terminal says of counts in the report, and what to type.
+_ADVICE = {
+    CHOSEN_CUT_OFF: "`fit` would teach the model to end there, in the middle of an answer; raise max_new_tokens of the "
+    "recipe, or ask for shorter answers in its instruction",
+    REJECTED_HOLDS_GOLD: "the judge scores them lower for what they say beside it, and `fit` would teach the model not "
+    "to give them; unless that is meant, type --recipe.judge ContainsGold",
+}
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
@@ -246,11 +253,8 @@ class Build:
             log.warning(
                 "%d records failed; report.json says why, and the same command tries them again", len(report.errors)
             )
-        if cut_off := report.candidates[CHOSEN_CUT_OFF]:
-            log.warning(
-                "%d %s: `fit` would teach the model to end there, in the middle of an answer; raise max_new_tokens of "
-                "the recipe, or ask for shorter answers in its instruction",
-                *(cut_off, CHOSEN_CUT_OFF),
-            )
+        for name, advice in _ADVICE.items():
+            if number := report.candidates[name]:
+                log.warning("%d %s: %s", number, name, advice)
         if not report.statuses["pair"]:
             log.warning("no pair was built: `fit` needs at least one; report.md lists the reasons")

@@ -18,7 +18,9 @@ from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 
-CHOSEN_CUT_OFF = "chosen answers cut off at max_new_tokens"  # in the report
+# In the report.
+CHOSEN_CUT_OFF = "chosen answers cut off at max_new_tokens"
+REJECTED_HOLDS_GOLD = "rejected answers that hold a gold answer"
 Result = TypeVar("Result", covariant=True)
 Steps = Generator[list[Request], list[Completion], Result]
 

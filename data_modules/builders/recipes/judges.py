@@ -12,7 +12,13 @@ from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 
 class Judge(ABC):
-    """Scores an answer against the accepted ones."""
+    """Scores an answer against the accepted ones.
+
+    Attributes:
+        after: behind which text of an answer it reads; `None` if it reads all.
+    """
+
+    after: str | None = None
 
     @abstractmethod
     def score(self, prediction: str, answers: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
-from data_modules.builders.recipes.base import DroppedError, Recipe, Steps, Workbench
+from data_modules.builders.recipes.base import REJECTED_HOLDS_GOLD, DroppedError, Recipe, Steps, Workbench
 from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.qa_sets.contexts import AssembledContext
@@ -43,7 +43,8 @@ class SoLoPORecipe(Recipe):
         samples: answers to each question (paper: 32).
         temperatures: of the samples in turn, in place of `decoding.temperature`: low ones find what the model usually
             says, high ones its other mistakes.
-        judge: scores an answer against the gold ones.
+        judge: scores an answer against the gold ones. By another than `ContainsGold` (paper) a rejected answer may hold
+            a gold one; such pairs are counted.
         min_margin: by how much chosen has to score better than rejected.
         min_chosen: score that chosen has to reach.
         without_right: no sample reaches `min_chosen`: drop the question, or take the gold answer as it is
@@ -144,6 +145,8 @@ class SoLoPORecipe(Recipe):
         rng = bench.rng("choose")
         chosen, rejected = rng.choice(right), rng.choice(wrong)
         bench.count_chosen(finished=chosen in ended)
+        holds_gold = ContainsGold(self.judge.after).score(bench.said(rejected), item.answers)
+        bench.counts[REJECTED_HOLDS_GOLD] += bool(holds_gold)
         return chosen, rejected
 
     def _gold(self, item: QARecord, bench: Workbench) -> str:

@@ -16,7 +16,7 @@ from support.byte_tokenizer import CHAT, byte_model
 
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.journal import ANSWERS
-from data_modules.builders.recipes.judges import Judge
+from data_modules.builders.recipes.judges import Judge, TokenF1
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
@@ -55,6 +55,27 @@ def test_a_record_that_no_count_knows_is_an_error_and_the_sum_is_said(tmp_path, 
     with pytest.raises(LostRecordsError, match="records are lost or doubled: 12 read, 11 counted, 11 ended"):
         build.run()
     assert not build.finished
+
+
+class Wordy(Scripted):
+    """The gold answer, alone or in a sentence."""
+
+    def answer(self, batches):
+        for reply in super().answer(batches):
+            is_wordy = int(reply.request.rpartition("/")[2]) % 2
+            yield replace(reply, text="It is word0 as all who know it say." if is_wordy else "word0")
+
+
+def test_right_answers_that_are_rejected_are_told_at_the_end(tmp_path, caplog):
+    """Another judge than the paper's takes them for wrong (`recipe.judge: TokenF1`)."""
+    rows = [{"question": f"{n}?", "context": f"word0 and {n} are here.", "answers": ["word0"]} for n in ("one", "two")]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, TokenF1(), short_tokens=40, long_tokens=100)
+    options = {"source": QAFiles((str(tmp_path / "qa.jsonl"),)), "recipe": recipe, "generator": Wordy()}
+    report = world_build(tmp_path / "out", **options, verifiers=()).run()
+    assert report.statuses["pair"] == 2
+    assert "2 rejected answers that hold a gold answer: the judge scores them lower" in caplog.text
+    assert "rejected answers that hold a gold answer" in (tmp_path / "out" / "report.md").read_text()
 
 
 class Unfinished(Scripted):

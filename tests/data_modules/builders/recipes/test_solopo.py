@@ -6,8 +6,8 @@ import pytest
 from support.builders import RECORD, bench, drive
 
 from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
-from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
-from data_modules.builders.recipes.judges import Judge
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, REJECTED_HOLDS_GOLD, DroppedError
+from data_modules.builders.recipes.judges import ContainsGold, Judge, TokenF1
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from lit_longpo.errors import InputError
 
@@ -61,6 +61,24 @@ def test_solopo_can_fall_back_on_the_gold_answer_and_counts_it():
     pair, _ = drive(solopo(without_right="gold").steps(RECORD, own := bench()), sample(["Rome"] * 4))
     assert (pair.chosen, pair.rejected) == ("Oslo", ("Rome",))
     assert own.counts["chosen is the gold answer, not a sample"] == 1
+
+
+@pytest.mark.parametrize(
+    ("judge", "wrong", "number"),
+    [
+        (TokenF1(), "It is Oslo in the far north.", 1),
+        (TokenF1(), "It is Rome in the far south.", 0),
+        (TokenF1("Answer:"), "Oslo? Rome? Answer: Rome", 0),
+        (TokenF1("Answer:"), "Rome? Answer: It is Oslo in the far north.", 1),
+        (TokenF1(), "<think>Oslo or Rome?</think>In Rome.", 0),
+        (ContainsGold("Answer:"), "Oslo? Answer: Rome", 0),
+    ],
+)
+def test_rejected_answers_that_hold_a_gold_one_are_counted(judge, wrong, number):
+    """By F1 a longer right answer is a worse one: it was rejected without a word (the paper's judge is a substring)."""
+    pair, _ = drive(solopo(judge=judge).steps(RECORD, own := bench()), sample(["Oslo", wrong] * 2))
+    assert (pair.chosen, pair.rejected) == ("Oslo", (wrong,))
+    assert own.counts[REJECTED_HOLDS_GOLD] == number
 
 
 class Near(Judge):
