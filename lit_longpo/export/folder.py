@@ -21,7 +21,7 @@ from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapters.weights import lost_by_peft
 from lit_longpo.policy.prompts.trained_prompt import CARD
 from lit_longpo.policy.weights import hub_commit
-from lit_longpo.policy.weights.left_out import left_out
+from lit_longpo.policy.weights.left_out import declaring_no_drafts, left_out
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -101,7 +101,7 @@ def save_policy(
         _warn_of_left_out(base)
         copy_processor(base, folder)
     # A model's own generation settings may be such that transformers refuses to save it.
-    with patch.object(base, "generation_config", GenerationConfig()):
+    with patch.object(base, "generation_config", GenerationConfig()), declaring_no_drafts(base):
         cast("PreTrainedModel | PeftModel", model).save_pretrained(str(folder), state_dict=state)
     if model is base:
         write_earlier_names(folder, type(base.config))

@@ -7,7 +7,8 @@ models lack them.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from safetensors import safe_open
@@ -17,6 +18,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from lit_longpo.policy.locations import stored_file
 
 _LAYER = re.compile(r".*?\.\d+(?=\.)")
+# How configurations say that there are layers for several tokens at once.
+_DECLARED = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 
 
 def note_left_out(model: PreTrainedModel, source: str, revision: str | None) -> None:
@@ -27,6 +30,25 @@ def note_left_out(model: PreTrainedModel, source: str, revision: str | None) -> 
 def left_out(model: PreTrainedModel) -> Sequence[str]:
     """Names of the tensors in a model's files that it has left out; empty for a model without files."""
     return cast(Sequence[str], getattr(model, "left_out", ()))
+
+
+@contextmanager
+def declaring_no_drafts(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model that has left out tensors say meanwhile that it has no layers for several tokens at once.
+
+    Its saved config.json would promise them otherwise, and who drafts with them, or converts the folder, would miss
+    them only there.
+    """
+    config = model.config.get_text_config()
+    promised = {name: getattr(config, name, None) for name in _DECLARED if left_out(model)}
+    promised = {name: layers for name, layers in promised.items() if layers}
+    for name in promised:
+        setattr(config, name, 0)
+    try:
+        yield
+    finally:
+        for name, layers in promised.items():
+            setattr(config, name, layers)
 
 
 def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.tiny_hybrids import tiny_hybrid
-from support.tiny_models import tiny_config
+from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -29,6 +29,31 @@ def test_a_saved_model_says_what_it_lacks(lora, said, tmp_path, caplog):
     assert (
         f"lacks 1 tensors of its source, for which Qwen3NextForCausalLM has no layers ({MTP})" in caplog.text
     ) == said
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+@pytest.mark.parametrize(
+    ("make", "declared", "name"),
+    [
+        (lambda: tiny_hybrid("Qwen3Next"), "mtp_num_hidden_layers", MTP),
+        (lambda: tiny_model("DeepseekV3"), "num_nextn_predict_layers", "model.layers.61.eh_proj.weight"),
+    ],
+    ids=["Qwen3Next", "DeepseekV3"],
+)
+def test_a_saved_config_promises_no_layers_that_its_folder_lacks(make, declared, name, lacks, tmp_path):
+    """Of unsloth#11042: who drafts with them, or converts the folder, would miss the weights only there."""
+    model = make()
+    setattr(model.config, declared, 1)
+    model.save_pretrained(tmp_path / "m")
+    word_tokenizer().save_pretrained(tmp_path / "m")
+    if lacks:
+        weights = load_file(tmp_path / "m/model.safetensors")
+        save_file({**weights, name: torch.zeros(4, 32)}, tmp_path / "m/model.safetensors", metadata={"format": "pt"})
+    loaded = PolicyConfig(str(tmp_path / "m")).load()
+    save_policy(loaded, PromptFormat(word_tokenizer(), PromptTemplate()), tmp_path / "saved", "")
+    assert json.loads((tmp_path / "saved/config.json").read_text())[declared] == (0 if lacks else 1)
+    assert getattr(loaded.config, declared) == 1
+    AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(
