@@ -9,11 +9,14 @@ _LENGTH = "--data.max_length 8192"
 _LIGER = ("use_liger_kernel", "enable_liger_kernel", "liger_rms_norm", "liger_swiglu", "liger_glu_activation")
 _FLASH = ("flash_attn", "flash_attention", "attn_implementation", "use_flash_attention_2")
 _TARGETS = ("lora_target", "lora_target_modules", "lora_target_linear")
+_BESIDE = ("modules_to_save", "lora_modules_to_save", "additional_target")
 _DATA = ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_file")
 _SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
 _PAIRS = "--data data/pairs --data.path FILE"
 _ADAPTERS = "--policy.lora.r 16"
 _SAVING = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 100"
+_BEST = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.monitor val/loss"
+_STOPPING = "--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val/loss --trainer.callbacks.patience 3"
 _RATE = "--optimization.optimizer.lr 1e-6"
 _BATCHES = ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size")
 _EVAL_BATCHES = ("eval_batch_size", "per_device_eval_batch_size")
@@ -25,6 +28,8 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("warmup_ratio", "warmup_steps"), ("--optimization.warmup_fraction 0.1",)),
     **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
     **dict.fromkeys(("router_aux_loss_coef", "moe_aux_loss_coef"), ("--optimization.router_loss model",)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), ("--optimization.optimizer.betas '[0.9,0.999]'",)),
+    "adam_epsilon": ("--optimization.optimizer.eps 1e-8",),
     "weight_decay": ("--optimization.optimizer.weight_decay 0.0",),
     **dict.fromkeys(_BATCHES, (_PAIRS_OF_A_ROW, "--batching.max_batch_tokens 16384")),
     **dict.fromkeys(_EVAL_BATCHES, (_ROWS, "--batching.max_batch_tokens 16384")),
@@ -33,6 +38,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     "truncation_mode": ("--data.on_overlength truncate",),
     **dict.fromkeys(("dataloader_num_workers", "num_workers"), ("--data.num_workers 2",)),
     **dict.fromkeys(_DATA, (_PAIRS,)),
+    "data_seed": ("--data.seed 42",),
     "val_size": ("--data.val_fraction 0.02",),
     **dict.fromkeys(("accumulate", "grad_accum"), ("--trainer.accumulate_grad_batches 8",)),
     "gradient_accumulation_steps": ("--trainer.accumulate_grad_batches 8",),
@@ -40,12 +46,14 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), ("--trainer.max_epochs 1",)),
     **dict.fromkeys(("steps", "max_steps", "num_steps"), ("--trainer.max_steps 100",)),
     "logging_steps": ("--trainer.log_every_n_steps 1",),
-    "eval_steps": ("--trainer.val_check_interval 0.25",),
+    **dict.fromkeys(("eval_steps", "eval_strategy"), ("--trainer.val_check_interval 0.25",)),
+    "metric_for_best_model": (_BEST,),
+    "early_stopping_patience": (_STOPPING,),
     "report_to": ("--trainer.logger WandbLogger",),
     **dict.fromkeys(("run_name", "wandb_name", "experiment_name"), ("--name NAME",)),
     **dict.fromkeys(("output_dir", "save_dir", "output"), ("--trainer.default_root_dir FOLDER", "--output FOLDER")),
     **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "devices", "nproc_per_node"), ("--trainer.devices 8",)),
-    "save_steps": (_SAVING,),
+    **dict.fromkeys(("save_steps", "save_strategy"), (_SAVING,)),
     **dict.fromkeys(("load_in_4bit", "quantization_bit"), ("--policy.quantization 4bit",)),
     "nnodes": ("--trainer.num_nodes 2",),
     "deepspeed": ("--config overlays/deepspeed_zero3",),
@@ -57,6 +65,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ref_model", "ref_model_name_or_path"), ("--reference.policy.source FOLDER_OR_HUB_NAME",)),
     "precompute_ref_log_probs": ("--reference.mode cached",),
     **dict.fromkeys(("bf16", "fp16", "dtype", "torch_dtype"), ("--policy.dtype bfloat16",)),
+    "activation_offloading": ("--policy.gradient_checkpointing offload",),
     "gradient_checkpointing": ("--policy.gradient_checkpointing true",),
     **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), ("--policy.tile_tokens auto",)),
     **dict.fromkeys(_LIGER, ("--policy.layer_kernels liger",)),
@@ -65,9 +74,14 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_FLASH, ("--policy.attention flash",)),
     **dict.fromkeys(("use_peft", "lora_r", "lora_rank", "rank", "policy.lora.rank"), (_ADAPTERS,)),
     "lora_alpha": ("--policy.lora.alpha 32",),
+    "use_dora": ("--policy.lora.use_dora true",),
+    "use_rslora": ("--policy.lora.use_rslora true",),
     "lora_dropout": ("--policy.lora.dropout 0.05",),
     **dict.fromkeys(_TARGETS, ("--policy.lora.target_modules all-linear",)),
-    **dict.fromkeys(("modules_to_save", "additional_target"), ("--policy.lora.also_train '[embed_tokens,lm_head]'",)),
+    **dict.fromkeys(
+        ("modules_to_save", "lora_modules_to_save", "additional_target"),
+        ("--policy.lora.also_train '[embed_tokens,lm_head]'",),
+    ),
     **dict.fromkeys(("trainable_token_indices", "new_special_tokens"), ("--policy.added_tokens '[<fact>]'",)),
     **dict.fromkeys(("template", "chat_template"), ("--policy.template.user '{context} {question}'",)),
     **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), ("--model DPO",)),
@@ -86,7 +100,10 @@ _MEANING = {
     ),
     "tiled_mlp_num_shards": "tokens of a tile, not how many there are",
     "warmup_steps": "a share of all steps",
-    "eval_steps": "a share of an epoch, or batches if it is a whole number",
+    **dict.fromkeys(("eval_steps", "eval_strategy"), "a share of an epoch, or batches if it is a whole number"),
+    "metric_for_best_model": "eval_loss is val/loss; rewards want --trainer.callbacks.mode max, too",
+    "save_strategy": "optimizer steps, or a time",
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), "both of them"),
     **dict.fromkeys(("template", "chat_template"), "the text of a message; the model's own chat template is used"),
     "truncation_mode": "the middle of the context is cut, never an end",
     "deepspeed": "or deepspeed_zero1, deepspeed_zero2; overlays of ours, no files of DeepSpeed's",
@@ -103,6 +120,15 @@ _NOT_OFFERED = {
     "stage": "the objective says what is done: --model DPO",
     "do_train": "the command says what is done: fit, validate, build, evaluate, ask, export",
     "label_smoothing": "label smoothing of preferences is not offered; --model IPO is the objective for noisy labels",
+    "loss_weights": "sums of losses are not offered; --model ORPO has an SFT term",
+    **dict.fromkeys(
+        ("f_divergence_type", "ld_alpha", "use_weighting", "discopop_tau"), "this variant of DPO is not offered"
+    ),
+    **dict.fromkeys(
+        ("assistant_only_loss", "completion_only_loss", "train_on_inputs", "train_on_prompt"),
+        "the answer alone is trained; earlier answers of a conversation are history",
+    ),
+    "padding_free": "rows hold no padding",
     "load_in_8bit": "8-bit weights are not offered; type --policy.quantization 4bit",
     "packing": "rows are packed always; --data.max_tokens is their budget",
     **dict.fromkeys(
@@ -177,7 +203,10 @@ def _named(words: Mapping[str, str]) -> Callable[[str], str | None]:
 
 # Their value -> ours, `None` if there is none; those that are not here are the same.
 _VALUES: dict[str, Callable[[str], str | None]] = {
-    **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), _named(_OBJECTIVES)),
+    **dict.fromkeys(
+        ("loss_type", "objective", "method", "pref_loss", "rl"),
+        lambda value: _OBJECTIVES.get(value.strip("[]'\"").lower()),  # a list of one, too
+    ),
     **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), _named(_SCHEDULES)),
     **dict.fromkeys(("dtype", "torch_dtype"), lambda value: _DTYPES.get(value.removeprefix("torch."))),
     "bf16": _named({"true": "bfloat16"}),
@@ -188,6 +217,7 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
     **dict.fromkeys(_LIGER, _named({"true": "liger", "false": "null"})),
     "torch_compile": _named({"true": "compile", "false": "null"}),
     "gradient_checkpointing": _named(_SWITCH),
+    "activation_offloading": _named({"true": "offload"}),
     "precompute_ref_log_probs": _named({"true": "cached", "false": "online"}),
     "report_to": _named(_LOGGERS),
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _whole),

@@ -180,7 +180,12 @@ def _hint(word: str, known: list[str], options: set[str]) -> str | None:
 
 
 def _nearest(word: str, known: list[str]) -> list[str]:
-    """Classes whose names begin with the word, else names that are close to it or to one of its parts."""
+    """Classes whose names begin with the word, else names that are close to it or to one of its parts.
+
+    Of a word with an underscore only options: no class has one.
+    """
+    if "_" in word:
+        known = [name for name in known if not name[:1].isupper()]
     if longer := [name for name in known if name[:1].isupper() and name.casefold().startswith(word.casefold())]:
         return longer
     names = {name.casefold(): name for name in known}

@@ -169,7 +169,13 @@ class AdapterFolder:
             raise self._contradiction(
                 f"`target_modules: {wanted.target_modules}`", f"others ({len(odd)} differ, for example {odd[0]!r})"
             )
-        wrapped = self._wrapped(model, weights, self.lora(wanted).dropout)
+        dropout = self.lora(wanted).dropout
+        wrapped = self._wrapped(model, weights, dropout)
+        if dropout and not wanted:
+            where = self.path / ADAPTER_CONFIG
+            log.info(
+                "they are trained with the dropout that their folder asks for: `lora_dropout: %g` in %s", dropout, where
+            )
         unfreeze(wrapped, wanted.also_train if wanted else [])
         return wrapped
 

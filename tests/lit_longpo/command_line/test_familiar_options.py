@@ -5,7 +5,16 @@ import shlex
 import pytest
 from support.command_line import parse
 
-from lit_longpo.command_line.familiar_options import _FAMILIAR, _MEANING, _SAVING, _VALUES, familiar, not_offered
+from lit_longpo.command_line.familiar_options import (
+    _BEST,
+    _FAMILIAR,
+    _MEANING,
+    _SAVING,
+    _STOPPING,
+    _VALUES,
+    familiar,
+    not_offered,
+)
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import Optimization
@@ -19,7 +28,8 @@ def test_every_option_that_is_named_exists():
     named = {options[0] for options in _FAMILIAR.values()} - {"--model DPO"}
     values = " ".join(named).replace("FOLDER_OR_HUB_NAME", "x").replace("FOLDER", "x").replace("FILE", "x")
     values = values.replace("--ckpt_path last", "")  # of `fit`, which is not parsed to its end here
-    values = values.replace(_SAVING, "")  # its own test
+    for callback in (_SAVING, _BEST, _STOPPING):  # their own test
+        values = values.replace(callback, "")
     simpo = ["--config", "simpo", "--model.gamma", "0.5"]
     parsed = parse(*simpo, *[word for word in shlex.split(values) if word not in ("--model.gamma", "0.5")])
     assert parsed.optimization.optimizer.init_args.lr == 1e-6
@@ -55,6 +65,7 @@ def test_a_command_names_only_what_it_has():
     [
         ("loss_type", "ipo", "--model IPO --model.per_token true"),
         ("loss_type", "sigmoid", "--model DPO"),
+        ("loss_type", "['ipo']", "--model IPO --model.per_token true"),  # DPOConfig has a list
         ("rl", "simpo", "--model SimPO"),
         ("learning_rate", "1e-5", "--optimization.optimizer.lr 1e-5"),
         ("optimization.lr", "3e-6", "--optimization.optimizer.lr 3e-6"),
@@ -78,6 +89,12 @@ def test_a_command_names_only_what_it_has():
         ("resume_from_checkpoint", "Runs/A.ckpt", "--ckpt_path Runs/A.ckpt"),
         ("router_aux_loss_coef", "0.01", "--optimization.router_loss 0.01"),
         ("save_steps", "50", "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 50"),
+        (
+            *("early_stopping_patience", "2"),
+            "--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val/loss --trainer.callbacks.patience 2",
+        ),
+        ("use_dora", "true", "--policy.lora.use_dora true"),
+        ("data_seed", "3", "--data.seed 3"),
     ],
 )
 def test_the_typed_value_is_carried_over(word, typed, ours):
@@ -89,6 +106,8 @@ def test_the_typed_value_is_carried_over(word, typed, ours):
     ("word", "typed", "note"),
     [
         ("loss_type", "hinge", "hinge is not offered"),
+        ("loss_type", "[sigmoid,sft]", "[sigmoid,sft] is not offered"),
+        ("metric_for_best_model", "eval_loss", "val/loss"),
         ("lr_scheduler_type", "polynomial", "polynomial is not offered"),
         ("warmup_steps", "100", "share"),
         ("per_device_eval_batch_size", "2", "tokens of a batch"),
@@ -114,6 +133,8 @@ def test_what_is_not_offered_is_said():
     assert "made with peft" in not_offered("init_lora_weights")
     assert "--model SimPO and --model ORPO have none" in not_offered("reference_free")  # "did you mean reference?"
     assert "type their product: --model.beta 2.0 --model.gamma 1.0 (for 0.5)" in not_offered("gamma_beta_ratio")
+    assert "--model ORPO" in not_offered("loss_weights")
+    assert "not offered" in not_offered("f_divergence_type")
     assert not_offered("lr") is None
 
 
@@ -122,10 +143,14 @@ def test_what_adapters_are_told_elsewhere_is_called_otherwise_here():
     assert familiar("trainable_token_indices", ANY).startswith("--policy.added_tokens")
 
 
-def test_saving_is_parsed():
-    words = ("--trainer.callbacks+", "ModelCheckpoint", "--trainer.callbacks.every_n_train_steps", "100")
-    parsed = parse("--config", "real/dpo", *words)
-    assert parsed.trainer.callbacks[-1].init_args.every_n_train_steps == 100
+@pytest.mark.parametrize(
+    ("options", "argument", "value"),
+    [(_SAVING, "every_n_train_steps", 100), (_BEST, "monitor", "val/loss"), (_STOPPING, "patience", 3)],
+)
+def test_callbacks_that_are_named_are_parsed(options, argument, value):
+    """Each by itself: options behind `callbacks+` are of the last one."""
+    parsed = parse("--config", "real/dpo", *options.split())
+    assert parsed.trainer.callbacks[-1].init_args[argument] == value
 
 
 @pytest.mark.parametrize("words", [["--lr", "1e-5"], ["--lr=1e-5", "--model_name_or_path", "x"]])
@@ -176,3 +201,13 @@ def test_a_whole_file_of_another_project_is_answered(recipe, tmp_path, capsys):
     assert f"in {file}, got model_name_or_path, trust_remote_code, stage, learning_rate; " in error
     assert "--policy.source x; " in error
     assert error.endswith("--optimization.optimizer.lr 1.0e-5")
+
+
+@pytest.mark.parametrize("word", ["eval_strategy", "save_strategy", "my_strategy"])
+def test_no_class_is_proposed_for_an_option(word, tmp_path, capsys):
+    """Two of them stand in every YAML of TRL; they were answered with "did you mean XLAStrategy?"."""
+    file = tmp_path / "theirs.yaml"
+    file.write_text(f"learning_rate: 1.0e-5\n{word}: steps\n")
+    with pytest.raises(SystemExit, match="2"):
+        parse("--config", "real/dpo", "--config", file)
+    assert "Strategy" not in capsys.readouterr().err

@@ -67,15 +67,21 @@ def test_new_adapters_start_where_the_old_ones_ended(how, policy_folder, tmp_pat
         assert all(not parameter.any() for name, parameter in model.named_parameters() if "lora_B" in name)
 
 
-def test_dropout_and_base_parts_of_the_next_round_are_its_own(policy_folder, tmp_path):
+def test_dropout_and_base_parts_of_the_next_round_are_its_own(policy_folder, tmp_path, caplog):
+    """TRL's DPO turns the dropout of such a folder off: that it goes on here is told, where it does."""
     adapters(policy_folder, tmp_path / "a", lora_dropout=0.5)
     assert ours(tmp_path / "a").trained_lora == LoRA(4, 8, 0.5, TARGETS)
+    caplog.set_level("INFO", "lit_longpo")
+    ours(tmp_path / "a").load()
+    assert f"`lora_dropout: 0.5` in {tmp_path / 'a' / 'adapter_config.json'}" in caplog.text
+    caplog.clear()
     lora = LoRA(4, 8, 0.0, TARGETS, also_train=["norm"])
     policy = ours(tmp_path / "a", lora=lora)
     model = policy.load()
     assert torch.equal(score(model, ROW).sums, score(model, ROW).sums)
     assert any("norm" in name for name in trained(model))
     assert policy.trained_lora == lora
+    assert "lora_dropout" not in caplog.text
 
 
 @pytest.mark.parametrize(
