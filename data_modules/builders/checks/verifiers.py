@@ -13,6 +13,7 @@ from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.choices import decided, without_denied
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
@@ -25,6 +26,9 @@ _LETTER = re.compile(r"(?<![A-Za-z])[AB](?![A-Za-z'])")
 
 class Verifier(ABC):
     """Labels a pair: chosen is better (True), worse (False), or neither: both are equal, or it cannot tell (None)."""
+
+    def open(self) -> None:  # noqa: B027  (most load nothing)
+        """Load what it reads pairs with; called before anybody is asked for an answer."""
 
     @abstractmethod
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
@@ -73,14 +77,25 @@ class LogProbGap(Verifier):
         check_numbers(self, "verifiers.init_args.", min_gap=(0, MOST_TOKENS))
         self._loaded: Any = None
 
+    def open(self) -> None:
+        """Load the model, if that is not done yet.
+
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        if self._loaded is None:
+            try:
+                self._loaded = self.policy.load_base(), self.policy.prompt_format()
+            except UserError as error:
+                raise InputError(f"verifier LogProbGap: {error}") from error
+
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
         """No request: the model runs here."""
         yield from ()
         return _all([verdict for turn in pair.all_turns for verdict in self._verdicts(turn)])
 
     def _verdicts(self, turn: Turn) -> list[Verdict]:
-        if self._loaded is None:
-            self._loaded = self.policy.load_base(), self.policy.prompt_format()
+        self.open()
         model, prompt_format = self._loaded
         gaps = margins_of(model, prompt_format, turn)
         return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import bench, drive
+from support.builders import Scripted, bench, drive, world_build
 
 from data_modules.builders.checks.verifiers import GoldAnswer, LogProbGap, ModelJudge, combined, parse_letter, wilson
 from data_modules.records import PreferencePair, Turn
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 FACTS = "Pour Ada tea . Show Cora Oslo ."
@@ -60,6 +61,14 @@ def test_thoughts_that_the_prompt_opened_are_not_judged():
     result, asked = drive(ModelJudge().steps(thought, bench(opened=True)), lambda request: "A, as")
     assert result is None  # the judge was cut off, too
     assert "Answer A: tea\n\nAnswer B: milk\n\n" in asked[0].text
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_before_anybody_is_asked(tmp_path):
+    """All answers were asked for and paid, and then every pair failed."""
+    generator, gap = Scripted(), LogProbGap(PolicyConfig(source=str(tmp_path / "none")))
+    with pytest.raises(InputError, match="verifier LogProbGap: expected a model folder at"):
+        world_build(tmp_path / "out", verifiers=(gap,), generator=generator).run()
+    assert not generator.asked
 
 
 def test_unknown_is_neither():
