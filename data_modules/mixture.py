@@ -1,7 +1,9 @@
 """Several sources in one training: for example short contexts beside long ones, so that they are not forgotten."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from inspect import signature
 from typing import Any, get_args
@@ -17,7 +19,7 @@ from data_modules.rows.stores.mixed_examples import MixedExamples, Smaller, Sour
 from data_modules.rows.stores.token_store import Examples
 from data_modules.splitting import held_out_elsewhere
 from lit_longpo.batch import Views
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import check_scale
 
@@ -99,8 +101,9 @@ class MixtureDataModule(PairDataModule):
 
     def prepare_data(self) -> None:
         """Let every source prepare its data."""
-        for source in self.sources.values():
-            source.prepare_data()
+        for name, source in self.sources.items():
+            with _settings_of(name):
+                source.prepare_data()
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training rows, shuffled every epoch.
@@ -117,8 +120,11 @@ class MixtureDataModule(PairDataModule):
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of all sources, one source after the other, under the names that rows give their examples."""
-        named = ((name, pair) for name, source in self.sources.items() for pair in source.pairs(split))
-        return [replace(pair, id=f"{name}/{pair.id}").read_from(pair.origin) for name, pair in named]
+        pairs = list[PreferencePair]()
+        for name, source in self.sources.items():
+            with _settings_of(name):
+                pairs += [replace(each, id=f"{name}/{each.id}").read_from(each.origin) for each in source.pairs(split)]
+        return pairs
 
     def reports(self) -> dict[str, Any]:
         """As of every data module; also how many examples of each source an epoch has, and the sources' own reports."""
@@ -144,7 +150,8 @@ class MixtureDataModule(PairDataModule):
         for name, source in self.sources.items():
             source.views, source.prompt_format, source.trainer = self.views, self.prompt_format, self.trainer
             source.source_name = name
-            parts[name] = source._tokenised(split)
+            with _settings_of(name):
+                parts[name] = source._tokenised(split)
             self.splits[f"{split} of {name}"] = source.splits[split]
         return MixedExamples(parts)
 
@@ -182,6 +189,26 @@ class MixtureDataModule(PairDataModule):
                 f"train: {self.opposed:,} of {len(train):,} pairs prefer, in the same context, the answer that a pair "
                 "of another source rejects to the one that it prefers: they undo each other, keep one of the two"
             )
+
+
+@contextmanager
+def _settings_of(name: str) -> Iterator[None]:
+    """Let what a source refuses name its settings where they are: the mixture has none of them to type.
+
+    Raises:
+        UserError: what was raised inside.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.args = tuple(_below(name, said) if isinstance(said, str) else said for said in error.args)
+        raise
+
+
+def _below(name: str, said: str) -> str:
+    """A message about `data.init_args.path` or `--data.path` as one about the settings of a source."""
+    typed = re.sub(r"--data\.(?!init_args\b)", f"--data.sources.{name}.", said)
+    return typed.replace("data.init_args.", f"data.init_args.sources.{name}.init_args.")
 
 
 def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] | None, smaller: str) -> None:

@@ -12,6 +12,7 @@ from support.recorded_fit import fit
 from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 
 from data_modules import MixtureDataModule, PairDataModule, PreferenceDataModule, SyntheticDataModule
+from lit_longpo.errors import UserError
 from lit_longpo.objectives import SFT, SimPO
 from lit_longpo.policy import PolicyConfig
 
@@ -65,6 +66,22 @@ def test_a_source_without_examples_is_refused_by_name():
         ready(mixture({"long": 1, "short": 1}, short=0))
     with pytest.raises(ValueError, match=r"gives 'short' an example of every epoch of 12, got 0.001 of 1.001"):
         ready(mixture({"long": 1, "short": 0.001}, smaller="stop"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"val_fraction": 0.5}, r"lower `data\.init_args\.sources\.notes\.init_args\.val_fraction`"),
+        ({"val_fraction": 0, "max_length": 4}, r"set `data\.init_args\.sources\.notes\.init_args\.on_overlength` to"),
+        ({"path": "none.jsonl"}, r"`data\.init_args\.sources\.notes\.init_args\.path`.*`--data\.sources\.notes\.path`"),
+    ],
+)
+def test_what_a_source_refuses_names_the_setting_that_the_command_line_takes(tmp_path, options, said):
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "x y z", "chosen": "a", "rejected": "b"}))
+    notes = PreferenceDataModule(**({"path": str(tmp_path / "pairs.jsonl")} | options))
+    data = MixtureDataModule({"books": Pairs(), "notes": notes}, views=SimPO().views, prompt_format=FORMAT)
+    with pytest.raises(UserError, match=said):
+        data.setup("fit")
 
 
 def names_of(data):
