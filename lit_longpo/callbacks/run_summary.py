@@ -72,6 +72,7 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
     model = next((saver.written for saver in savers if saver.written), None)
     checkpoint = _checkpoint(trainer)
     yield f"{how} at step {trainer.global_step:,}: {typed_path(folder)}"
+    yield from _stoppers(trainer)
     for name, path in {"checkpoint": checkpoint, "model": model, "reports": folder / _REPORTS}.items():
         if path is not None and path.exists():
             yield f"  {name:<11} {typed_path(path)}"
@@ -87,6 +88,14 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
         elif pages.pictures.exists():  # else no benchmark has written any
             yield f"  ls {typed_path(pages.pictures)}  # pictures"
     yield from (f"  python -m lit_longpo {command}" for command in _commands(folder, how, checkpoint, model))
+
+
+def _stoppers(trainer: Trainer) -> Iterator[str]:
+    """What ended the training before its steps were done, in Lightning's words."""
+    for one in trainer.early_stopping_callbacks if trainer.should_stop else []:
+        if one.stopping_reason_message:
+            reason = one.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
+            yield f"  {'ended by':<11} {type(one).__name__}: {reason}"
 
 
 def _commands(folder: Path, how: str, checkpoint: Path | None, model: Path | None) -> Iterator[str]:

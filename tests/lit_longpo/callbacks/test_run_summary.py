@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from support.preference_data import RandomPairs
@@ -75,6 +75,20 @@ def test_the_last_ones_are_not_called_the_best(policy_folder, lines):
     fit(policy_folder, watch)
     assert watch.best_model_path
     assert not any(line.strip().startswith("best") for line in lines())
+
+
+def test_what_ended_a_run_early_is_said(policy_folder, lines):
+    """Lightning says it under `verbose` alone, so that a run of twenty steps "finished at step 4"."""
+    fit(policy_folder, EarlyStopping("train/loss", patience=1, min_delta=100.0, check_on_train_epoch_end=True),
+        limit_train_batches=1, max_epochs=9, max_steps=-1)  # fmt: skip
+    [told] = [line for line in lines() if line.startswith("ended by")]
+    assert "EarlyStopping: Monitored metric train/loss did not improve in the last 1 records. Best score: " in told
+    assert "Trainer" not in told
+
+
+def test_a_stopper_that_did_not_stop_is_not_named(policy_folder, lines):
+    fit(policy_folder, EarlyStopping("train/loss", patience=9, check_on_train_epoch_end=True))
+    assert not any(line.startswith("ended by") for line in lines())
 
 
 def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_path):
