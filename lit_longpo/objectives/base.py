@@ -176,6 +176,8 @@ class PreferenceModule(LightningModule, ABC):
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
             load_initial_weights(self.model, self.initial_weights, self.settings)
+            if self.views.reference and fits:
+                self.reference.warn_of_other_start(self.initial_weights)
         self._full_precision = self._sections.kept_whole(self.model, strategy, precision)
         self.strict_loading = self.policy.trains_everything
         log_size(self.model)

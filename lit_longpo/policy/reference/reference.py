@@ -33,6 +33,7 @@ from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference.cache import ReferenceCache, fill_cache
 from lit_longpo.policy.reference.config import ReferenceConfig
 from lit_longpo.policy.rope import original_rope
+from lit_longpo.run_folder import typed_path
 from lit_longpo.strategies import any_rank, is_sharded, whole_loading
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,16 @@ class Reference:
         self._rope = self.policy.config_before_rope() if changes else None
         self._layers = base_model(policy).config.get_text_config().num_hidden_layers
         self._fingerprint = self._fingerprint_of(policy)
+
+    def warn_of_other_start(self, path: Path) -> None:
+        """Warn that the weights which training starts with are not the reference's."""
+        if self.config.policy is None:
+            log.warning(
+                "the reference stays %s, not these weights: what they have learned counts as the policy's own; to "
+                "compare with them, type python -m lit_longpo export --checkpoint %s --output FOLDER, then "
+                "--policy.source FOLDER instead of --initial_weights",
+                *(self.policy.source, typed_path(path)),
+            )
 
     def row_tokens(self, trained: int) -> int:
         """Tokens of a row in the reference's pass. `trained`: tokens of the longest training row."""

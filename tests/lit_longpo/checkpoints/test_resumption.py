@@ -243,6 +243,18 @@ def test_initial_weights_are_told_apart_by_what_they_hold(again, caplog):
     assert "going on from" not in caplog.text
 
 
+def test_initial_weights_are_said_not_to_be_the_references(again, caplog):
+    """DPO from a first stage's weights began at a loss of 0.04, not ln 2; a page alone said why."""
+    folder, checkpoint = again
+    said = "the reference stays embedded, not these weights"
+    fit(folder / "next", "--initial_weights", checkpoint, steps=1)
+    assert said in caplog.text
+    caplog.clear()
+    fit(folder / "simpo", "--initial_weights", checkpoint, objective="simpo", steps=1)
+    assert "initial weights: those of" in caplog.text
+    assert said not in caplog.text
+
+
 def test_a_training_that_ends_before_the_checkpoint_is_refused(again):
     """Nothing was trained, and a model of more steps, or of another number of epochs, was called finished."""
     folder, checkpoint = again
