@@ -39,11 +39,23 @@ def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validate
 
     `validated` is the row, as `rows_so_far` counts, after which the last one was done.
     """
-    loop = trainer.fit_loop
     rows = rows_so_far(trainer)
-    checkpoint[_DUE] = bool(
-        rows and rows != validated and loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
-    )
+    checkpoint[_DUE] = bool(rows and rows != validated and trainer.fit_loop._data_fetcher and _validates_here(trainer))
+
+
+def _validates_here(trainer: Trainer) -> bool:
+    """Whether a validation follows the last row, by the epoch that it is of.
+
+    `check_val_every_n_epoch` goes by the epochs that are over. A checkpoint of a run that was stopped behind an epoch's
+    last row already counts that epoch, so the question is asked with the count of before.
+    """
+    loop = trainer.fit_loop
+    counts, over = loop.epoch_progress.current, loop.epoch_progress.current.completed
+    counts.completed = max(0, counts.started - 1)
+    try:
+        return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher))  # type: ignore[arg-type]
+    finally:
+        counts.completed = over
 
 
 def log_from(trainer: Trainer, step: int) -> None:

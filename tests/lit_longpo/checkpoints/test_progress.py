@@ -77,6 +77,15 @@ def test_no_validation_is_lost_and_none_is_done_twice(options, steps, validated,
         assert resumed == (losses[stopped:], rest), stopped
 
 
+def test_an_epoch_without_a_validation_gets_none_after_a_resume(tmp_path):
+    """What is saved behind its last row counts it as over, and Lightning would go by the next epoch's number."""
+    run(tmp_path / "one", steps=2 * EPOCH, epochs=1, check_val_every_n_epoch=2)
+    losses, validations = run(
+        tmp_path / "more", tmp_path / "one/end.ckpt", steps=2 * EPOCH, epochs=2, check_val_every_n_epoch=2
+    )
+    assert (len(losses), list(validations)) == (EPOCH, [2 * EPOCH])
+
+
 def test_a_checkpoint_of_a_validation_is_not_validated_again(tmp_path):
     module, data = resume_worker.parts(resume_worker.POLICIES["lora"], "single")
     save = ModelCheckpoint(tmp_path / "checkpoints", "{step}", save_top_k=-1)  # when a validation ends
