@@ -50,7 +50,8 @@ def _validates_here(trainer: Trainer) -> bool:
     last row already counts that epoch, so the question is asked with the count of before.
     """
     loop = trainer.fit_loop
-    counts, over = loop.epoch_progress.current, loop.epoch_progress.current.completed
+    counts: Any = loop.epoch_progress.current
+    over = counts.completed
     counts.completed = max(0, counts.started - 1)
     try:
         return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher))  # type: ignore[arg-type]
