@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from lit_longpo.errors import InputError, UnreachableError, require_package
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.servers.passwords import without_passwords
-from lit_longpo.servers.replies import has_choice
+from lit_longpo.servers.replies import has_choice, told_error
 
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
@@ -208,7 +208,9 @@ def _sent(send: Callable[[], Any]) -> Any:
         return Failure(f"expected JSON in the server's reply, got {error.doc!r:.200}")
     except UnicodeDecodeError as error:
         return Failure(f"expected JSON in UTF-8 in the server's reply, got {error.object!r:.200}")
-    if isinstance(reply, Failure) or has_choice(reply):
+    if isinstance(reply, Failure):
         return reply
-    told = getattr(reply, "error", None) or reply
-    return Failure(f"expected one choice with its text in the server's reply, got {told!r:.200}")
+    told = told_error(reply)
+    if told is None and has_choice(reply):
+        return reply
+    return Failure(f"expected one choice with its text in the server's reply, got {told or reply!r:.200}")

@@ -31,6 +31,19 @@ def has_choice(reply: Any) -> bool:
     return content is None or isinstance(content, str)  # nothing beside a refusal, or thoughts that were cut off
 
 
+def told_error(reply: Any) -> Any:
+    """What a reply says has gone wrong, beside whatever text was there before it; `None` if nothing has.
+
+    Gateways that lose the server behind them have promised code 200 already. Some say "stop" all the same, and name the
+    reason in the reply, in its choice (genkit#6259) or as OpenRouter's `native_finish_reason` (pi#8511).
+    """
+    choices = getattr(reply, "choices", None)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    native = str(getattr(choice, "native_finish_reason", ""))
+    said = native if "error" in native.lower() else None
+    return getattr(reply, "error", None) or getattr(choice, "error", None) or said
+
+
 def broke_off(reason: str | None) -> bool:
     """Whether a `finish_reason` says that an answer broke off for another reason than its number of tokens."""
     return reason not in (None, *ENDED, CUT_OFF)

@@ -380,6 +380,7 @@ def test_a_run_whose_server_died_goes_on(longbench, served, local, tmp_path):
         ({"usage": {"prompt_tokens": 7}}, r"to read a whole prompt of .* tokens, got 7 tokens read"),
         ({"choice": {"finish_reason": "length"}, "usage": {"completion_tokens": 2}}, "got an answer cut at 2"),
         ({"choice": {"finish_reason": "content_filter"}}, "none to 1 of them"),
+        ({"choice": {"finish_reason": "stop", "error": {"message": "upstream is gone"}}}, "none to 1 of them"),
         ({"choice": {"text": None, "token_ids": None}}, "none to 1 of them"),
         ((400, {}, f"key {KEY} may not"), "none to 1 of them"),
         ((401, {}, f"key {KEY} may not"), r"got AuthenticationError: .*\*\*\* may not.*; start it, or"),

@@ -184,10 +184,14 @@ def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
         b'{"choices": [{"message": {"content": {"text": "Oslo"}}, "finish_reason": "stop"}]}',
         b'{"choices": [{"message": {"content": ["Oslo"]}, "finish_reason": "stop"}]}',
         b'{"choices": [{"message": {"content": "\xe9"}, "finish_reason": "stop"}]}',  # Latin-1
+        # A part of an answer, and why it is one: it was taken for a whole answer.
+        b'{"choices": [{"message": {"content": "Os"}, "finish_reason": "stop"}], "error": {"at": "over capacity"}}',
+        b'{"choices": [{"message": {"content": "Os"}, "finish_reason": "stop", "error": "over capacity"}]}',
+        b'{"choices": [{"message": {"content": ""}, "finish_reason": "stop", "native_finish_reason": "net_error"}]}',
     ],
 )
-def test_a_reply_without_a_message_is_asked_for_again_and_fails_alone(body, stop, tmp_path):
-    """Gateways send such on errors, with code 200 (garak#1525, dify#15114): they ended the build in a traceback."""
+def test_a_reply_without_a_whole_message_is_asked_for_again_and_fails_alone(body, stop, tmp_path):
+    """Gateways send such on errors, with code 200 (garak#1525, dify#15114, genkit#6259, pi#8511)."""
     model = ascii_model(tmp_path / "model")
     with serve(Served(model, fault=lambda number, _: body if number < 2 else None)) as server:
         generator = ServerGenerator("tiny", server.url, max_retries=1, concurrency=1)
