@@ -26,14 +26,18 @@ _ONE = rf"(?:(?i:the\s+)?(?i:answer|option|choice)s?\s+)?[(\[*\"'\u201c]{{0,3}}{
 _SOME = rf"{_ONE}(?:(?:\s*,\s*{_ONE}){{0,9}}\s*,?\s*(?:/|\b(?i:and|n?or)\b)\s*{_ONE})?"  # "option A", "(A), B, and C"
 _LISTED = rf"(?:\s*,\s*{_ONE}(?=\s*(?:[,.)\]]|$))){{0,9}}"  # "A, C." but not "A, C is close"
 
+_DO = r"(?:(?:be|choose|pick|select|prefer)\s+)?"
+_OVER = r"(?i:over|rather than|instead of)"
+
 _IS = r"(?:is|are|was|were|seems?|looks?|would|could|can|must|does|do)"
 _WRONG = r"(?i:wrong|incorrect|false|ruled out|eliminated|excluded)\b"
 _RIGHT = r"(?:(?:be\s+)?(?:the\s+|an?\s+)?(?:right|correct|true|supported|best|answer)\b|[.,;!]|$)"
 _DENIED = re.compile(
     "|".join(
         (
-            rf"\b(?i:not|cannot|neither|none of)\s+(?:(?:be|choose|pick|select)\s+)?{_SOME}",  # "neither A nor B"
-            rf"n['\u2019]t\s+(?:(?:be|choose|pick|select)\s+)?{_SOME}",  # "it isn't A"
+            # "neither A nor B", "it isn't A", "not A over B"
+            rf"(?:\b(?i:not|cannot|neither|none of)|n['\u2019]t)\s+{_DO}{_SOME}(?:\s+{_OVER}\b)?",
+            rf"\b{_OVER}\s+{_SOME}",  # "B over A"
             rf"\b(?i:rul(?:es?|ing) out|eliminat\w+|exclud\w+):?\s+{_SOME}{_LISTED}",  # "Eliminated: (A), (C)."
             rf"{_BEGIN}{_SOME}\s*{_IS}\s+(?:be\s+)?(?:\w+ly\s+|also\s+)?{_WRONG}",  # "A and B are clearly wrong"
             rf"{_BEGIN}{_SOME}\s*{_IS}{_NOT}(?=\s*{_RIGHT})",  # "A isn't right", "A is not."
@@ -45,6 +49,9 @@ _DENIED = re.compile(
 )
 _SAID = re.compile(
     rf"(?:(?<!each )\b(?i:answer|choice|option|verdict|winner|better|best)\b\W{{0,3}}(?:[:=]|\b(?i:is)\b)\W{{0,6}}"
+    # The answer is, in German, French, Spanish, Italian, Portuguese
+    r"|\b(?i:antwort|l\u00f6sung|r\u00e9ponse|respuesta|risposta|resposta)\b(?:\s\w+)?\s?"
+    r"(?::|\b(?i:ist|est|es|\u00e8|\u00e9)\b)(?:\s(?i:la|die))?\W{0,6}"
     r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\[|<(?i:answer)>\s*"
     r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
     rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"

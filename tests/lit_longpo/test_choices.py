@@ -23,12 +23,17 @@ from lit_longpo.choices import as_choice, choices, gives
         ("A and B are close. <answer> (B) </answer>", "B"),
         ("<answer>A or B</answer>", "AB"),
         ("A, B", "AB"),
-        ("I prefer A over B", "AB"),
+        ("I prefer A and B", "AB"),
         ("C++", ""),
         ("\u7b54\u6848\u662fB", "B"),  # opencompass#2600
         ("A\u4e0d\u5bf9\uff0c\u53ea\u6709\u9009\u9879B\u662f\u5bf9\u7684", "B"),
         ("\u6545\u9009C", "C"),
         ("\u9009A\u3002", "A"),
+        ("Die richtige Antwort ist B, nicht A", "B"),
+        ("La r\u00e9ponse correcte est la B, pas A", "B"),
+        ("La respuesta correcta es (B), no A", "B"),
+        ("A resposta \u00e9 B. A \u00e9 vaga.", "B"),
+        ("A ist vage. L\u00f6sung: **B**", "B"),
         ("\uc815\ub2f5\uc740 B\uc785\ub2c8\ub2e4", "B"),
         ("Answer: Let's think step by step. The sky is blue. B", "B"),  # opencompass#1933
         ("I considered (A), but it is incorrect. Final answer: D.", "D"),  # OPD-V#2
@@ -74,6 +79,11 @@ def test_a_choice_is_said_to_be_the_answer_or_named(said, given):
         ("A can be ruled out. D.", "D"),
         ("It is option A, not B", "A"),
         ("A and not B", "A"),
+        ("I prefer A over B", "A"),
+        ("I would choose B over option A.", "B"),
+        ("B rather than A or C", "B"),
+        ("I would not pick A over B", "B"),
+        ("It isn't A but B, instead of C", "B"),
         ("The answer is not A, B is right", "B"),
         ("not A or B", ""),
         ("Conclusion: (B). Eliminated: (A), (C), (D).", "B"),  # lm-evaluation-harness#3879

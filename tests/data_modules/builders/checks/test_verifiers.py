@@ -18,7 +18,7 @@ POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", 
 
 
 THOUGHT = [
-    ("I prefer A over B", None),
+    ("I prefer A over B", "A"),
     ("A says more than B", None),
     ("A comparison of both shows that B is right", "B"),
     ("B, not A", "B"),
