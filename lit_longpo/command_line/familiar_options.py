@@ -78,10 +78,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     "use_rslora": ("--policy.lora.use_rslora true",),
     "lora_dropout": ("--policy.lora.dropout 0.05",),
     **dict.fromkeys(_TARGETS, ("--policy.lora.target_modules all-linear",)),
-    **dict.fromkeys(
-        ("modules_to_save", "lora_modules_to_save", "additional_target"),
-        ("--policy.lora.also_train '[embed_tokens,lm_head]'",),
-    ),
+    **dict.fromkeys(_BESIDE, ("--policy.lora.also_train '[embed_tokens,lm_head]'",)),
     **dict.fromkeys(("trainable_token_indices", "new_special_tokens"), ("--policy.added_tokens '[<fact>]'",)),
     **dict.fromkeys(("template", "chat_template"), ("--policy.template.user '{context} {question}'",)),
     **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), ("--model DPO",)),

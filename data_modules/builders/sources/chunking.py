@@ -10,16 +10,17 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 # A line that opens a section: Markdown, LaTeX, or a numbered chapter of a book.
 _HEADING = r"(?:#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+)"
-# The last line of a paragraph and the blank ones behind it; a heading is none, it stays with what it is of.
-_PARAGRAPH = rf"(?m:^)(?!{_HEADING})[^\S\n]*\S[^\n]*\n[^\S\n]*\n\s*"
+# Such a line and the blank ones below it; of several without blank ones between them (comments) the last.
+_HEADINGS = re.compile(rf"^({_HEADING}[^\n]{{0,200}})(?:\n(?!{_HEADING})\s*|\Z)", re.MULTILINE)
 # Borders from coarse to fine; each match belongs to what precedes it.
 _BORDERS = (
-    re.compile(rf"{_PARAGRAPH}(?={_HEADING})"),
-    re.compile(_PARAGRAPH),
+    re.compile(rf"\n[^\S\n]*\n(?>\s*)(?={_HEADING})"),
+    re.compile(r"\n[^\S\n]*\n\s*"),
     re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)]*\s+|(?<=[\u3002\uff01\uff1f])"),
     re.compile(r"\n"),  # rows of a table, lines of code, items of a list; a line of prose ends within its sentence
     re.compile(r"\s+"),
 )
+_WORDS = len(_BORDERS) - 1
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,15 @@ def _cut(text: str, level: int) -> list[str]:
     if level >= len(_BORDERS):
         half = -(-len(text) // 2)
         return [text[:half], text[half:]]
-    marks = sorted({0, *(match.end() for match in _BORDERS[level].finditer(text)), len(text)})
-    return [text[start:end] for start, end in pairwise(marks)]
+    marks = {match.end() for match in _BORDERS[level].finditer(text)} - _in_headings(text, level)
+    return [text[start:end] for start, end in pairwise(sorted({0, *marks, len(text)}))]
+
+
+def _in_headings(text: str, level: int) -> set[int]:
+    """Where no border is, so that a heading stays whole and with its text; only words of a long one are parted."""
+    found = _HEADINGS.finditer(text)
+    spans = ((each.end(1) if level == _WORDS else each.start(), each.end()) for each in found)
+    return {place for start, end in spans for place in range(start + 1, end + 1)}
 
 
 def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int, count: CountTokens) -> Iterator[str]:

@@ -56,11 +56,22 @@ def test_sections_that_fit_are_whole_and_share_chunks():
 
 
 @pytest.mark.parametrize("budget", [12, 60])
-def test_a_heading_stays_with_the_text_below_it(budget):
-    text = "".join(f"{'#' * (1 + number % 3)} Head\n\n{'one two three. ' * 3}\n\n" for number in range(9))
+@pytest.mark.parametrize("below", ["one two three. " * 3, "one two three four\n" * 30], ids=["prose", "table"])
+@pytest.mark.parametrize("head", ["Head", "Why? Where. How?"])
+def test_a_heading_stays_with_the_text_below_it(head, below, budget):
+    """That asks a question it was a sentence of its own, and above a long table a line of its own."""
+    text = "".join(f"{'#' * (1 + number % 3)} {head}\n\n{below}\n\n" for number in range(9))
     text = f"# Book\n\n{text}{'four five six.' * 2}\n\n"
-    for chunk in Chunking(budget).split(text * 3, words):
+    chunks = Chunking(budget).split(text * 3, words)
+    assert "".join(chunks) == text * 3
+    for chunk in chunks:
         assert not chunk.rstrip().rpartition("\n")[2].startswith("#")
+
+
+def test_lines_that_only_look_like_headings_are_cut_as_others():
+    comments, line = "# one two three\n" * 40, f"# {'one two three. ' * 40}"
+    assert all(chunk.endswith("\n") for chunk in Chunking(30).split(comments, words))
+    assert all(chunk.rstrip().endswith("three.") for chunk in Chunking(30).split(line, words))
 
 
 def test_balance_leaves_no_small_remainder():
