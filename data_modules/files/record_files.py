@@ -129,6 +129,13 @@ def _folder(source: str, split: str, argument: str) -> Rows:
         raise not_loaded(source, split, argument, error) from error
     if files is None or any(sign in split for sign in _PARTS):  # a part of a split, or several
         return hub_rows(source, split, argument)
+    left_out = _left_out(source, [path for of_split in files.values() for path in of_split])
+    if split not in files and left_out:
+        raise InputError(
+            f"expected files of the split {split!r} in {source}, got {', '.join(left_out)}, of no split by the name, "
+            f"beside files of: {', '.join(map(str, files))}; let names of that split's files begin with it "
+            f"({split}-1.jsonl), or set `{argument}` to one file"
+        )
     found = files[known_split(split, list(files), source, argument)]
     # `datasets` makes them absolute; an id must not depend on where the folder lies.
     paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
@@ -140,12 +147,12 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             f"expected files of {', '.join(READERS)} in {source}, got {unread[0]} among them; take it out of the "
             f"folder, or set `{argument}` to one file"
         )
-    if names := _left_out(source, [path for of_split in files.values() for path in of_split]):
+    if left_out:
         log_once(
             log.warning,
             "%s: not read, because their names or kinds belong to no split: %s; give the files of one split the same "
             "beginning (train-1.jsonl, train-2.jsonl) and the same kind",
-            *(source, ", ".join(names)),
+            *(source, ", ".join(left_out)),
         )
     return _chained(paths)
 

@@ -92,6 +92,20 @@ def test_splits_of_a_folder(name: str, tmp_path: Path) -> None:
         next(read_records(source, "dev", "data.init_args.path"))
 
 
+@pytest.mark.parametrize("other", ["dev", "test"])
+def test_a_file_of_no_split_beside_one_of_another_is_named(other: str, tmp_path: Path) -> None:
+    """`got 'train'; set data.init_args.split` led to training on the other file."""
+    for name in ("data", other):
+        write(tmp_path / f"set/{name}.jsonl", lines())
+    expected = (
+        r"files of the split 'train' in .*, got data.jsonl, of no split .* \(train-1.jsonl\), or set `data.init_args"
+    )
+    with pytest.raises(ValueError, match=expected):
+        next(read_records(str(tmp_path / "set"), "train", "data.init_args.path"))
+    (tmp_path / "set/data.jsonl").rename(tmp_path / "set/train-1.jsonl")
+    assert [record for _, record in read_records(str(tmp_path / "set"), "train", "data.init_args.path")] == RECORDS
+
+
 def test_the_folder_one_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`datasets` finds no name of a set in "."."""
     write(tmp_path / "data/train.jsonl", lines())
