@@ -17,6 +17,7 @@ ROLES = {
     "gpt": "assistant",
 }
 _LAYOUTS = (("role", "content"), ("from", "value"))
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
 _NOTHING: tuple[object, ...] = (None, "", [], (), {})  # how data sets write what is not there
 # Keys of a message that say something, or whether it is trained: never mere notes.
 _TELLING = (
@@ -86,8 +87,7 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
         raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text", value)
     for key, item in message.items():
         if key not in layout and not _says_nothing(item):
-            option = ", or `data.init_args.extra_columns: ignore`" if _is_note(key) else ""
-            expected = f"nothing beside {' and '.join(layout)}{option}"
+            expected = f"nothing beside {' and '.join(layout)}{_way_out(key)}"
             raise RecordError.at(where, f"field '{name}.{key}'", expected, item)
     role, content = (message[key] for key in layout)
     if not isinstance(role, str) or role not in ROLES:
@@ -96,6 +96,16 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
     place = f"{name}.{layout[1]}"
     text = "" if empty and content is None else _text_of(content, place, where)
     return Message(ROLES[role], check_text(text, place, where, blank=empty))
+
+
+def _way_out(key: object) -> str:
+    """What to do about a key of a message that is not read."""
+    if key in _THOUGHTS:
+        return (
+            ": begin the content with thoughts that are to be trained, in the marks of the model's chat template "
+            "(`<think>...</think>`), and take the others out"
+        )
+    return ", or `data.init_args.extra_columns: ignore`" if _is_note(key) else ""
 
 
 def _says_nothing(item: object) -> bool:

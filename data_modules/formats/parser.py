@@ -1,5 +1,6 @@
 """Turns the records of one file, whose layout is known, into pairs: columns, checks, errors in the data's own names."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ ExtraColumns = Literal["error", "ignore"]
 
 _WANTED = ("label", "kto_tag")  # of KTO data (TRL, ms-swift, LLaMA-Factory): whether the answer is wanted
 _BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
-_NOTHING: tuple[object, ...] = (None, "", "[]", [], {})  # of those: as absent, which tables cannot be
+_OPTIONS = "chat_template_kwargs"  # of TRL: options of the chat template, each record's own
+_NOTHING: tuple[object, ...] = (None, "", "[]", [], {})  # of these: as absent, which tables cannot be
 _SCORE = re.compile(r"chosen.*(score|rating|reward)|(score|rating|reward).*chosen")
 
 
@@ -95,7 +97,8 @@ class PairParser:
         return where.removeprefix(self.folder)
 
     def _without_extras(self, record: Record, where: str) -> Record:
-        record = {name: value for name, value in record.items() if name not in _BESIDE_TEXT or value not in _NOTHING}
+        telling = (*_BESIDE_TEXT, _OPTIONS)
+        record = {name: value for name, value in record.items() if name not in telling or value not in _NOTHING}
         extras = self.layout.extras(record)
         for name in extras:
             _refuse_telling(name, record[name], where)
@@ -118,6 +121,13 @@ def _refuse_telling(name: str, value: object, where: str) -> None:
         raise RecordError.at(where, f"field {name!r}", expected, value)
     if name in _BESIDE_TEXT:
         expected = "nothing: prompts are text without tools and pictures; take the column out if answers need none"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
+    if name == _OPTIONS:
+        options = json.dumps(value, ensure_ascii=False, default=str)
+        expected = (
+            "nothing: all records share the chat template's options; take the column out, and type "
+            f"--policy.template.options '{options}' if all records have these"
+        )
         raise RecordError.at(where, f"field {name!r}", expected, value)
 
 

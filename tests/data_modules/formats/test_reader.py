@@ -111,6 +111,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         {"conversations": talk(LONG, "nine"), "tools": '[{"name": "x"}]'},
         r"field 'tools': expected nothing: prompts are text",
     ),
+    "thoughts": (
+        {"messages": [{"role": "user", "content": "x", "reasoning_content": "hm"}]},
+        r"field 'messages\[0\].reasoning_content': expected nothing .* begin the content with thoughts",
+    ),
+    "template's options": (
+        {"prompt": LONG, **TEXTS, "chat_template_kwargs": {"enable_thinking": False}},
+        r"field 'chat_template_kwargs': .* type --policy.template.options '\{\"enable_thinking\": false\}'",
+    ),
     "picture": (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image"}]}]},
         r"field 'messages\[0\].content\[1\].type': expected 'text': .*, got 'image'",
@@ -291,6 +299,16 @@ def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.Log
         pairs = list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))
     assert [pair.id for pair in pairs] == [f"data.jsonl:{n}" for n in range(4)]
     assert [message.partition("`): ")[2] for message in caplog.messages] == ["notes", "n"]
+
+
+def test_options_of_the_chat_template_are_not_ignored() -> None:
+    """`extra_columns: ignore`, which the error advised, dropped them; tables have empty ones."""
+    record = {"prompt": LONG, **TEXTS}
+    with pytest.raises(RecordError, match=r"policy\.template\.options"):
+        read({**record, "chat_template_kwargs": {"enable_thinking": False}}, extra_columns="ignore")
+    assert (
+        read({**record, "chat_template_kwargs": {}}) == read({**record, "chat_template_kwargs": None}) == read(record)
+    )
 
 
 @pytest.mark.parametrize("system", ["", "Be brief."])
