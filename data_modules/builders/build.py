@@ -140,8 +140,9 @@ class Build:
             return self._built(num_records)
 
     def _built(self, num_records: int) -> BuildReport:
+        self.recipe.open()
         for verifier in self.verifiers:
-            verifier.open()
+            verifier.open(self.policy)
         reads = {"tokenizer or chat template": text} if (text := self.generator.reads(self.policy)) else {}
         manifest = {**self.settings(), "model": self.generator.open(self.policy), **reads}
         report = BuildReport()

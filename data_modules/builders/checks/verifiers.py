@@ -1,5 +1,6 @@
 """Optional verifiers that label whether a pair's chosen answer is really better; the report counts how often not."""
 
+import logging
 import math
 import re
 from abc import ABC, abstractmethod
@@ -18,6 +19,8 @@ from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
+log = logging.getLogger(__name__)
+
 Verdict = bool | None
 
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
@@ -27,8 +30,12 @@ _LETTER = re.compile(r"(?<![A-Za-z])[AB](?![A-Za-z'])")
 class Verifier(ABC):
     """Labels a pair: chosen is better (True), worse (False), or neither: both are equal, or it cannot tell (None)."""
 
-    def open(self) -> None:  # noqa: B027  (most load nothing)
-        """Load what it reads pairs with; called before anybody is asked for an answer."""
+    def open(self, policy: PolicyConfig) -> None:  # noqa: B027  (most load nothing)
+        """Load what it reads pairs with; called before anybody is asked for an answer.
+
+        Args:
+            policy: of the build.
+        """
 
     @abstractmethod
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
@@ -77,12 +84,21 @@ class LogProbGap(Verifier):
         check_numbers(self, "verifiers.init_args.", min_gap=(0, MOST_TOKENS))
         self._loaded: Any = None
 
-    def open(self) -> None:
-        """Load the model, if that is not done yet.
+    def open(self, policy: PolicyConfig) -> None:
+        """Load the model, if that is not done yet; warns if it is the policy's in another dtype.
 
         Raises:
             InputError: it cannot be loaded.
         """
+        if self.policy.source == policy.source and self.policy.dtype != policy.dtype:
+            log.warning(
+                "verifier LogProbGap loads %s once more in %s, as its own `policy.dtype` says, the policy is in %s; "
+                "for the same in both, type --verifiers.init_args.policy.dtype %s",
+                *(policy.source, self.policy.dtype, policy.dtype, policy.dtype),
+            )
+        self._load()
+
+    def _load(self) -> None:
         if self._loaded is None:
             try:
                 self._loaded = self.policy.load_base(), self.policy.prompt_format()
@@ -95,7 +111,7 @@ class LogProbGap(Verifier):
         return _all([verdict for turn in pair.all_turns for verdict in self._verdicts(turn)])
 
     def _verdicts(self, turn: Turn) -> list[Verdict]:
-        self.open()
+        self._load()
         model, prompt_format = self._loaded
         gaps = margins_of(model, prompt_format, turn)
         return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]

@@ -102,6 +102,9 @@ class Recipe(ABC):
     accepts: tuple[type[Any], ...] = (QARecord, Document)
     instruction = RequestTemplate("{question}")
 
+    def open(self) -> None:  # noqa: B027  (most load nothing)
+        """Load what it works with; called before anybody is asked for an answer."""
+
     def asked(self, question: str) -> str:
         """The question itself of a pair's `question`, without the words of `instruction` around it."""
         before, after = (self.instruction.user.split("{question}")[place] for place in (0, -1))

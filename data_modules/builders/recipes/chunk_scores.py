@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.qa_sets.matching import JOINED, STOPWORDS, normalise
-from lit_longpo.errors import require_package
+from lit_longpo.errors import InputError, error_text, require_package
 
 
 class ChunkScorer(ABC):
     """Counts what chunk and question share. LOGO counts named entities."""
+
+    def open(self) -> None:  # noqa: B027  (most load nothing)
+        """Load what it scores with; called before anybody is asked for an answer."""
 
     @abstractmethod
     def score(self, chunk: str, question: str) -> int:
@@ -43,17 +46,22 @@ class SpacyEntities(ChunkScorer):
     def __post_init__(self) -> None:
         self._pipeline: Any = None
 
-    def score(self, chunk: str, question: str) -> int:
-        """Different entities in both, compared without case.
+    def open(self) -> None:
+        """Load the pipeline, if that is not done yet.
 
         Raises:
             MissingPackageError: spaCy or the pipeline is not installed.
+            InputError: the folder holds no pipeline.
         """
+        if self._pipeline is None:
+            self._pipeline = _load(self.model)
+
+    def score(self, chunk: str, question: str) -> int:
+        """Different entities in both, compared without case; raises as `open` does."""
         return len(self._entities(chunk) & self._entities(question))
 
     def _entities(self, text: str) -> set[str]:
-        if self._pipeline is None:
-            self._pipeline = _load(self.model)
+        self.open()
         return {normalise(entity.text) for entity in self._pipeline(text).ents} - {""}
 
 
@@ -65,7 +73,13 @@ def _load(model: str) -> Any:
         require_package(package, "SpacyEntities", f"type: {command}")
     import spacy
 
-    return spacy.load(model)
+    try:
+        return spacy.load(model)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(
+            f"expected a spaCy pipeline, got {model!r}, which does not load ({error_text(error)}); set "
+            "`recipe.init_args.scorer.init_args.model`"
+        ) from error
 
 
 def _content(text: str) -> set[str]:

@@ -73,6 +73,10 @@ class LOGORecipe(Recipe):
                 f"expected num_irrelevant + num_mixed >= 1, got {self.num_irrelevant} + {self.num_mixed}; raise one"
             )
 
+    def open(self) -> None:
+        """See `Recipe`: what scores chunks."""
+        self.scorer.open()
+
     def steps(self, item: Item, bench: Workbench) -> Steps[PreferencePair]:
         """A question if there is none, then all answers together."""
         chunks = [chunk.strip() for chunk in self.chunking.split(_text(item), bench.tokens.count) if chunk.strip()]

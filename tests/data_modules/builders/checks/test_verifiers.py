@@ -71,6 +71,19 @@ def test_a_model_that_cannot_be_loaded_is_refused_before_anybody_is_asked(tmp_pa
     assert not generator.asked
 
 
+def test_the_policys_model_in_another_dtype_is_told(tmp_path, caplog):
+    """`--policy.dtype bfloat16` left the verifier's copy in float32 without a word."""
+    gap = LogProbGap(PolicyConfig())
+    gap._loaded = "stays"
+    for dtype in ("float32", "bfloat16"):
+        gap.open(PolicyConfig(dtype=dtype))
+    (told,) = caplog.messages
+    assert "embedded once more in float32" in told
+    assert told.endswith("type --verifiers.init_args.policy.dtype bfloat16")
+    LogProbGap(POLICY).open(PolicyConfig(source="elsewhere", dtype="bfloat16"))
+    assert len(caplog.messages) == 1 or "once more" not in caplog.messages[-1]
+
+
 def test_unknown_is_neither():
     assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "tea", ("milk",)))[0] is None
     assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "rice", ("milk",), ("tea",)))[0] is None

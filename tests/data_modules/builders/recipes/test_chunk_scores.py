@@ -1,8 +1,12 @@
 """What chunk and question share."""
 
 import pytest
+from support.builders import Scripted, world_build
 
 from data_modules.builders.recipes.chunk_scores import SpacyEntities, WordOverlap
+from data_modules.builders.recipes.logo import LOGORecipe
+from data_modules.builders.sources.documents import DocumentFiles
+from lit_longpo.errors import InputError, MissingPackageError
 
 
 def test_word_overlap_counts_content_words_once():
@@ -19,6 +23,22 @@ def test_vowels_that_are_marks_tell_words_apart():
 def test_spacy_names_the_command_that_is_missing():
     with pytest.raises(ImportError, match="type: "):
         SpacyEntities(model="no_such_pipeline").score("a", "b")
+
+
+def test_a_missing_pipeline_is_said_before_anybody_is_asked(tmp_path):
+    """Each question was asked and paid for, and then its record failed."""
+    (tmp_path / "text.txt").write_text("Ada Byron went to Turin. " * 40)
+    source = DocumentFiles(str(tmp_path / "text.txt"))
+    generator, recipe = Scripted(), LOGORecipe(scorer=SpacyEntities(model="no_such_pipeline"))
+    with pytest.raises(MissingPackageError, match="type: "):
+        world_build(tmp_path / "out", source=source, recipe=recipe, verifiers=(), generator=generator).run()
+    assert not generator.asked
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path):
+    pytest.importorskip("spacy")
+    with pytest.raises(InputError, match=r"expected a spaCy pipeline, got .*; set `recipe.init_args.scorer"):
+        SpacyEntities(model=str(tmp_path)).open()
 
 
 def test_spacy_counts_entities_that_both_name(tmp_path):
