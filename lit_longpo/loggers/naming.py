@@ -30,18 +30,39 @@ def name_loggers(trainer: Namespace, name: str | None) -> None:
     The loggers' sections are changed in place, before anything is made of them.
 
     Raises:
-        InputError: the name is no part of a path, or there is no logger that takes it.
+        InputError: the name is no part of a path, there is no logger that takes it, or `barebones` allows none.
     """
     check_name(name)
     loggers = trainer.get("logger")
+    if trainer.get("barebones"):
+        _refuse_beside_barebones(loggers, name)
     if name is not None and loggers is False:
         raise InputError(
             f"expected a logger for `name: {name}`, got `trainer.logger: false`; type --trainer.default_root_dir "
             f"runs/{name} instead"
         )
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
+    for logger in _each(loggers):
         if isinstance(logger, Namespace):
             _name(logger, name, trainer.get("default_root_dir"))
+
+
+def _refuse_beside_barebones(loggers: Any, name: str | None) -> None:
+    """Lightning would refuse them by their addresses, or the logger that we make for a name."""
+    if loggers:
+        kinds = [str(each.class_path).rpartition(".")[2] for each in _each(loggers) if isinstance(each, Namespace)]
+        raise InputError(
+            "expected no logger with `trainer.barebones: true`, which measures bare speed, got `trainer.logger: "
+            f"{', '.join(kinds) or loggers}`; type --trainer.logger false, or --trainer.barebones false"
+        )
+    if name is not None:
+        raise InputError(
+            f"expected no name with `trainer.barebones: true`, which logs nothing, got `name: {name}`; type "
+            f"--trainer.default_root_dir runs/{name} instead, or --name null"
+        )
+
+
+def _each(loggers: Any) -> list[Any]:
+    return loggers if isinstance(loggers, list) else [loggers]
 
 
 def check_name(name: str | None) -> None:

@@ -45,6 +45,18 @@ def test_a_logger_that_must_be_told_a_folder_gets_the_root_folder(kind):
     assert told.logger.init_args.save_dir == "elsewhere"
 
 
+def test_neither_loggers_nor_names_without_all_that_costs_time():
+    """Lightning refused them by their addresses in memory."""
+    for logger, told in (("CSVLogger", "CSVLogger"), ("[WandbLogger, CSVLogger]", "WandbLogger, CSVLogger")):
+        config = parse("--config", "solopo", "--trainer.logger", logger, "--trainer.barebones", "true")
+        with pytest.raises(InputError, match=f"got `trainer.logger: {told}`; type --trainer.logger false"):
+            name_loggers(config.trainer, None)
+    bare = parse("--config", "solopo", "--trainer.barebones", "true").trainer
+    with pytest.raises(InputError, match=r"--trainer\.default_root_dir runs/mine instead"):
+        name_loggers(bare, "mine")
+    name_loggers(bare, None)
+
+
 def test_mlflow_gets_a_database_there(tmp_path):
     section = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri=None)
     section["default_root_dir"] = str(tmp_path / "runs")
