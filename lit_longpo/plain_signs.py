@@ -12,9 +12,10 @@ _SIGNS = str.maketrans("\u2044\u066b\u066c\u2212", "/.,-")  # of fractions, Arab
 def caseless(text: str) -> str:
     """The text as it is compared whatever its case: Straße is STRASSE, and İstanbul Istanbul.
 
-    Of a capital i with its dot Unicode leaves the dot behind a small one, which has its own.
+    Of a capital i with its dot Unicode leaves the dot behind a small one, which has its own. Some letters come apart
+    from their accents (ẖ), and are composed again.
     """
-    return text.casefold().replace("i\u0307", "i")
+    return normalize("NFC", text.casefold().replace("i\u0307", "i"))
 
 
 def plain_signs(text: str) -> str:

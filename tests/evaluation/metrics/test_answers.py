@@ -27,6 +27,12 @@ def test_english_scores_are_squads(prediction, answers):
     assert best_score("sub_em", prediction, answers) == sub_em(prediction, answers)
 
 
+def test_letters_that_come_apart_in_another_case_stay_composed():
+    """Behind the bare accent of \u1e96 an "a" or "an" was a word, and gone as an article."""
+    assert best_score("em", "\u1e96a", ["\u1e96an"]) == 0.0
+    assert best_score("em", "\u1e96an", ["H\u0331an"]) == 1.0
+
+
 def test_characters_are_the_tokens_of_chinese_and_japanese_answers():
     assert best_score("em", "「1931年」。", ["1931年"]) == 1.0
     assert best_score("sub_em", "桥 修于 1931 年\uff0c河水浅。", ["1931年"]) == 1.0
