@@ -101,11 +101,11 @@ class Runner:
         self._check_answered()
         report = make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
         if report.cut is not None and rank() == 0:
+            given = "" if self.settings.max_length else " sets another length"
             window = "unknown length" if self.window is None else f"{self.window:,}"
             log.warning(
-                "%s: cut in the middle to %s tokens, the model has a window of %s: %s; `max_length` is that of the "
-                "benchmark",
-                *(self.benchmark.name, f"{self.max_length:,}", window, report.cut),
+                "%s: cut in the middle to %s tokens (`max_length`%s), the model has a window of %s: %s",
+                *(self.benchmark.name, f"{self.max_length:,}", given, window, report.cut),
             )
         return report
 
