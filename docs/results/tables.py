@@ -203,14 +203,15 @@ def _filters(outcomes: Mapping[str, Outcome]) -> list[str]:
 
 def _builds(outcomes: Mapping[str, Outcome], *, by_seed: bool) -> list[str]:
     """Which results are of pairs from another build than the others (of their seed), and so compare data too."""
-    builds, meant = dict[str, list[str]](), set[int]()
+    meant = dict[int, dict[str, list[str]]]()  # builds of those that are compared
     for key, item in sorted(outcomes.items()):
         if item.costs:
+            builds = meant.setdefault(item.seed if by_seed else 0, {})
             builds.setdefault(item.facts.get("pairs", "not written down"), []).append(key)
-            meant.add(item.seed if by_seed else 0)
-    if len(builds) <= len(meant):
+    mixed = [build for builds in meant.values() if len(builds) > 1 for build in builds.items()]
+    if not mixed:
         return []
-    listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in sorted(builds.items()))
+    listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in sorted(mixed))
     return [f"Trained on pairs of different builds, so gaps between them are of data too. {listed}."]
 
 

@@ -150,7 +150,7 @@ def test_pairs_of_each_seed_are_other_ones_where_a_suite_builds_them_so(tmp_path
     assert "different builds" in markdown(SUITES["smollm2"], tmp_path)
     assert "different builds" not in markdown(SUITES["smollm2-shared"], tmp_path)
     outcome("longpo-1024", 2, scores, costs=costs, facts={"pairs": "three"}).save(tmp_path)
-    assert "three: longpo-1024-seed2; two: sft-short-seed2" in markdown(SUITES["smollm2-shared"], tmp_path)
+    assert "too. three: longpo-1024-seed2; two: sft-short-seed2." in markdown(SUITES["smollm2-shared"], tmp_path)
 
 
 def test_table_says_card_or_processor_and_cores(tmp_path):
