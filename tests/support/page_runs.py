@@ -91,7 +91,7 @@ ADDED = {
     "overlays/smollm2_musique": _WEIGHTS,
     "build/solopo_smollm2": _WEIGHTS,
     "--recipe SoLoPORecipe": f"{_WEIGHTS} --recipe.samples 2 --recipe.decoding.max_new_tokens 8",
-    "build/longpo_smollm2": _WEIGHTS,
+    "build/longpo_smollm2": f"{_WEIGHTS} --verifiers []",
     "build/logo_smollm2": _WEIGHTS,
     "eval/longbench.yaml": "--benchmark.folder longbench --tasks [hotpotqa,trec]",
     "eval/longbench_v2.yaml --model runs": "--benchmark.folder longbench_v2",
