@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _OPTION = re.compile(r"--\w|-[hc]$")  # not a negative number
 _NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|-\.?(inf|nan)$", re.IGNORECASE)
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_NULLS = ("null", "~")
 _READ = "parse_value_or_config"
 _DISCARD = "discard_init_args_on_class_path_change"
 
@@ -82,15 +83,17 @@ def own_defaults() -> Iterator[None]:
 
 @contextmanager
 def texts_as_typed() -> Iterator[None]:
-    """Inside the block, a typed text such as `Q: {question}` for a class's argument stays text.
+    """Inside the block, a typed text such as `Q: {question}` for a class's argument stays text, and null stays null.
 
-    jsonargparse would read it as a YAML mapping, and then refuse the mapping where text is expected. Values in brackets
-    or braces are read as YAML as before.
+    jsonargparse reads what is typed and writes it down for the class's own parser. It would read that text as a YAML
+    mapping, and then refuse the mapping where text is expected; null would become the text "None" in a section of the
+    class, such as a template. Values in brackets or braces are read as YAML as before.
     """
     read = getattr(jsonargparse._typehints, _READ)
 
     def unread(value: Any, *more: Any, **options: Any) -> Any:
-        return (value, None) if isinstance(value, NestedArg) and _is_prose(value.val) else read(value, *more, **options)
+        kept = isinstance(value, NestedArg) and (value.val in _NULLS or _is_prose(value.val))
+        return (value, None) if kept else read(value, *more, **options)
 
     with patch.object(jsonargparse._typehints, _READ, unread):
         yield

@@ -56,7 +56,6 @@ def _without(name: str) -> bytes:
 BAD_LINES = {
     "not JSON": (b"{", "record"),
     "not UTF-8": (b'{"id": "\xff"}', "record"),
-    "empty line": (b"\n" + _line(id="b"), "record"),
     "not an object": (b"[1]", "record"),
     "too deep": (b"[" * 100_000, "record"),
     "a key twice": (b'{"id": "a", "id": "b"}', "record"),

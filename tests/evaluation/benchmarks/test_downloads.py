@@ -9,8 +9,9 @@ from support import official_layout
 from support.web_server import Site, serve
 
 from evaluation import LongBench, LongBenchV2, LVEval
-from evaluation.benchmarks import downloads, longbench, longbench_v2, lveval
+from evaluation.benchmarks import downloads, longbench, longbench_v2
 from evaluation.benchmarks.downloads import DownloadError, RemoteFile, cache_folder, fetch, prepare_data
+from evaluation.benchmarks.lveval import benchmark as lveval
 
 TEXT = b"what the official file says\n" * 4000
 

@@ -131,6 +131,16 @@ def test_a_text_for_an_argument_of_a_class_stays_text():
     assert (config.data.init_args.path, config.data.init_args.token_cache) == ("pairs: a.jsonl", "- cache")
 
 
+@pytest.mark.parametrize("word", ["null", "~"])
+def test_null_within_a_section_of_a_class_is_null(word, capsys):
+    """jsonargparse makes the text "None" of it, which `build` would send as the system's prompt."""
+    words = ("build", "--config", CONFIGS / "build/solopo_smollm2.yaml", "--print_config")
+    with pytest.raises(SystemExit):
+        command.main([*map(str, words), "--recipe.instruction.system", word, "--recipe.instruction.user", "{question}"])
+    instruction = yaml.safe_load(capsys.readouterr().out)["recipe"]["init_args"]["instruction"]
+    assert (instruction["system"], instruction["user"]) == (None, "{question}")
+
+
 def test_what_fits_otherwise_is_read_as_yaml():
     """Mappings, lists and numbers stay what they are; what fits nothing is told as before."""
     columns = (*DATA, "x", "--data.columns", "long_context: doc")
