@@ -92,8 +92,11 @@ def texts_as_typed() -> Iterator[None]:
     read = getattr(jsonargparse._typehints, _READ)
 
     def unread(value: Any, *more: Any, **options: Any) -> Any:
-        kept = isinstance(value, NestedArg) and (value.val in _NULLS or _is_prose(value.val))
-        return (value, None) if kept else read(value, *more, **options)
+        if isinstance(value, NestedArg):
+            in_section = "." in value.key.removeprefix("init_args.")
+            if _is_prose(value.val) or (in_section and value.val in _NULLS):
+                return value, None
+        return read(value, *more, **options)
 
     with patch.object(jsonargparse._typehints, _READ, unread):
         yield
