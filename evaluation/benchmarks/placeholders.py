@@ -26,8 +26,8 @@ def check_placeholders(template: str, where: str) -> str:
     names = [name for _, name, _, _ in parts if name is not None]
     plain = all(not spec and not conversion for _, _, spec, conversion in parts)
     if not plain or "context" not in names or not set(names) <= {"context", "input"}:
-        placeholders = ", ".join("{" + name + "}" for name in names) or "none"
+        got = ", ".join("{" + name + "}" for name in names) or "none"
         raise InputError(
-            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {placeholders}; use the official file"
+            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {got}; use the official file"
         )
     return template

@@ -19,8 +19,6 @@ _WRAPPED = {
 
 # What nobody sees of Unicode's letters, marks and symbols: fillers, variation selectors, Braille without a dot.
 _EMPTY = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-
-
 # What shows of the signs that Unicode counts among those for layout: Arabic, Syriac and Kaithi signs around numbers.
 _DRAWN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
 
