@@ -68,8 +68,13 @@ def log_from(trainer: Trainer, step: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
-def warn_of_nothing_left(trainer: Trainer) -> None:
-    """Explain why a resumed run ends at once; `max_time` includes the time before the checkpoint."""
+def warn_of_nothing_left(trainer: Trainer, *, over: bool) -> None:
+    """Explain why a resumed run ends at once; `max_time` includes the time before the checkpoint.
+
+    Args:
+        trainer: of the run.
+        over: whether the checkpoint is the end of the training (`is_over`).
+    """
     timer = next((one for one in getattr(trainer, "callbacks", ()) if isinstance(one, Timer)), None)
     left = None if timer is None else timer.time_remaining()
     if timer is not None and left is not None and left <= 0:
@@ -78,7 +83,7 @@ def warn_of_nothing_left(trainer: Trainer) -> None:
             "checkpoint; type a longer one with --trainer.max_time DD:HH:MM:SS",
             timedelta(seconds=round(timer.time_elapsed())),
         )
-    elif is_over(trainer):
+    elif over:
         name = "max_steps" if trainer.global_step == trainer.max_steps else "max_epochs"
         log.warning(
             "nothing is trained: the checkpoint is the end of this training, at step %d; to go on, type a larger "

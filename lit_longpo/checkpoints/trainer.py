@@ -224,7 +224,7 @@ class ResumableTrainer(Trainer):
             self._room.check_early()
         over = goes_on and is_over(self)
         if goes_on and self.is_global_zero:
-            warn_of_nothing_left(self)
+            warn_of_nothing_left(self, over=over)
         try:
             results = super()._run_stage()
         except SIGTERMException as stop:
