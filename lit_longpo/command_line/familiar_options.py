@@ -2,110 +2,213 @@
 
 import shlex
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 
-_PAIRS_OF_A_ROW = "--data.max_examples 2"
-_ROWS = "--data.max_tokens 8192"  # a batch is a budget of tokens
-_LENGTH = "--data.max_length 8192"
-_LIGER = ("use_liger_kernel", "enable_liger_kernel", "liger_rms_norm", "liger_swiglu", "liger_glu_activation")
-_FLASH = ("flash_attn", "flash_attention", "attn_implementation", "use_flash_attention_2")
-_TARGETS = ("lora_target", "lora_target_modules", "lora_target_linear")
-_BESIDE = ("modules_to_save", "lora_modules_to_save", "additional_target")
-_DATA = ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_file")
-_SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
-_PAIRS = "--data data/pairs --data.path FILE"
-_ADAPTERS = "--policy.lora.r 16"
-_SAVING = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 100"
-_BEST = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.monitor val/loss"
-_STOPPING = "--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val/loss --trainer.callbacks.patience 3"
-_RATE = "--optimization.optimizer.lr 1e-6"
-_BATCHES = ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size")
-_EVAL_BATCHES = ("eval_batch_size", "per_device_eval_batch_size")
+Translate = Callable[[str], str | None]  # their value -> ours, `None` if there is none
 
-# What to type; of several the first whose section the command has.
-_FAMILIAR: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("lr", "learning_rate", "optimization.lr"), (_RATE,)),
-    **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), ("--optimization.schedule cosine",)),
-    **dict.fromkeys(("warmup_ratio", "warmup_steps"), ("--optimization.warmup_fraction 0.1",)),
-    **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
-    **dict.fromkeys(("router_aux_loss_coef", "moe_aux_loss_coef"), ("--optimization.router_loss model",)),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), ("--optimization.optimizer.betas '[0.9,0.999]'",)),
-    "adam_epsilon": ("--optimization.optimizer.eps 1e-8",),
-    "weight_decay": ("--optimization.optimizer.weight_decay 0.0",),
-    **dict.fromkeys(_BATCHES, (_PAIRS_OF_A_ROW, "--batching.max_batch_tokens 16384")),
-    **dict.fromkeys(_EVAL_BATCHES, (_ROWS, "--batching.max_batch_tokens 16384")),
-    **dict.fromkeys(("max_seq_length", "max_seq_len", "sequence_len", "cutoff_len", "max_tokens"), (_LENGTH,)),
-    **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length", "max_target_length"), (_LENGTH,)),
-    "truncation_mode": ("--data.on_overlength truncate",),
-    **dict.fromkeys(("dataloader_num_workers", "num_workers"), ("--data.num_workers 2",)),
-    **dict.fromkeys(_DATA, (_PAIRS,)),
-    "data_seed": ("--data.seed 42",),
-    "val_size": ("--data.val_fraction 0.02",),
-    **dict.fromkeys(("accumulate", "grad_accum"), ("--trainer.accumulate_grad_batches 8",)),
-    "gradient_accumulation_steps": ("--trainer.accumulate_grad_batches 8",),
-    **dict.fromkeys(("max_grad_norm", "grad_clip"), ("--trainer.gradient_clip_val 1.0",)),
-    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), ("--trainer.max_epochs 1",)),
-    **dict.fromkeys(("steps", "max_steps", "num_steps"), ("--trainer.max_steps 100",)),
-    "logging_steps": ("--trainer.log_every_n_steps 1",),
-    **dict.fromkeys(("eval_steps", "eval_strategy"), ("--trainer.val_check_interval 0.25",)),
-    "metric_for_best_model": (_BEST,),
-    "early_stopping_patience": (_STOPPING,),
-    "report_to": ("--trainer.logger WandbLogger",),
-    **dict.fromkeys(("run_name", "wandb_name", "experiment_name"), ("--name NAME",)),
-    **dict.fromkeys(("output_dir", "save_dir", "output"), ("--trainer.default_root_dir FOLDER", "--output FOLDER")),
-    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "devices", "nproc_per_node"), ("--trainer.devices 8",)),
-    **dict.fromkeys(("save_steps", "save_strategy"), (_SAVING,)),
-    **dict.fromkeys(("load_in_4bit", "quantization_bit"), ("--policy.quantization 4bit",)),
-    "nnodes": ("--trainer.num_nodes 2",),
-    "deepspeed": ("--config overlays/deepspeed_zero3",),
-    "fsdp": ("--config overlays/fsdp2",),
-    "seed": ("--seed_everything 42", "--seed 0"),
-    **dict.fromkeys(("resume", "resume_from_checkpoint", "checkpoint"), ("--ckpt_path last",)),
-    **dict.fromkeys(("model_name", "model_name_or_path", "model_id", "base_model", "model_path"), (_SOURCE,)),
-    "adapter_name_or_path": (_SOURCE,),
-    **dict.fromkeys(("ref_model", "ref_model_name_or_path"), ("--reference.policy.source FOLDER_OR_HUB_NAME",)),
-    "precompute_ref_log_probs": ("--reference.mode cached",),
-    **dict.fromkeys(("bf16", "fp16", "dtype", "torch_dtype"), ("--policy.dtype bfloat16",)),
-    "activation_offloading": ("--policy.gradient_checkpointing offload",),
-    "gradient_checkpointing": ("--policy.gradient_checkpointing true",),
-    **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), ("--policy.tile_tokens auto",)),
-    **dict.fromkeys(_LIGER, ("--policy.layer_kernels liger",)),
-    "torch_compile": ("--policy.layer_kernels compile",),
-    "tiled_mlp_num_shards": ("--policy.tile_tokens 2048",),
-    **dict.fromkeys(_FLASH, ("--policy.attention flash",)),
-    **dict.fromkeys(("use_peft", "lora_r", "lora_rank", "rank", "policy.lora.rank"), (_ADAPTERS,)),
-    "lora_alpha": ("--policy.lora.alpha 32",),
-    "use_dora": ("--policy.lora.use_dora true",),
-    "use_rslora": ("--policy.lora.use_rslora true",),
-    "lora_dropout": ("--policy.lora.dropout 0.05",),
-    **dict.fromkeys(_TARGETS, ("--policy.lora.target_modules all-linear",)),
-    **dict.fromkeys(_BESIDE, ("--policy.lora.also_train '[embed_tokens,lm_head]'",)),
-    **dict.fromkeys(("trainable_token_indices", "new_special_tokens"), ("--policy.added_tokens '[<fact>]'",)),
-    **dict.fromkeys(("template", "chat_template"), ("--policy.template.user '{context} {question}'",)),
-    **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), ("--model DPO",)),
-    **dict.fromkeys(("beta", "pref_beta", "rl_beta"), ("--model.beta 0.1",)),
-    **dict.fromkeys(("gamma", "simpo_gamma"), ("--model.gamma 0.5",)),
+
+@dataclass(frozen=True)
+class _Option:
+    """What an option of others is called here.
+
+    Args:
+        ours: what to type, with an example; of several the first whose section the command has.
+        value: their values in our words; `None` where these are the same.
+        meaning: what is meant here by the same word, where that is something else: the typed value is not carried over.
+        note: what follows from the option there, and not here.
+    """
+
+    ours: tuple[str, ...]
+    value: Translate | None = None
+    meaning: str = ""
+    note: str = ""
+
+
+def _called(
+    names: str, *ours: str, value: Translate | None = None, meaning: str = "", note: str = ""
+) -> dict[str, _Option]:
+    """Options of the same meaning, whose names stand in one text; see `_Option`."""
+    return dict.fromkeys(names.split(), _Option(ours, value, meaning, note))
+
+
+def _whole(value: str) -> str | None:
+    """Epochs as a whole number, which others write 3.0."""
+    return str(int(float(value))) if value.replace(".", "", 1).isdigit() and float(value).is_integer() else None
+
+
+def _share(value: str) -> str | None:
+    return value if value.replace(".", "", 1).isdigit() and float(value) < 1 else None
+
+
+def _modules(value: str) -> str:
+    names = value.strip("[]").replace(",", " ").split()
+    every = [name.lower() for name in names] in (["all"], ["all-linear"])
+    return "all-linear" if every else f"[{','.join(names)}]"
+
+
+def _file(value: str) -> str:
+    return "FILE" if "{" in value else value  # axolotl's data sets have settings of each
+
+
+def _checkpoint(value: str) -> str:
+    return "last" if value.lower() == "true" else value
+
+
+def _objective(value: str) -> str | None:
+    return _OBJECTIVES.get(value.strip("[]'\"").lower())  # a list of one, too
+
+
+def _dtype(value: str) -> str | None:
+    return _DTYPES.get(value.removeprefix("torch."))
+
+
+def _named(words: Mapping[str, str]) -> Translate:
+    return lambda value: words.get(value.lower())
+
+
+def _switched(on: str, off: str | None = None) -> Translate:
+    return _named({"true": on} if off is None else {"true": on, "false": off})
+
+
+_OBJECTIVES = {
+    "sigmoid": "DPO",
+    **{name.lower(): name for name in ("SFT", "DPO", "IPO", "SimPO", "ORPO", "SoLoPO", "LongPO", "LOGO")},
 }
+_DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
+    **dict.fromkeys(("fp32", "float", "32"), "float32"),
+    **dict.fromkeys(("bf16", "bf16-true"), "bfloat16"),
+    **dict.fromkeys(("fp16", "half", "16"), "float16"),
+}
+_SWITCH = _named({"true": "true", "false": "false", "1": "true", "0": "false"})
+_SCHEDULE = _named({"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"})
+_ATTENTION = _named({"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash"})
+_LOGGER = _named(
+    {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "none": "false"}
+)
 
-# What is meant here by the same word, or by our option for it, where it is something else: the value that was typed is
-# not carried over.
-_MEANING = {
-    "--batching.max_batch_tokens": "tokens of a batch, not examples",
-    **dict.fromkeys(_EVAL_BATCHES, "tokens of a batch, not examples"),
-    **dict.fromkeys(
-        ("max_prompt_length", "max_completion_length", "max_target_length"),
-        "tokens of prompt and answer together",
+_BATCH_TOKENS = "--batching.max_batch_tokens 16384"
+_WARMED_UP = "--optimization.warmup_fraction 0.1"
+_LENGTH = "--data.max_length 8192"
+_PAIRS = "--data data/pairs --data.path FILE"
+_SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
+_DTYPE = "--policy.dtype bfloat16"
+_ADAPTERS = "--policy.lora.r 16"
+_TARGETS = "--policy.lora.target_modules all-linear"
+_CHECKPOINTS = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks"
+_SAVING = f"{_CHECKPOINTS}.every_n_train_steps 100"
+_BEST = f"{_CHECKPOINTS}.monitor val/loss"
+_STOPPING = "--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val/loss --trainer.callbacks.patience 3"
+
+_TOKENS = "tokens of a batch, not examples"
+# The same of an option of ours, whatever it is called there.
+_MEANING = {"--batching.max_batch_tokens": _TOKENS}
+
+_FAMILIAR: dict[str, _Option] = {
+    **_called("lr learning_rate optimization.lr", "--optimization.optimizer.lr 1e-6"),
+    **_called("lr_scheduler_type lr_scheduler scheduler", "--optimization.schedule cosine", value=_SCHEDULE),
+    **_called("warmup_ratio", _WARMED_UP),
+    **_called("warmup_steps", _WARMED_UP, meaning="a share of all steps"),
+    **_called("optim optimizer", "--optimization.optimizer FusedAdamW", meaning="or a class of torch.optim"),
+    **_called("router_aux_loss_coef moe_aux_loss_coef", "--optimization.router_loss model"),
+    **_called("adam_beta1 adam_beta2", "--optimization.optimizer.betas '[0.9,0.999]'", meaning="both of them"),
+    **_called("adam_epsilon", "--optimization.optimizer.eps 1e-8"),
+    **_called("weight_decay", "--optimization.optimizer.weight_decay 0.0"),
+    **_called("batch_size train_batch_size", "--data.max_examples 2", _BATCH_TOKENS),
+    **_called("micro_batch_size per_device_train_batch_size", "--data.max_examples 2", _BATCH_TOKENS),
+    # A batch is a budget of tokens.
+    **_called("eval_batch_size per_device_eval_batch_size", "--data.max_tokens 8192", _BATCH_TOKENS, meaning=_TOKENS),
+    **_called("max_length max_seq_length max_seq_len sequence_len cutoff_len max_tokens", _LENGTH),
+    **_called(
+        "max_prompt_length max_completion_length max_target_length",
+        _LENGTH,
+        meaning="tokens of prompt and answer together",
     ),
-    "tiled_mlp_num_shards": "tokens of a tile, not how many there are",
-    "warmup_steps": "a share of all steps",
-    **dict.fromkeys(("eval_steps", "eval_strategy"), "a share of an epoch, or batches if it is a whole number"),
-    "metric_for_best_model": "eval_loss is val/loss; rewards want --trainer.callbacks.mode max, too",
-    "save_strategy": "optimizer steps, or a time",
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), "both of them"),
-    **dict.fromkeys(("template", "chat_template"), "the text of a message; the model's own chat template is used"),
-    "truncation_mode": "the middle of the context is cut, never an end",
-    "deepspeed": "or deepspeed_zero1, deepspeed_zero2; overlays of ours, no files of DeepSpeed's",
-    "fsdp": "an overlay of ours",
-    **dict.fromkeys(("optim", "optimizer"), "or a class of torch.optim"),
+    **_called(
+        "truncation_mode", "--data.on_overlength truncate", meaning="the middle of the context is cut, never an end"
+    ),
+    **_called("dataloader_num_workers num_workers", "--data.num_workers 2"),
+    **_called("dataset datasets dataset_name dataset_path data_path train_file", _PAIRS, value=_file),
+    **_called("data_seed", "--data.seed 42"),
+    **_called("val_size", "--data.val_fraction 0.02", value=_share),
+    **_called("accumulate grad_accum gradient_accumulation_steps", "--trainer.accumulate_grad_batches 8"),
+    **_called("max_grad_norm grad_clip", "--trainer.gradient_clip_val 1.0"),
+    **_called("epochs num_epochs num_train_epochs", "--trainer.max_epochs 1", value=_whole),
+    **_called("steps max_steps num_steps", "--trainer.max_steps 100"),
+    **_called("logging_steps", "--trainer.log_every_n_steps 1"),
+    **_called(
+        "eval_steps eval_strategy",
+        "--trainer.val_check_interval 0.25",
+        meaning="a share of an epoch, or batches if it is a whole number",
+    ),
+    **_called(
+        "metric_for_best_model", _BEST, meaning="eval_loss is val/loss; rewards want --trainer.callbacks.mode max, too"
+    ),
+    **_called("early_stopping_patience", _STOPPING),
+    **_called("report_to", "--trainer.logger WandbLogger", value=_LOGGER),
+    **_called("run_name wandb_name experiment_name", "--name NAME"),
+    **_called("output_dir save_dir output", "--trainer.default_root_dir FOLDER", "--output FOLDER"),
+    **_called("gpus num_gpus n_gpus devices nproc_per_node", "--trainer.devices 8"),
+    **_called("save_steps", _SAVING),
+    **_called("save_strategy", _SAVING, meaning="optimizer steps, or a time"),
+    **_called(
+        "load_in_4bit quantization_bit", "--policy.quantization 4bit", value=_named({"true": "4bit", "4": "4bit"})
+    ),
+    **_called("nnodes", "--trainer.num_nodes 2"),
+    **_called(
+        "deepspeed",
+        "--config overlays/deepspeed_zero3",
+        meaning="or deepspeed_zero1, deepspeed_zero2; overlays of ours, no files of DeepSpeed's",
+    ),
+    **_called("fsdp", "--config overlays/fsdp2", meaning="an overlay of ours"),
+    **_called("seed", "--seed_everything 42", "--seed 0"),
+    **_called("resume resume_from_checkpoint", "--ckpt_path last", value=_checkpoint),
+    **_called("checkpoint", "--ckpt_path last"),
+    **_called("model_name model_name_or_path model_id base_model model_path adapter_name_or_path", _SOURCE),
+    **_called("ref_model ref_model_name_or_path", "--reference.policy.source FOLDER_OR_HUB_NAME"),
+    **_called("precompute_ref_log_probs", "--reference.mode cached", value=_switched("cached", "online")),
+    **_called("dtype torch_dtype", _DTYPE, value=_dtype),
+    **_called("bf16", _DTYPE, value=_switched("bfloat16")),
+    **_called("fp16", _DTYPE, value=_switched("float16")),
+    **_called("activation_offloading", "--policy.gradient_checkpointing offload", value=_switched("offload")),
+    **_called("gradient_checkpointing", "--policy.gradient_checkpointing true", value=_SWITCH),
+    **_called(
+        "tiled_mlp use_tiled_mlp unsloth_tiled_mlp", "--policy.tile_tokens auto", value=_switched("auto", "null")
+    ),
+    **_called(
+        "use_liger_kernel enable_liger_kernel liger_rms_norm liger_swiglu liger_glu_activation",
+        "--policy.layer_kernels liger",
+        value=_switched("liger", "null"),
+    ),
+    **_called("torch_compile", "--policy.layer_kernels compile", value=_switched("compile", "null")),
+    **_called("tiled_mlp_num_shards", "--policy.tile_tokens 2048", meaning="tokens of a tile, not how many there are"),
+    **_called(
+        "flash_attn flash_attention attn_implementation use_flash_attention_2",
+        "--policy.attention flash",
+        value=_ATTENTION,
+    ),
+    **_called("use_peft", _ADAPTERS, value=_switched("16")),
+    **_called("lora_r rank policy.lora.rank", _ADAPTERS),
+    **_called(
+        "lora_rank", _ADAPTERS, note=" (without lora_alpha LLaMA-Factory's is twice it, here 32 or the recipe's)"
+    ),
+    **_called("lora_alpha", "--policy.lora.alpha 32"),
+    **_called("use_dora", "--policy.lora.use_dora true"),
+    **_called("use_rslora", "--policy.lora.use_rslora true"),
+    **_called("lora_dropout", "--policy.lora.dropout 0.05"),
+    **_called("lora_target lora_target_modules", _TARGETS, value=_modules),
+    **_called("lora_target_linear", _TARGETS, value=_switched("all-linear")),
+    **_called(
+        "modules_to_save lora_modules_to_save additional_target", "--policy.lora.also_train '[embed_tokens,lm_head]'"
+    ),
+    **_called("trainable_token_indices new_special_tokens", "--policy.added_tokens '[<fact>]'"),
+    **_called(
+        "template chat_template",
+        "--policy.template.user '{context} {question}'",
+        meaning="the text of a message; the model's own chat template is used",
+    ),
+    **_called("loss_type objective method pref_loss rl", "--model DPO", value=_objective),
+    **_called("beta pref_beta rl_beta", "--model.beta 0.1"),
+    **_called("gamma simpo_gamma", "--model.gamma 0.5"),
 }
 
 # What is not done, and what is done instead.
@@ -147,11 +250,7 @@ _NOT_OFFERED = {
     ),
     **dict.fromkeys(
         (
-            "init_lora_weights",
-            "peft_init_lora_weights",
-            "pissa_init",
-            "loftq_config",
-            "eva_config",
+            *("init_lora_weights", "peft_init_lora_weights", "pissa_init", "loftq_config", "eva_config"),
             "target_parameters",
         ),
         "adapters that begin otherwise, or sit on stacked experts, are made with peft: save them untrained, and name "
@@ -160,75 +259,10 @@ _NOT_OFFERED = {
     "neftune_noise_alpha": "noise in the embeddings is not offered",
 }
 
-_OBJECTIVES = {
-    "sigmoid": "DPO",
-    **{name.lower(): name for name in ("SFT", "DPO", "IPO", "SimPO", "ORPO", "SoLoPO", "LongPO", "LOGO")},
-}
 # What has another setting there, under the same name.
 _AS_THERE = {"IPO": " --model.per_token true"}
-# What follows from the option there, and not here.
-_UNSAID = {"lora_rank": " (without lora_alpha LLaMA-Factory's is twice it, here 32 or the recipe's)"}
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-_DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
-    **dict.fromkeys(("fp32", "float", "32"), "float32"),
-    **dict.fromkeys(("bf16", "bf16-true"), "bfloat16"),
-    **dict.fromkeys(("fp16", "half", "16"), "float16"),
-}
-_SWITCH = {"true": "true", "false": "false", "1": "true", "0": "false"}
-_ATTENTION = {"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash"}
-_LOGGERS = {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "none": "false"}
-
-
-def _whole(value: str) -> str | None:
-    """Epochs as a whole number, which others write 3.0."""
-    return str(int(float(value))) if value.replace(".", "", 1).isdigit() and float(value).is_integer() else None
-
-
-def _share(value: str) -> str | None:
-    return value if value.replace(".", "", 1).isdigit() and float(value) < 1 else None
-
-
-def _modules(value: str) -> str:
-    names = value.strip("[]").replace(",", " ").split()
-    every = [name.lower() for name in names] in (["all"], ["all-linear"])
-    return "all-linear" if every else f"[{','.join(names)}]"
-
-
-def _named(words: Mapping[str, str]) -> Callable[[str], str | None]:
-    return lambda value: words.get(value.lower())
-
-
-# Their value -> ours, `None` if there is none; those that are not here are the same.
-_VALUES: dict[str, Callable[[str], str | None]] = {
-    **dict.fromkeys(
-        ("loss_type", "objective", "method", "pref_loss", "rl"),
-        lambda value: _OBJECTIVES.get(value.strip("[]'\"").lower()),  # a list of one, too
-    ),
-    **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), _named(_SCHEDULES)),
-    **dict.fromkeys(("dtype", "torch_dtype"), lambda value: _DTYPES.get(value.removeprefix("torch."))),
-    "bf16": _named({"true": "bfloat16"}),
-    "fp16": _named({"true": "float16"}),
-    **dict.fromkeys(("load_in_4bit", "quantization_bit"), _named({"true": "4bit", "4": "4bit"})),
-    **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), _named({"true": "auto", "false": "null"})),
-    **dict.fromkeys(_FLASH, _named(_ATTENTION)),
-    **dict.fromkeys(_LIGER, _named({"true": "liger", "false": "null"})),
-    "torch_compile": _named({"true": "compile", "false": "null"}),
-    "gradient_checkpointing": _named(_SWITCH),
-    "activation_offloading": _named({"true": "offload"}),
-    "precompute_ref_log_probs": _named({"true": "cached", "false": "online"}),
-    "report_to": _named(_LOGGERS),
-    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _whole),
-    "val_size": _share,
-    **dict.fromkeys(_TARGETS, _modules),
-    "lora_target_linear": _named({"true": "all-linear"}),
-    **dict.fromkeys(_DATA, lambda value: "FILE" if "{" in value else value),  # axolotl's have settings of each
-    "use_peft": _named({"true": "16"}),
-    **dict.fromkeys(("resume", "resume_from_checkpoint"), lambda value: "last" if value.lower() == "true" else value),
-}
-
-
 # Their words for the values of our options.
-_OWN = {"attention": _named(_ATTENTION), "schedule": _named(_SCHEDULES)}
+_OWN = {"attention": _ATTENTION, "schedule": _SCHEDULE}
 
 
 def familiar(word: str, known: Container[str], typed: str | None = None) -> str | None:
@@ -242,18 +276,19 @@ def familiar(word: str, known: Container[str], typed: str | None = None) -> str 
     Returns:
         What to type; `None` if nobody else has such an option, or this command nothing like it.
     """
-    name = word.replace("-", "_")
-    for option in _FAMILIAR.get(name, ()):
+    theirs = _FAMILIAR.get(word.replace("-", "_"), _Option(()))
+    for option in theirs.ours:
         ours = option.split()[0].lstrip("-").rstrip("+")
         if ours in known or ("." in ours and ours.split(".")[0] in known):
-            return _with_value(name, option, typed)
+            return _with_value(theirs, option, typed)
     return None
 
 
 def familiar_value(option: str, typed: str) -> str | None:
     """What another project's value of one of our options is called here; `None` if it is nobody's."""
     name = option.rpartition(".")[2]
-    ours = _OWN.get(name, _VALUES.get(name, lambda value: None))(typed.strip("'\""))
+    translate = _OWN[name] if name in _OWN else _FAMILIAR.get(name, _Option(())).value
+    ours = None if translate is None else translate(typed.strip("'\""))
     return ours if ours != typed else None
 
 
@@ -262,14 +297,14 @@ def not_offered(word: str) -> str | None:
     return _NOT_OFFERED.get(word.replace("-", "_"))
 
 
-def _with_value(name: str, option: str, typed: str | None) -> str:
+def _with_value(theirs: _Option, option: str, typed: str | None) -> str:
     """Our option with the value that was typed, or with an example and what is meant by it."""
     front, example = option.rsplit(" ", 1)
-    if meaning := _MEANING.get(name, _MEANING.get(front)):
+    if meaning := theirs.meaning or _MEANING.get(front):
         return f"{option} (for example: {meaning})"
     if typed is None:
         return option if example.isupper() else f"{option} (for example)"
-    value = _VALUES.get(name, str)(typed)
+    value = typed if theirs.value is None else theirs.value(typed)
     if value is None:
         return f"{option} (for example: {typed} is not offered)"
-    return f"{front} {shlex.quote(value)}{_AS_THERE.get(value, '')}{_UNSAID.get(name, '')}"
+    return f"{front} {shlex.quote(value)}{_AS_THERE.get(value, '')}{theirs.note}"
