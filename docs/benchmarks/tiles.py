@@ -24,9 +24,9 @@ from transformers import Qwen2Config
 
 from lit_longpo.batch import View, Views
 from lit_longpo.engine import score
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.tracing.activations import Activations, Tracer
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.planning.tracing.steps import materialised
 from lit_longpo.policy.loading import LoRA

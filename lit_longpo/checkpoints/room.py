@@ -16,6 +16,7 @@ from lit_longpo.checkpoints.stores import is_address
 from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import InputError, StorageError
 from lit_longpo.files.storing import room_problem
+from lit_longpo.optimization.state_bytes import optimizer_bytes
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,6 @@ def expected_states(trainer: Trainer) -> int:
 
     0 for a module that is not ours, and for an optimizer that cannot be tried so: one that looks at its numbers.
     """
-    from lit_longpo.planning.optimizer_states import optimizer_bytes  # the plan knows what a checkpoint is
-
     optimization = getattr(trainer.lightning_module, "optimization", None)
     if optimization is None:
         return 0

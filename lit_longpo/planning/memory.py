@@ -44,9 +44,10 @@ from typing import Literal
 
 import torch
 
+from lit_longpo.optimization.state_bytes import optimizer_bytes
 from lit_longpo.optimization.trials import OptimizerFactory
 from lit_longpo.planning.inputs.sharding import Sharding
-from lit_longpo.planning.optimizer_states import optimizer_bytes, optimizer_states
+from lit_longpo.planning.optimizer_states import optimizer_states
 from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.planning.tracing.activations import Activations
 from lit_longpo.policy.checkpointing import Checkpointing

@@ -1,107 +1,17 @@
-"""Bytes of an optimizer's states and of what a step borrows, from two steps on fake tensors.
+"""Bytes of the optimizer's states of a whole model, and of what a step borrows."""
 
-An optimizer whose compiled step reads memory itself (DeepSpeed's on CPUs) is tried on real ones: fake ones have none.
-"""
-
-import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from lit_longpo.errors import InputError
-from lit_longpo.optimization.kinds import check_countable, optimizer_of
-from lit_longpo.optimization.quantized import SMALLEST_PAGED, has_quantized_states, is_paged, prepare
+from lit_longpo.optimization.quantized import has_quantized_states
+from lit_longpo.optimization.state_bytes import OptimizerBytes, optimizer_bytes
 from lit_longpo.optimization.trials import OptimizerFactory
 from lit_longpo.planning.sizes import ModelSizes
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 
-_VECTOR, _MATRIX = (2**20,), (2**10, 2**10)  # what an optimizer is tried on
-_NO_MEMORY = "Cannot access data pointer"  # torch's words of a fake tensor
-
-
-@dataclass(frozen=True)
-class OptimizerBytes:
-    """What an optimizer takes.
-
-    Args:
-        states: kept between steps.
-        borrowed: peak inside a step.
-        paged: part of the states that may lie in host memory.
-    """
-
-    states: float
-    borrowed: float
-    paged: float = 0.0
-
-
-class _AssumedNumbers(TorchDispatchMode):
-    """A fake tensor's value, where an optimizer goes by it: 1. No size follows from it."""
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        try:
-            return func(*args, **(kwargs or {}))
-        except DataDependentOutputException:
-            return 1.0
-
-
-def optimizer_bytes(
-    make: OptimizerFactory, dtype: torch.dtype, shape: tuple[int, ...] = _VECTOR, *, embedding: bool = False
-) -> OptimizerBytes:
-    """Bytes per parameter, from two steps on a tensor of this shape.
-
-    States of an embedding are never quantised.
-
-    Raises:
-        InputError: the optimizer does not take such a tensor, or its states go on growing.
-    """
-    with torch._functorch.config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
-        fake = FakeTensorMode(allow_non_fake_inputs=True)  # the optimizer's own tables, made outside of it, are real
-    try:
-        return _two_steps(make, fake, dtype, shape, embedding)
-    except RuntimeError as error:
-        if _NO_MEMORY not in str(error):
-            raise
-    return _two_steps(make, nullcontext(), dtype, shape, embedding)
-
-
-def _two_steps(
-    make: OptimizerFactory,
-    mode: AbstractContextManager[Any],
-    dtype: torch.dtype,
-    shape: tuple[int, ...],
-    embedding: bool,
-) -> OptimizerBytes:
-    with mode:
-        parameter = nn.Parameter(torch.zeros(shape, dtype=dtype))
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer, numel = optimizer_of(make, [parameter]), parameter.numel()
-    check_countable(optimizer)
-    prepare(optimizer, [parameter] if embedding else [])
-    with mode, _AssumedNumbers(), LiveBytes() as memory, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
-        for tensor in (parameter, parameter.grad):
-            memory.add(tensor)
-        start = memory.live
-        for tensor in tree_leaves(dict(optimizer.state)):  # Adagrad makes its own before the first step
-            if isinstance(tensor, Tensor):
-                memory.add(tensor)
-        optimizer.step()
-        states = memory.live - start
-        memory.restart()
-        optimizer.step()
-        borrowed = memory.peak - start - states
-    paged = states if is_paged(optimizer) and numel >= SMALLEST_PAGED else 0
-    return OptimizerBytes(states / numel, borrowed / numel, paged / numel)
+_MATRIX = (2**10, 2**10)  # of as many numbers as the vector that an optimizer is tried on
 
 
 def optimizer_states(sizes: ModelSizes, make: OptimizerFactory) -> OptimizerBytes:

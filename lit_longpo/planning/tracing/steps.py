@@ -28,8 +28,8 @@ from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
 from lit_longpo.engine.startup.probe import packing_cause, packing_rule
 from lit_longpo.engine.tiling import tiles
 from lit_longpo.errors import InputError
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.planning.inputs.row import RowPlan
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.tracing.stand_ins.experts import planned_products
 from lit_longpo.planning.tracing.stand_ins.scan import planned_scans

@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_longpo.engine.log_probs import LogitTransform, projected_twice, token_log_probs
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 
 TRANSFORMS = [
     LogitTransform(),

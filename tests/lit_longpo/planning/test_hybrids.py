@@ -9,13 +9,13 @@ from support.tiny_models import SHAPE
 from lit_longpo.engine import plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.objectives import DPO
 from lit_longpo.planning.flops import row_flops
 from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.plan import _computed
 from lit_longpo.planning.sizes import count
 from lit_longpo.planning.tracing.activations import Tracer
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.planning.tracing.own_heads import has_own_head
 from lit_longpo.planning.tracing.steps import packing_problem, trace_step

@@ -24,8 +24,8 @@ from lit_longpo.checkpoints.reading import fill_policy
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.optimization.state_bytes import optimizer_bytes
 from lit_longpo.planning.inputs.sharding import read_sharding
-from lit_longpo.planning.optimizer_states import optimizer_bytes
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 from lit_longpo.strategies.sharding import optimizer_device

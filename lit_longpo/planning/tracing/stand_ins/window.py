@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_longpo.engine.backends import sdpa
 from lit_longpo.engine.backends.sdpa import Block
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 
 _LAST = 4  # blocks that are run as they are; backward's sums of gradients are there from the second one on
 

@@ -20,7 +20,7 @@ from lit_longpo.engine.tiling.tiled_layers import (
     token_wise,
     untile,
 )
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.checkpointing import enable_checkpointing

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lit_longpo.engine.tiling.tiles import run_in_tiles
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 
 
 class Gated(nn.Module):

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lit_longpo.engine.tiling.tiles import run_in_tiles
 from lit_longpo.engine.tiling.unwritten import unwritten, with_last_maps
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 
 TOKENS, TILE = 16, 4
 

@@ -12,7 +12,7 @@ from lit_longpo.engine.backends.sdpa import sdpa_attention
 from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.engine.ulysses.head_chunks import CHUNK_BYTES, attend_in_chunks, num_chunks
 from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 
 RANKS, TOKENS = 4, 1024
 

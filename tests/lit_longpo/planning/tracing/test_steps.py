@@ -10,12 +10,12 @@ from support.tiny_models import tiny_config, tiny_model
 from lit_longpo.engine.log_probs import token_log_probs
 from lit_longpo.engine.tiling import tiles
 from lit_longpo.engine.tiling.tiled_layers import tile_layers
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.objectives import DPO
 from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.tracing import activations as module
 from lit_longpo.planning.tracing import steps
 from lit_longpo.planning.tracing.activations import Tracer
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.planning.tracing.steps import trace_step
 from lit_longpo.policy.loading import LoRA
@@ -28,19 +28,6 @@ def plan(name="Llama", dtype=torch.float32, **options):
     if name in ("Gemma2", "GptOss"):  # which alternate; a plan takes all layers for full ones
         overrides = {"layer_types": ["full_attention"] * 5}
     return ModelPlan(tiny_config(name, num_hidden_layers=5, **overrides), dtype, **options)
-
-
-def test_live_bytes_counts_storages_once_and_until_they_die():
-    with LiveBytes() as memory:
-        first = torch.zeros(256)
-        view = first.view(16, 16)
-        assert (memory.live, memory.peak) == (1024, 1024)
-        second = first + 1
-        del first
-        assert memory.live == 2048  # the view holds it
-        del view, second
-        assert (memory.live, memory.restart()) == (0, 2048)
-        assert memory.peak == 0
 
 
 VARIANTS = [

@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.integrations import moe
 
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.stand_ins.experts import planned_products
 
 NUM_TOKENS, EXPERTS, WIDE, NARROW = 64, 4, 16, 8

@@ -7,10 +7,10 @@ import torch
 from support.tiny_models import tiny_config
 
 from lit_longpo.engine.backends import sdpa
+from lit_longpo.live_bytes import LiveBytes
 from lit_longpo.objectives import DPO
 from lit_longpo.planning.inputs.row import RowPlan
 from lit_longpo.planning.tracing import steps
-from lit_longpo.planning.tracing.live_bytes import LiveBytes
 from lit_longpo.planning.tracing.model import ModelPlan
 from lit_longpo.planning.tracing.steps import trace_forward, trace_step
 
