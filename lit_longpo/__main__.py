@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from lit_longpo.command_line.foreign_warnings import quieten_libraries
 from lit_longpo.command_line.process import (
-    DIED,
     Terminated,
     ended_by_sigterm,
     import_from_here_last,
@@ -22,7 +21,7 @@ from lit_longpo.command_line.process import (
     refuse_namesakes,
     refuse_other_parser,
 )
-from lit_longpo.errors import message_for_user
+from lit_longpo.errors import DIED, message_for_user
 from lit_longpo.help.stored import stored_help
 
 _HELP = ("-h", "--help")

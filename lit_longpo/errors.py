@@ -13,7 +13,8 @@ import sys
 from collections.abc import Collection, Sequence
 from unicodedata import category
 
-_OURS = ("lit_longpo", "data_modules", "evaluation")
+PACKAGES = ("lit_longpo", "data_modules", "evaluation")  # of this project; the later ones import the first
+DIED = 128  # what a shell adds to the signal that ended a program
 
 
 class UserError(Exception):
@@ -159,6 +160,6 @@ def missing_package(error: BaseException | None) -> str | None:
     if told := _TOLD.search(str(error)):
         return told.group(1)
     name = (getattr(error, "name", None) or "") if isinstance(error, ModuleNotFoundError) else ""
-    if name and name.partition(".")[0] not in {*_OURS, *sys.stdlib_module_names}:
+    if name and name.partition(".")[0] not in {*PACKAGES, *sys.stdlib_module_names}:
         return name.partition(".")[0]
     return missing_package(error.__cause__ or error.__context__)

@@ -17,6 +17,7 @@ from torch import Tensor
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.checkpoints.loops import model_checkpoints
 from lit_longpo.checkpoints.loops.last_steps import COUNTS
+from lit_longpo.errors import DIED
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path
@@ -60,10 +61,10 @@ class RunSummary(Callback):
 
 def _ended_by(exception: BaseException) -> str:
     status = exception.code if isinstance(exception, SystemExit) else None
-    if isinstance(exception, KeyboardInterrupt) or status == 128 + signal.SIGINT:
+    if isinstance(exception, KeyboardInterrupt) or status == DIED + signal.SIGINT:
         return "interrupted"
-    if isinstance(exception, SIGTERMException) or status == 128 + signal.SIGTERM:  # what else ended it says its status
-        return f"stopped by {signal.Signals(int(status or 0) % 128 or signal.SIGTERM).name}"
+    if isinstance(exception, SIGTERMException) or status == DIED + signal.SIGTERM:  # what else ended it says its status
+        return f"stopped by {signal.Signals(int(status or 0) % DIED or signal.SIGTERM).name}"
     return "stopped by an error"
 
 

@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
 from lit_longpo.checkpoints.loops import model_checkpoints
-from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, progress, refuse_bare
+from lit_longpo.checkpoints.reading import by_export, holds_weights_alone, refuse_bare, taken_before
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, agrees, check_settings, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
@@ -169,48 +169,53 @@ def check_end(path: Path, trainer: Trainer) -> None:
     Raises:
         InputError: naming the limit.
     """
-    done, steps, epochs = progress(path), trainer.max_steps, trainer.max_epochs
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # it has a length of its own
+        return
+    done = taken_before(path)
     begun = done.epochs + bool(done.rows)
-    ends_before = {
-        f"max_steps {done.steps + 1}": 0 <= steps < done.steps,
-        f"max_epochs {begun + 1}": epochs is not None and 0 <= epochs < begun,
-    }
-    for further, ends in ends_before.items():
-        if ends and not cast(Any, trainer).fast_dev_run:
-            name = further.partition(" ")[0]
+    for name, reached in (("max_steps", done.steps), ("max_epochs", begun)):
+        limit = getattr(trainer, name)
+        if limit is not None and 0 <= limit < reached:
             raise InputError(
                 f"expected a training that ends behind {path} (step {done.steps}, {begun} epochs begun), got "
-                f"`trainer.{name}: {getattr(trainer, name)}`; type --trainer.{further} or more to go on, or leave "
+                f"`trainer.{name}: {limit}`; type --trainer.{name} {reached + 1} or more to go on, or leave "
                 "--ckpt_path out to train anew"
             )
 
 
 def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
     """Refuse what the strategy would load wrongly or not at all."""
-    form, loads = kind(path), _loads(strategy)
+    form, readable = kind(path), _readable(strategy)
     manifest = Manifest.of(path) if path.is_dir() else None
-    whole = not (isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3)
-    weights = f"--initial_weights {path} instead of --ckpt_path" if whole else by_export(path)
-    if form not in loads:
+    if form != readable:
         writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
         raise InputError(
-            f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
-            f"overlay that wrote it, or start anew from its weights: {weights}"
+            f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {readable}; go on with the "
+            f"overlay that wrote it, or start anew from its weights: {_from_weights(path, strategy)}"
         )
-    if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
+    if isinstance(strategy, DeepSpeedStrategy):
+        _check_deepspeed(path, strategy, world_size, manifest, fitting=fitting)
+
+
+def _check_deepspeed(
+    path: Path, strategy: DeepSpeedStrategy, world_size: int, manifest: Manifest | None, *, fitting: bool
+) -> None:
+    """Refuse what DeepSpeed has written in another stage, or from another number of processes to go on with."""
+    weights = _from_weights(path, strategy)
+    if fitting and manifest and manifest.world_size != world_size:
         raise InputError(
             f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
             f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
             f"its weights: {weights}"
         )
-    if not fitting and not whole:
+    if not fitting and strategy.zero_stage_3:
         raise InputError(
             f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: python -m lit_longpo "
             f"export --checkpoint {path} --output FOLDER --merge_adapters true, then run this again with "
             "--policy.source FOLDER --policy.lora null instead of --ckpt_path and, if the objective has a reference, "
             "--reference.policy.source with the old source"
         )
-    if isinstance(strategy, DeepSpeedStrategy) and splits_weights(path) != strategy.zero_stage_3:
+    if splits_weights(path) != strategy.zero_stage_3:
         then, now = ("1 or 2", 3) if strategy.zero_stage_3 else (3, "1 or 2")
         raise InputError(
             f"{path} was saved under ZeRO stage {then}, and stage {now} keeps its states otherwise; go on with the "
@@ -218,7 +223,14 @@ def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: 
         )
 
 
-def _loads(strategy: Strategy) -> tuple[Kind, ...]:
+def _readable(strategy: Strategy) -> Kind:
     if isinstance(strategy, DeepSpeedStrategy):
-        return ("DeepSpeed folder",)
-    return ("torch folder",) if isinstance(strategy, ModelParallelStrategy) else ("file",)
+        return "DeepSpeed folder"
+    return "torch folder" if isinstance(strategy, ModelParallelStrategy) else "file"
+
+
+def _from_weights(path: Path, strategy: Strategy) -> str:
+    """What to type to start anew from a checkpoint's weights."""
+    if isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+        return by_export(path)
+    return f"--initial_weights {path} instead of --ckpt_path"

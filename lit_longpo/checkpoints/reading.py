@@ -52,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def progress(path: Path) -> Taken:
+def taken_before(path: Path) -> Taken:
     """The steps, epochs and rows before a checkpoint."""
     return taken(_contents(path))
 
@@ -100,13 +100,9 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
             f"{by_export(path)}"
         )
     record = read_record(path)
-    differing = contradictions(record, settings)
-    then = record.get("settings") or {}
-    part = settings.get("policy.lora") is not None or then.get("policy.train_only") or then.get("policy.freeze")
-    base = ("policy.source", "policy.gguf_file", "policy.quantization") if part else ()
-    beneath = ("policy.lora", "policy.added_tokens", "policy.added_special_tokens", *base)
-    for name, (then, now) in differing.items():
-        if name.startswith(beneath) and name != "policy.lora.dropout":
+    meant = _decides_the_model(record.get("settings") or {}, settings)
+    for name, (then, now) in contradictions(record, settings).items():
+        if name.startswith(meant) and name != "policy.lora.dropout":
             raise InputError(
                 f"expected `{name}: {then}` with the weights of {path}, which mean another model otherwise, got {now}; "
                 "set it, or export the checkpoint and set `policy.source` to the folder"
@@ -116,8 +112,15 @@ def load_initial_weights(model: nn.Module, path: Path, settings: Settings) -> No
     log.info("initial weights: those of %s", path)  # also of a run that goes on
 
 
+def _decides_the_model(then: Mapping[str, Any], now: Settings) -> tuple[str, ...]:
+    """Settings without which a checkpoint's weights mean another model: what they sit on, where they are a part."""
+    is_part = now.get("policy.lora") is not None or then.get("policy.train_only") or then.get("policy.freeze")
+    base = ("policy.source", "policy.gguf_file", "policy.quantization") if is_part else ()
+    return ("policy.lora", "policy.added_tokens", "policy.added_special_tokens", *base)
+
+
 def start_settings(path: Path | None) -> Settings:
-    """The checkpoint whose weights a training starts with, as the run's record names it; `None` without one."""
+    """The checkpoint whose weights a training starts with, as the run's record names it, and their hash."""
     return {
         "initial_weights": path and str(path.resolve()),
         "initial_weights.files": path and contents_hash(path),

@@ -21,12 +21,11 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.progress import is_over
-from lit_longpo.errors import error_text
+from lit_longpo.errors import DIED, error_text
 
 log = logging.getLogger(__name__)
 
 _ASKING = (signal.SIGTERM, signal.SIGINT)
-_DIED = 128  # what a shell adds to the signal that ended a program
 
 
 class StopSignals(_SignalConnector):
@@ -56,7 +55,7 @@ class StopSignals(_SignalConnector):
     @property
     def status(self) -> int:
         """The status to exit with."""
-        return _DIED + (self._asked or signal.SIGTERM)
+        return DIED + (self._asked or signal.SIGTERM)
 
     @property
     def requeues(self) -> bool:
@@ -97,7 +96,7 @@ class StopSignals(_SignalConnector):
             _say(signum, "stopped before the first step; the same command begins again")
         if self._asked is not None or not begun:
             self._end_others(signum)
-            raise SystemExit(_DIED + signum)
+            raise SystemExit(DIED + signum)
         self._asked = signum
         _say(signum, "stopping after this step, with a checkpoint; once more stops at once")
 
@@ -161,7 +160,7 @@ def ended_by_status(trainer: Any) -> Iterator[None]:
         yield
     except SystemExit as stop:  # that of SIGTERM has its status since it left the loop: callbacks ask for it
         if isinstance(stop.__context__, KeyboardInterrupt):
-            stop.code = _DIED + signal.SIGINT
+            stop.code = DIED + signal.SIGINT
         raise
     finally:
         for signum, handler in before.items():

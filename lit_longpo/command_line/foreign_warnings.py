@@ -40,27 +40,32 @@ _WARNINGS: tuple[tuple[type[Warning], str], ...] = (
     # Lightning 2.6 where nothing is held out, as asked.
     (UserWarning, "Total length of `list` across ranks is zero. Please"),
 )
-# Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
-# checks of packed rows do not allow for; an argument of its own function that Ctrl-C's checkpoint leaves out; one seed,
-# once more for every process; that the README in a folder of data is none of the hub's; what transformers suspects of
-# tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on machines without a GPU, wherever it is installed
-# and transformers writes a model, and what it says of every optimizer but its own; what bitsandbytes could load faster,
-# at its import on CPUs; lm-evaluation-harness's words to whoever hands it a model that is loaded, as we do.
-_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"  # transformers asks it at its import, too
+# Lines of logs, likewise.
 _LINES = {
+    # Its guess of a device without a GPU, wherever it is installed and transformers writes a model; its words on every
+    # optimizer but its own.
     "DeepSpeed": _LeftOut(("Setting accelerator to CPU", "**** You are using ZeRO with an untested optimizer")),
-    "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),
-    "transformers.tokenization_utils_tokenizers": _LeftOut(("The tokenizer you are loading from",)),
+    "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),  # at its import on CPUs
+    "transformers.tokenization_utils_tokenizers": _LeftOut(("The tokenizer you are loading from",)),  # mistral_rules.py
+    # Its advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
+    # checks of packed rows do not allow for.
     "lightning.pytorch.utilities.rank_zero": _LeftOut(
         ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")
     ),
-    "lightning.fabric.utilities.seed": _LeftOut(("[rank: ",)),
+    "lightning.fabric.utilities.seed": _LeftOut(("[rank: ",)),  # one seed, once more for every process
+    # An argument of its own function that Ctrl-C's checkpoint leaves out.
     "lightning.pytorch.trainer.connectors.checkpoint_connector": _LeftOut(("`weights_only` was not set",)),
+    # Words to whoever hands it a model that is loaded, as we do.
     "lm_eval.models.huggingface": _LeftOut(
         ("`pretrained` model kwarg is not of type `str`", "Passed an already-initialized model through `pretrained`")
     ),
-    "huggingface_hub.repocard": _LeftOut(("Repo card metadata block was not found",)),
+    "huggingface_hub.repocard": _LeftOut(("Repo card metadata block was not found",)),  # of a README beside data
 }
+
+
+def hide_hub_bars() -> None:
+    """Hide huggingface_hub's bars and those of transformers' loading, unless the user has asked for them."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def quieten_libraries() -> None:
@@ -69,7 +74,7 @@ def quieten_libraries() -> None:
     Libraries that are imported later draw bars on terminals alone: transformers' of weights filled logs.
     """
     if sys.stderr is None or not sys.stderr.isatty():
-        os.environ.setdefault(_BARS, "1")
+        hide_hub_bars()
     for category, beginning in _WARNINGS:
         warnings.filterwarnings("ignore", re.escape(beginning), category, append=True)
     for name, left_out in _LINES.items():

@@ -16,13 +16,12 @@ from typing import NoReturn
 
 from packaging.specifiers import SpecifierSet
 
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.command_line.foreign_warnings import hide_hub_bars
+from lit_longpo.errors import DIED, PACKAGES, InputError, MissingPackageError
 
 # Its inner parts decide here what wins over what (precedence.py): another version would end in a traceback, or not ask
 # what is put in their places.
 _PARSER, _PARSERS = "jsonargparse", SpecifierSet(">=4.51,<4.54")
-_SIBLINGS = ("data_modules", "evaluation")
-DIED = 128  # what a shell adds to the signal that ended a program
 
 
 class Terminated(KeyboardInterrupt):
@@ -87,7 +86,7 @@ def refuse_namesakes() -> None:
         InputError: naming it.
     """
     root = Path(__file__).resolve().parents[2]
-    for name in _SIBLINGS:
+    for name in PACKAGES[1:]:
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve() if spec and spec.origin else None
         if found != root / name / "__init__.py":
@@ -111,10 +110,10 @@ def refuse_other_parser() -> None:
 def log_to_terminal(*, first_process: bool) -> None:
     """The first process speaks for all: others read the same data and settings, and would say everything again."""
     if not first_process:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers' loading, too
+        hide_hub_bars()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    for package in ("lit_longpo", "data_modules", "evaluation"):
+    for package in PACKAGES:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO if first_process else logging.ERROR)
         # Not on the root: Lightning, imported later, would print every line of its own once more.
