@@ -148,6 +148,11 @@ class PreferenceModule(LightningModule, ABC):
         """Whether the policy is there; `configure_model` builds it."""
         return "model" in self._modules
 
+    @property
+    def _fits(self) -> bool:
+        """Whether this is a training; without a trainer it may become one."""
+        return self._trainer is None or self._trainer.state.fn == TrainerFn.FITTING
+
     # Lightning's hooks, in the order they are called.
 
     def configure_model(self) -> None:
@@ -163,38 +168,41 @@ class PreferenceModule(LightningModule, ABC):
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
         precision = "32-true" if self._trainer is None else str(self._trainer.precision)
-        fits = self._trainer is None or self._trainer.state.fn == TrainerFn.FITTING
-        self.prompt_format = self._check_before_loading(strategy, precision, fits=fits)
+        self.prompt_format = self._check_before_loading(strategy, precision)
         split_while_loading(strategy)
         if self.policy.weights == "random":
             keep_frozen(strategy)
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format.tokenizer)
-        if fits:
+        if self._fits:
             warn_of_untrained_end(self.model, self.prompt_format)
         if self.views.reference:  # which is the policy as it is now, before other weights are put in and split
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
-            load_initial_weights(self.model, self.initial_weights, self.settings)
-            if self.views.reference and fits:
-                self.reference.warn_of_other_start(self.initial_weights)
+            self._start_from(self.initial_weights)
         self._full_precision = self._sections.kept_whole(self.model, strategy, precision)
         self.strict_loading = self.policy.trains_everything
         log_size(self.model)
         if mesh is not None:
             shard(self.model, mesh)
 
-    def _check_before_loading(self, strategy: object, precision: str, *, fits: bool) -> PromptFormat:
+    def _check_before_loading(self, strategy: object, precision: str) -> PromptFormat:
         """Refuse what can be refused before weights are read, which may take minutes; the policy's prompt format."""
-        self._sections.check(strategy, precision, fits=fits)
+        self._sections.check(strategy, precision, fits=self._fits)
         _ = self.settings  # as they are before training; a source that is not there is said here
-        if self._trainer is not None and fits:
+        if self._trainer is not None and self._fits:
             self.check_names()
             check_fit(self._trainer, self.policy, self.optimization)
         prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(prompt_format.tokenizer)
         return prompt_format
+
+    def _start_from(self, checkpoint: Path) -> None:
+        """Put the weights of a checkpoint into the policy; the reference stays what it is."""
+        load_initial_weights(self.model, checkpoint, self.settings)
+        if self.views.reference and self._fits:
+            self.reference.warn_of_other_start(checkpoint)
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
@@ -304,7 +312,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the run's state, and check that no trained weight is missing, since Lightning loads non-strictly."""
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+        if self._trainer is not None and self._fits:
             check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
             remember_best(self._trainer, checkpoint)
             keep_patience(self._trainer, checkpoint)

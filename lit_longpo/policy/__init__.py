@@ -2,7 +2,8 @@
 
 from lit_longpo.policy.adapters.lora import LoRA
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate
+from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference.config import ReferenceConfig
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.weights import Quantization

@@ -22,7 +22,8 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing,
 from lit_longpo.policy.file_errors import read_by_transformers
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import AdaptersAtStart, ModelFiles
-from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate
+from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.prompts.trained_prompt import warn_of_other_prompt
 from lit_longpo.policy.rope import RoPE, refuse_idle_factor, refuse_idle_theta, refuse_unknown_type
 from lit_longpo.policy.weights import Quantization, freeze_weights

@@ -51,20 +51,27 @@ def end_of_answer(
     eos = (int(tokenizer.eos_token_id),)
     if chat is None:
         return "", eos
-    last = texts.encode_after("", chat.suffix)
     following = chat.after_earlier_answer
-    later = last.ids if following is None else texts.encode_after("", following).ids
     if following is not None and not chat.suffix.strip() and (mark := _first_mark(tokenizer, texts, chat, following)):
         return mark, ()
-    count = shared_length(last.ids, later) or len(last.ids)
+    last = texts.encode_after("", chat.suffix)
+    count = _num_closing(tokenizer, texts, chat, last.ids)
+    closings = ["", *(_text_of(last, chat.suffix, number) for number in range(1, count + 1))]
+    while len(closings) > 1 and closings[-1] == closings[-2]:  # a token of white space
+        closings.pop()
+    ends_in_mark = len(closings) > 1 and last.ids[len(closings) - 2] in _control_ids(tokenizer)
+    return closings[-1], () if ends_in_mark else eos
+
+
+def _num_closing(
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, last: Sequence[int]
+) -> int:
+    """How many of the tokens behind the last answer close it: those behind earlier ones, too, up to a new turn."""
+    following = chat.after_earlier_answer
+    later = last if following is None else texts.encode_after("", following).ids
+    count = shared_length(last, later) or len(last)
     opening = _opening(tokenizer, texts, chat, later)
-    count = last.ids.index(opening, 1, count) if opening in last.ids[1:count] else count
-    ends = [_text_of(last, chat.suffix, number) for number in range(1, count + 1)]
-    while ends and ends[-1] == (ends[-2] if len(ends) > 1 else ""):
-        ends.pop()
-    closing = ends[-1] if ends else ""
-    token = last.ids[len(ends) - 1] if ends else None
-    return closing, () if token in _control_ids(tokenizer) else eos
+    return last.index(opening, 1, count) if opening in last[1:count] else count
 
 
 def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, following: str) -> str:

@@ -46,7 +46,7 @@ class Data:
     end: int
     markup: Markup
 
-    def touches(self, text: str, span: tuple[int, int]) -> bool:
+    def touches(self, text: str, span: Span) -> bool:
         """Whether a token has a character here; white space that it swallows at its ends does not count."""
         token = text[span[0] : span[1]]
         start = span[0] + len(token) - len(token.lstrip())
@@ -142,9 +142,9 @@ def _with_ids(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> dict[str, 
     return {name: int(cast(int, tokenizer.convert_tokens_to_ids(name))) for name in sorted(names) if name.strip()}
 
 
-def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
+def written_out(text: str, data: Sequence[Data]) -> list[Span]:
     """Where control tokens are written out, in data at least in part; ascending."""
-    hits = set[tuple[int, int]]()
+    hits = set[Span]()
     for part in data:
         longest = max(map(len, part.markup.tokens), default=1) - 1
         matches = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)

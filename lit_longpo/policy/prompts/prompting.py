@@ -12,13 +12,12 @@ from lit_longpo.policy.prompts.borders import added_in_front, end_of_answer
 from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.control_tokens import Data, DataMarks, control_tokens, warn_of_split_marks
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
-from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
-from lit_longpo.policy.prompts.prompt_template import UserText
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate, UserText
 from lit_longpo.policy.prompts.rendered import Rendered, Span
 from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
 from lit_longpo.policy.prompts.template_renderer import TemplateRenderer
 from lit_longpo.policy.prompts.template_traces import TemplateTraces
-from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opens_thoughts, parted
+from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opening_parts, opens_thoughts
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
@@ -52,18 +51,23 @@ class PromptFormat:
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
-        ends = frozenset({self._closing.strip(), str(tokenizer.eos_token)} - {""})
-        opening = "" if self._chat is None else self._marks_in(self._chat.opening)
-        self._frame = AnswerFrame(parted(opening), ends, tokenizer.bos_token)
+        self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
+        self._frame = self._answer_frame()
         chat_template = str(getattr(tokenizer, "chat_template", ""))
         common = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token)
         self.traces = TemplateTraces(self._chat, chat_template, self._from_data, self._frame, common)
-        self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
         if self._chat is not None:
             sample = self._chat.sample
             warn_of_split_marks(
                 self._from_data.in_prompts, sample, self._texts.encode(sample).ids, tokenizer.name_or_path
             )
+
+    def _answer_frame(self) -> AnswerFrame:
+        """What may stand around an answer in data; of what opens one in the chat template, marks that open turns."""
+        opening = "" if self._chat is None else self._chat.opening
+        opens_turn = any(name in opening for name in self._from_data.in_answers.tokens)  # no answer begins so
+        ends = frozenset({self._closing.strip(), str(self.tokenizer.eos_token)} - {""})
+        return AnswerFrame(opening_parts(opening if opens_turn else ""), ends, self.tokenizer.bos_token)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -135,7 +139,7 @@ class PromptFormat:
         rendered = self._render(text)
         data = [rendered.moved(span) for span in spans]
         tokens = self._texts.encode(rendered.text, self._from_data.of_prompt(*data))
-        return self._parted(tokens, [rendered], data[0])
+        return self._split_around(tokens, [rendered], data[0])
 
     def _in_conversation(self, text: str, spans: Sequence[Span], around: Surroundings) -> EncodedPrompt:
         if self._chat is None:
@@ -148,7 +152,7 @@ class PromptFormat:
         here = len(around.history)
         tokens = self._texts.encode(whole, self._from_data.of_conversation(messages, placed, {here: spans}))
         said = [rendered for number, rendered in placed.items() if number >= 0]
-        return self._parted(tokens, said, placed[here].moved(spans[0]))
+        return self._split_around(tokens, said, placed[here].moved(spans[0]))
 
     def encode_turn(self, question: str) -> EncodedPrompt:
         """Tokens between the end token of an answer and the next answer, as a prompt without context.
@@ -169,7 +173,7 @@ class PromptFormat:
         between = between.behind(closed)
         data = [between.moved(span) for span in spans]
         tokens = self._texts.encode_after(self._closing, between.text, self._from_data.of_prompt(*data))
-        return self._parted(tokens, [between], (between.start, between.start))
+        return self._split_around(tokens, [between], (between.start, between.start))
 
     def encode_response(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template writes it after the prompt, with the tokens that end answers.
@@ -268,14 +272,11 @@ class PromptFormat:
         data = self._from_data.of_conversation(messages, placed, parts)
         return self._texts.encode(text + self._closing, data).ids + self._end
 
-    def _joint_plain(
-        self, questions: Sequence[tuple[str, list[tuple[int, int]]]], answers: list[str]
-    ) -> tuple[int, ...]:
+    def _joint_plain(self, questions: Sequence[UserText], answers: Sequence[str]) -> tuple[int, ...]:
         ids = tuple[int, ...]()
         for number, ((text, spans), answer) in enumerate(zip(questions, answers, strict=True)):
-            data = self._from_data.of_prompt(*spans)
-            data += self._from_data.of_answer((len(text), len(text + answer)))
             whole = text + answer
+            data = self._from_data.of_prompt(*spans) + self._from_data.of_answer((len(text), len(whole)))
             ids += (self._texts.encode_after("", whole, data) if number else self._texts.encode(whole, data)).ids
             ids += self._end
         return ids
@@ -294,8 +295,8 @@ class PromptFormat:
     def _ids_after(self, before: str, text: str, data: Sequence[Data] = ()) -> tuple[int, ...]:
         return self._texts.encode_after(before, text, data).ids
 
-    def _parted(self, tokens: Tokens, said: Sequence[Rendered], context: Span) -> EncodedPrompt:
-        """Around the context; what the chat template wrote is what stands around the rendered messages."""
+    def _split_around(self, tokens: Tokens, said: Sequence[Rendered], context: Span) -> EncodedPrompt:
+        """A prompt's tokens before, in and behind its context; the chat template wrote what is in no message."""
         head = tokens.starting_before(context[0])
         tail = max(head, tokens.ending_by(context[1]))
         written = [self._chat is not None] * len(tokens.ids)
@@ -309,10 +310,6 @@ class PromptFormat:
         return EncodedPrompt(
             start + ids[:head], ids[head:tail], ids[tail:], (*flags, *written[:head]), tuple(written[tail:])
         )
-
-    def _marks_in(self, text: str) -> str:
-        """The text, if a token that opens turns is in it: no answer begins with one."""
-        return text if any(name in text for name in self._from_data.in_answers.tokens) else ""
 
 
 def _missing(front: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:

@@ -76,10 +76,10 @@ class ReplyMarks:
             opened: whether the reply goes on in thoughts, if the chat template opens some.
         """
         marks = self if opened else replace(self, opened=False)
-        text = marks._parted(ids, partial(self._keeping, decode=decode))
+        text = marks._with_thoughts(ids, partial(self._keeping, decode=decode))
         return text.partition(self.closing)[0] if self.closing else text
 
-    def _parted(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
+    def _with_thoughts(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         for mark in filter(None, (self.speaks, self.answers)):
             if (place := _last_place(ids, mark)) is not None:
                 return self._thoughts(ids[:place], decode, THOUGHT) + decode(ids[place + len(mark) :])

@@ -11,6 +11,8 @@ are a part of the answer, which is told (`unknown_marks`).
 
 import re
 
+from lit_longpo.policy.prompts.rendered import Span
+
 THINKS, THOUGHT = "<think>", "</think>"
 _TAGS = ("think", "thinking", "thoughts", "thought", "reasoning", "seed:think")
 # What begins and what ends thoughts. Of gpt-oss also what is left of its marks without special tokens (verl#1724).
@@ -45,13 +47,13 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
     return text[slice(*parts[-1])].rpartition(THOUGHT)[2].strip() if parts else ""
 
 
-def spoken(text: str, *, opened: bool = False) -> list[tuple[int, int]]:
+def spoken(text: str, *, opened: bool = False) -> list[Span]:
     """Start and end of every part of a reply outside of thoughts; nothing if it was cut off in its first thoughts."""
     if not has_thoughts(text, opened=opened):
         return [(0, len(text))]
     if marks := _other_marks(text, opened=opened):
         return [(marks[1].end(), len(text))] if marks[1] else []
-    parts, closed = list[tuple[int, int]](), text.find(THOUGHT)
+    parts, closed = list[Span](), text.find(THOUGHT)
     while closed >= 0:
         start = closed + len(THOUGHT)
         again = text.find(THINKS, start)
@@ -93,7 +95,7 @@ def opens_thoughts(prompt: str) -> bool:
     return prompt.rstrip().endswith(THINKS)
 
 
-def parted(opening: str) -> tuple[str, str]:
+def opening_parts(opening: str) -> tuple[str, str]:
     """The text that opens an answer, split into the turn's marks and finished thoughts, if any (Qwen3's are empty)."""
     marks, thinks, rest = opening.partition(THINKS)
     return marks, thinks + rest if THOUGHT in rest else ""

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.control_tokens import Data, written_out
+from lit_longpo.policy.prompts.rendered import Span
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class LocatedTokens:
     """
 
     ids: tuple[int, ...]
-    spans: Sequence[tuple[int, int]]
+    spans: Sequence[Span]
 
     def starting_before(self, char: int) -> int:
         """How many of the first tokens begin before a character; one across it counts."""
@@ -142,7 +143,7 @@ class TextEncoder:
         for start, end in (*written_out(text, data), (len(text), len(text))):
             pieces += [(text[position:start], self._located), (text[start:end], self._bare_located)]
             position = end
-        ids, spans, position = list[int](), list[tuple[int, int]](), 0
+        ids, spans, position = list[int](), list[Span](), 0
         for number, (piece, encode) in enumerate(pieces):
             tokens = _inside(encode, piece) if number else encode(piece)
             ids += tokens.ids
