@@ -13,7 +13,7 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.reading import refuse_other_model
 from evaluation.reports.report import BenchmarkReport, ReportRules
 from evaluation.respondent import EvaluationRun
-from evaluation.running.facts import model_facts, run_facts
+from evaluation.running.facts import IN_CHAT, model_facts, run_facts
 from evaluation.running.harness import (
     asked_by_harness,
     chat_options,
@@ -214,7 +214,7 @@ class ShortContextEvaluation(EvaluationRun):
                 "scores of questions": scored,
                 "task versions": versions,
                 **facts,
-                "in the chat template": chat,
+                IN_CHAT: chat,
             },
         )
 

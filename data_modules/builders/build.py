@@ -186,28 +186,21 @@ class Build:
     ) -> Iterator[PreferencePair]:
         """Pairs of the outcomes, each counted and written down on the way."""
         for found, keys in self.outcomes(answers, progress):
-            margin = None if found.pair is None else self.generator.margin(found.pair)
-            outcome = self._hard_enough(found, margin)
+            outcome = self._hard_enough(found)
             report.add(outcome, self.tokens.count)
-            for key in keys:
-                answer = answers[key]
-                tokens = {"prompt tokens": answer.prompt_tokens, "new tokens": answer.new_tokens}
-                report.usage.update({"requests": 1, **tokens})
-            row: dict[str, Any] = {"id": outcome.id, "status": outcome.status, "reason": outcome.reason}
-            row |= {"answers": keys, "verdicts": dict(outcome.verdicts)}
-            if margin is not None:
-                row["margin"] = margin
-            if margin is not None and outcome.pair is not None:
-                report.margins.append(margin)
-            lines.write(json.dumps(row) + "\n")
+            report.add_usage(answers[key] for key in keys)
+            lines.write(json.dumps(outcome.as_row(keys)) + "\n")
             progress.record()
             if outcome.pair is not None:
                 yield outcome.pair
         (self.output / CHECKSUMS).unlink(missing_ok=True)  # of the files that are replaced now
 
-    def _hard_enough(self, outcome: Outcome, margin: float | None) -> Outcome:
-        """The outcome, without its pair if the policy finds that too easy."""
-        if self.max_margin is None or margin is None or margin <= self.max_margin:
+    def _hard_enough(self, outcome: Outcome) -> Outcome:
+        """The outcome with the policy's margin, and without its pair if the policy finds that too easy."""
+        if outcome.pair is None or (margin := self.generator.margin(outcome.pair)) is None:
+            return outcome
+        outcome = replace(outcome, margin=margin)
+        if self.max_margin is None or margin <= self.max_margin:
             return outcome
         return replace(outcome, status="filtered", reason="the policy is surer of chosen than max_margin", pair=None)
 

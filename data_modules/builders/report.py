@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_modules.builders.checks.verifiers import Verdict, wilson
+from data_modules.builders.generators.requests import Completion
 from data_modules.records import PreferencePair
 from lit_longpo.errors import LostRecordsError
 from lit_longpo.files.stored import write_json
@@ -26,6 +27,7 @@ class Outcome:
         reason: of filtered and failed records.
         counts: what happened to candidates on the way.
         verdicts: what each verifier said.
+        margin: by how much the policy finds chosen likelier, in nats per token; `None` if nobody can tell.
     """
 
     id: str
@@ -34,6 +36,13 @@ class Outcome:
     pair: PreferencePair | None = None
     counts: Counter[str] = field(default_factory=Counter)
     verdicts: Verdicts = ()
+    margin: float | None = None
+
+    def as_row(self, answers: list[str]) -> dict[str, Any]:
+        """The line of `outcomes.jsonl`, with the keys of the answers that were used."""
+        row = {"id": self.id, "status": self.status, "reason": self.reason}
+        margin = {} if self.margin is None else {"margin": self.margin}
+        return {**row, "answers": answers, "verdicts": dict(self.verdicts), **margin}
 
 
 @dataclass
@@ -80,6 +89,12 @@ class BuildReport:
             self.verdicts.setdefault(name, Counter())[_VERDICTS[verdict]] += 1
         if outcome.pair is not None:
             self._measure(outcome.pair, count_tokens)
+            self.margins += [] if outcome.margin is None else [outcome.margin]
+
+    def add_usage(self, answers: Iterable[Completion]) -> None:
+        """Count the answers that a record has used."""
+        for answer in answers:
+            self.usage.update({"requests": 1, "prompt tokens": answer.prompt_tokens, "new tokens": answer.new_tokens})
 
     def _measure(self, pair: PreferencePair, count: Callable[[str], int]) -> None:
         long = count(pair.long_context)
@@ -175,9 +190,8 @@ class BuildReport:
             f"The policy ranks {difficulty.ranked_right:.1%} of {found['pairs']} pairs right before any training "
             f"({found['measure']}; median margin {found['median_margin']:.2f})."
         )
-        advice = " Nearly all: preferring them more teaches little; more temperatures find other mistakes."
         if difficulty.is_easy:
-            summary += advice
+            summary += " Nearly all: preferring them more teaches little; more temperatures find other mistakes."
         rows = table(("margin", "pairs"), found["margins"].items())
         return _section("How hard are the pairs?", [summary, "", *rows])
 

@@ -76,7 +76,7 @@ class Runner:
         facts = run_facts(self.answerer.facts(self.prompt_format), self.prompt_format, self.command)
         if self.benchmark.in_own_template:
             facts = {"prompt template": self.prompt_format.template.user} | facts
-        self.responses.facts = self._settings | facts | {DEVIATIONS: deviations}
+        self.responses.facts = self._asked_for | facts | {DEVIATIONS: deviations}
 
     def run(self, *, step: int = 0, name: str = "") -> BenchmarkReport:
         """Answer what is not answered yet, and score.
@@ -99,15 +99,21 @@ class Runner:
         for number, task in enumerate(tasks):
             scores[task] = self._task(task, _share(end, len(tasks) - number))
         self._check_answered()
-        report = make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
+        # What was asked for comes first in order, and holds where an earlier run was asked for something else.
+        facts = self._asked_for | self.responses.made_by() | self._asked_for
+        report = make_report(self.benchmark, scores, step=step, model=name, settings=facts)
         if report.cut is not None and rank() == 0:
-            given = "" if self.settings.max_length else " sets another length"
-            window = "unknown length" if self.window is None else f"{self.window:,}"
-            log.warning(
-                "%s: cut in the middle to %s tokens (`max_length`%s), the model has a window of %s: %s",
-                *(self.benchmark.name, f"{self.max_length:,}", given, window, report.cut),
-            )
+            self._warn_of_cut(report.cut)
         return report
+
+    def _warn_of_cut(self, cut: str) -> None:
+        """Warn of prompts that were cut; `cut` says which."""
+        given = "" if self.settings.max_length else " sets another length"
+        window = "unknown length" if self.window is None else f"{self.window:,}"
+        log.warning(
+            "%s: cut in the middle to %s tokens (`max_length`%s), the model has a window of %s: %s",
+            *(self.benchmark.name, f"{self.max_length:,}", given, window, cut),
+        )
 
     def _task(self, task: str, end: float | None) -> TaskScores:
         every, drawn_with = self.benchmark.examples(task), self.benchmark.drawn_with(task)
@@ -209,22 +215,17 @@ class Runner:
             )
 
     @property
-    def _settings(self) -> dict[str, object]:
-        """What was asked for."""
-        run = self.settings
+    def _asked_for(self) -> dict[str, object]:
+        """The settings that a report states."""
         return {
             "max_length": self.max_length,
             "window": self.window,
             "answers": generation_fact(self.settings.protocol, self.protocol.kept),
-            "limit": run.limit,
-            "seed": run.seed,
-            "max_minutes": run.max_minutes,
+            "limit": self.settings.limit,
+            "seed": self.settings.seed,
+            "max_minutes": self.settings.max_minutes,
             **self.benchmark.settings,
         }
-
-    def _facts(self) -> dict[str, object]:
-        """The report's facts about this run and about earlier runs whose answers it uses."""
-        return self._settings | self.responses.made_by() | self._settings  # first in order, and where the two differ
 
 
 def _share(end: float | None, parts: int) -> float | None:

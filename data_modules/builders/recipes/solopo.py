@@ -128,6 +128,19 @@ class SoLoPORecipe(Recipe):
 
     def _choose(self, texts: list[str], replies: list[Completion], item: QARecord, bench: Workbench) -> tuple[str, str]:
         """One of the best and one of the worst answers, drawn by seed."""
+        right, wrong = self._right_and_wrong(texts, item, bench)
+        ended = {reply.text for reply in replies if reply.finished} | set(item.answers)
+        right = [text for text in right if text in ended] or right
+        wrong = _likeliest(wrong, replies) if self.wrong == "likeliest" else wrong
+        rng = bench.rng("choose")
+        chosen, rejected = rng.choice(right), rng.choice(wrong)
+        bench.count_chosen(finished=chosen in ended)
+        holds_gold = ContainsGold(self.judge.after).score(bench.said(rejected), item.answers)
+        bench.counts[REJECTED_HOLDS_GOLD] += bool(holds_gold)
+        return chosen, rejected
+
+    def _right_and_wrong(self, texts: list[str], item: QARecord, bench: Workbench) -> tuple[list[str], list[str]]:
+        """The best of the answers, or the gold one in their place, and the worst of the others."""
         scores = {text: self.judge.score(bench.said(text), item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]
@@ -138,16 +151,7 @@ class SoLoPORecipe(Recipe):
             raise DroppedError("no sample is wrong")
         if best - worst < self.min_margin or best <= worst:
             raise DroppedError("right and wrong are closer than min_margin")
-        ended = {reply.text for reply in replies if reply.finished} | set(item.answers)
-        right = [text for text in right if text in ended] or right
-        if self.wrong == "likeliest":
-            wrong = _likeliest(wrong, replies)
-        rng = bench.rng("choose")
-        chosen, rejected = rng.choice(right), rng.choice(wrong)
-        bench.count_chosen(finished=chosen in ended)
-        holds_gold = ContainsGold(self.judge.after).score(bench.said(rejected), item.answers)
-        bench.counts[REJECTED_HOLDS_GOLD] += bool(holds_gold)
-        return chosen, rejected
+        return right, wrong
 
     def _gold(self, item: QARecord, bench: Workbench) -> str:
         """The gold answer, where no sample is right."""
