@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from data_modules.files.data_sets import (
     hub_rows,
@@ -121,12 +122,7 @@ def _rows(source: str, split: str, argument: str) -> Rows:
 
 def _folder(source: str, split: str, argument: str) -> Rows:
     """The files of a folder that belong to a split, by the rules of `datasets`, read as strictly as any file."""
-    import datasets
-
-    try:
-        files = datasets.load_dataset_builder(with_a_name(source)).config.data_files
-    except Exception as error:  # it raises a dozen types; all mean that it found no data files
-        raise not_loaded(source, split, argument, error) from error
+    files = _files_by_split(source, split, argument)
     if files is None or any(sign in split for sign in _PARTS):  # a part of a split, or several
         return hub_rows(source, split, argument)
     left_out = _left_out(source, [path for of_split in files.values() for path in of_split])
@@ -136,10 +132,7 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             f"beside files of: {', '.join(map(str, files))}; let names of that split's files begin with it "
             f"({split}-1.jsonl), or set `{argument}` to one file"
         )
-    found = files[known_split(split, list(files), source, argument)]
-    # `datasets` makes them absolute; an id must not depend on where the folder lies.
-    paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
-    paths = [path for path in paths if not _is_about_the_set(Path(path).name)]
+    paths = _below(source, files[known_split(split, list(files), source, argument)])
     if not any(reader_of(path) for path in paths):
         return hub_rows(source, split, argument)
     if unread := [path for path in paths if not reader_of(path)]:
@@ -155,6 +148,24 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             *(source, ", ".join(left_out)),
         )
     return _chained(paths)
+
+
+def _files_by_split(source: str, split: str, argument: str) -> Mapping[Any, list[str]] | None:
+    """The files of every split of a folder; `None` if they are none that `datasets` names."""
+    import datasets
+
+    try:
+        files: Mapping[Any, list[str]] | None = datasets.load_dataset_builder(with_a_name(source)).config.data_files
+    except Exception as error:  # it raises a dozen types; all mean that it found no data files
+        raise not_loaded(source, split, argument, error) from error
+    return files
+
+
+def _below(source: str, files: Iterable[str]) -> list[str]:
+    """Files of records, by their paths through the folder as it is named: an id must not depend on where it lies."""
+    folder = Path(source).resolve()  # `datasets` makes paths absolute
+    paths = (os.path.join(source, os.path.relpath(path, folder)) for path in files)
+    return [path for path in paths if not _is_about_the_set(Path(path).name)]
 
 
 def _left_out(source: str, taken: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -32,6 +32,21 @@ class NonFiniteError(UserError, RuntimeError):
     """Loss or gradients became NaN or infinite."""
 
 
+@dataclass(frozen=True)
+class _BadStep:
+    """A step whose loss or gradient norm is not finite."""
+
+    step: int
+    rows: Sequence[PreferenceBatch]
+    loss: float
+    norm: float
+
+    @property
+    def records(self) -> list[str]:
+        """Names of the examples in its rows."""
+        return [name for row in self.rows for name in row.policy.examples]
+
+
 @dataclass
 class _Check:
     """Values of one step on their way to the host."""
@@ -41,12 +56,12 @@ class _Check:
     values: torch.Tensor  # bad on any rank, loss, norm
     arrived: torch.cuda.Event | None
 
-    def read(self) -> tuple[float, float, float]:
-        """Wait until the values have arrived."""
+    def read(self) -> _BadStep | None:
+        """What is wrong with the step, `None` if nothing is; waits until the values have arrived."""
         if self.arrived is not None:
             self.arrived.synchronize()
         bad, loss, norm = self.values.tolist()
-        return bad, loss, norm
+        return _BadStep(self.step, self.rows, loss, norm) if bad else None
 
 
 class NonFiniteGuard(Callback):
@@ -150,7 +165,7 @@ class NonFiniteGuard(Callback):
         if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
             shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else self._loss
             loss = float("nan") if shown is None else float(shown)
-            self._stop(trainer, self._step, self._rows, loss, norm)
+            self._stop(trainer, _BadStep(self._step, self._rows, loss, norm))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """No checkpoint of a step that nobody has looked at."""
@@ -181,18 +196,14 @@ class NonFiniteGuard(Callback):
 
     def _look(self, trainer: Trainer) -> None:
         check, self._pending = self._pending, None
-        if check is None:
-            return
-        bad, loss, norm = check.read()
-        if bad:
-            self._stop(trainer, check.step, check.rows, loss, norm)
+        if check is not None and (bad := check.read()) is not None:
+            self._stop(trainer, bad)
 
     def _skip_if_bad(self, trainer: Trainer, optimizer: Optimizer) -> None:
         """Leave the step out, on all ranks alike: the check is one for all. Without gradients nothing moves."""
-        check = self._pending
-        assert check is not None
-        bad, loss, norm = check.read()
-        if not bad:
+        assert self._pending is not None
+        bad = self._pending.read()
+        if bad is None:
             self._in_a_row = 0
             return
         self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
@@ -204,10 +215,10 @@ class NonFiniteGuard(Callback):
                 parameter.grad = None
         where = ""
         if self.skipped <= _KEPT:
-            report = self._write(trainer, check.step, check.rows, loss, norm, f"-step{check.step}")
+            report = self._write(trainer, bad, f"-step{bad.step}")
             where = f"; {report} says which rows, and what to type to compute them again"
         if trainer.is_global_zero:
-            log.warning("step %d is left out: loss %s, gradient norm %s%s", check.step, loss, norm, where)
+            log.warning("step %d is left out: loss %s, gradient norm %s%s", bad.step, bad.loss, bad.norm, where)
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out, where they are."""
@@ -217,36 +228,30 @@ class NonFiniteGuard(Callback):
         """Go on counting from a checkpoint."""
         self.skipped = state_dict.get("skipped", 0)
 
-    def _stop(self, trainer: Trainer, step: int, rows: Sequence[PreferenceBatch], loss: float, norm: float) -> None:
+    def _stop(self, trainer: Trainer, bad: _BadStep) -> NoReturn:
         see, again = "", ""
         if not keeps_nothing(trainer):
-            report = self._write(trainer, step, rows, loss, norm)
+            report = self._write(trainer, bad)
             see = f"see {report}, then "
-            command = replay_command(self._folder, report.with_suffix(".safetensors"), len(rows), trainer)
+            command = replay_command(self._folder, report.with_suffix(".safetensors"), len(bad.rows), trainer)
             again = f"; to compute these rows again {command}"
         times = f" {self._in_a_row} times in a row" if self._in_a_row > 1 else ""
         raise NonFiniteError(
-            f"expected a finite loss and gradient at step {step}, got loss {loss} and gradient norm {norm}{times} for "
-            f"records {', '.join(_records(rows)[:4])}; {see}lower the learning rate, set `trainer.gradient_clip_val` "
-            f"or resume without those records{again}"
+            f"expected a finite loss and gradient at step {bad.step}, got loss {bad.loss} and gradient norm "
+            f"{bad.norm}{times} for records {', '.join(bad.records[:4])}; {see}lower the learning rate, set "
+            f"`trainer.gradient_clip_val` or resume without those records{again}"
         )
 
-    def _write(
-        self, trainer: Trainer, step: int, rows: Sequence[PreferenceBatch], loss: float, norm: float, suffix: str = ""
-    ) -> Path:
+    def _write(self, trainer: Trainer, bad: _BadStep, suffix: str = "") -> Path:
         """Keep rows and values; each rank has rows of its own."""
         folder = self._folder / f"rank{trainer.global_rank}" if trainer.world_size > 1 else self._folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"non_finite{suffix}.json"
-        save_rows(path.with_suffix(".safetensors"), rows)
-        again = replay_command(self._folder, path.with_suffix(".safetensors"), len(rows), trainer)
-        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": _records(rows), "again": again}
-        write_json(path, report, indent=2)
+        save_rows(path.with_suffix(".safetensors"), bad.rows)
+        again = replay_command(self._folder, path.with_suffix(".safetensors"), len(bad.rows), trainer)
+        values = {"step": bad.step, "loss": bad.loss, "gradient_norm": bad.norm}
+        write_json(path, {**values, "records": bad.records, "again": again}, indent=2)
         return path
-
-
-def _records(rows: Sequence[PreferenceBatch]) -> list[str]:
-    return [name for row in rows for name in row.policy.examples]
 
 
 def replay_command(folder: Path, rows: Path, count: int, trainer: Trainer) -> str:
