@@ -64,9 +64,8 @@ def checksums(tensor: Tensor) -> list[int]:
     """
     data = tensor.detach().reshape(-1).view(torch.uint8)
     whole = len(data) // 4 * 4
-    words = (
-        [data[:whole].view(torch.int32)] if data.storage_offset() % 4 == 0 else [data[:whole].clone().view(torch.int32)]
-    )
+    aligned = data[:whole] if data.storage_offset() % 4 == 0 else data[:whole].clone()
+    words = [aligned.view(torch.int32)]
     if whole < len(data):
         words.append(torch.cat([data[whole:], data.new_zeros(4 - len(data) + whole)]).view(torch.int32))
     factors = _factors(tensor.device)
