@@ -1,6 +1,6 @@
 """Finds out what a chat template writes around texts by rendering it; nothing is assumed about its syntax."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -157,7 +157,13 @@ class ChatTemplate:
         said = numbered(messages, system)
         marked = {number: (role, f"\u0000{number}\u0000") for number, (role, _) in said.items()}
         text, frame = (self._render_numbered(talk, answer_next=answer_next) for talk in (said, marked))
-        return text, located(text, frame, {number: content for number, (_, content) in said.items()})
+        read = self._as_read(said, text, answer_next=answer_next)
+        return text, located(text, frame, {number: content for number, (_, content) in read.items()})
+
+    def _as_read(self, said: dict[int, Utterance], text: str, *, answer_next: bool) -> dict[int, Utterance]:
+        """A conversation without the thoughts of earlier answers, if the template gives the same text without them."""
+        shorter = _without_earlier_thoughts(said)
+        return next((talk for talk in shorter if self._render_numbered(talk, answer_next=answer_next) == text), said)
 
     def _render_numbered(self, said: Mapping[int, Utterance], *, answer_next: bool) -> str:
         system = [said[-1]] if -1 in said else None
@@ -221,6 +227,18 @@ class ChatTemplate:
                 "the data",
             )
         return Rendered(whole, len(head), len(head) + len(body), text.index(body))
+
+
+def _without_earlier_thoughts(said: Mapping[int, Utterance]) -> Iterator[dict[int, Utterance]]:
+    """A conversation without the thoughts of answers before the last question; nothing if none has any.
+
+    Templates keep or take away white space around what is left, whatever they do elsewhere.
+    """
+    last = max(number for number, (role, _) in said.items() if role == "user")
+    earlier = {number: text for number, (role, text) in said.items() if role == "assistant" and number < last}
+    answers = {number: text.rpartition(THOUGHT)[2] for number, text in earlier.items() if THOUGHT in text}
+    for shortened in (str.lstrip, str.strip, str) if answers else ():
+        yield {**said, **{number: ("assistant", shortened(text)) for number, text in answers.items()}}
 
 
 def _refusal(expected: str, got: str, advice: str) -> InputError:

@@ -129,6 +129,34 @@ def test_conversations_have_the_tokens_of_transformers(path: Path, pinned: None)
     assert (whole + [tokenizer.eos_token_id] * (path.stem == "glm4moe"))[: len(row)] == list(row)
 
 
+DROPS_THOUGHTS = (
+    *("deepseek_r1_distill", "deepseekv3", "glm4moe", "lfm2_2_5", "nemotron_3_nano", "qwen3", "qwen3_5_think"),
+    *("qwen3_5_nothink", "qwen3_6"),
+)
+
+
+@pytest.mark.skipif(not TEMPLATES, reason="TRL's chat templates are not installed")
+@pytest.mark.parametrize(
+    "path", [path for path in TEMPLATES if path.stem in DROPS_THOUGHTS], ids=lambda path: path.stem
+)
+def test_an_earlier_answer_is_read_without_thoughts_where_the_template_drops_them(path: Path):
+    tokenizer = tokenizer_for(path.read_text(), "bytes")
+    form = PromptFormat(tokenizer, PromptTemplate())
+    thoughtful = "<think>\nThey said <|im_end|>.\n</think>\n\nHello, <|im_start|>! "
+    around = Surroundings(None, (("user", "Hello."), ("assistant", thoughtful)), ())
+    prompt = form.encode_prompt(CONTEXT, None, around)
+    messages = [said(role, text, parts=False) for role, text in (*around.history, ("user", CONTEXT))]
+    whole = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert "They said" not in whole
+    assert tokenizer.decode(prompt.ids) == whole
+    text = [token for token, of_format in zip(prompt.ids, prompt.format_mask, strict=True) if not of_format]
+    assert "".join(tokenizer.decode(text).split()) == "Hello.Hello,<|im_start|>!BoblivesinRome."
+    if path.stem.startswith(("deepseek", "nemotron")):
+        return  # they open thoughts at the prompt's end, and write answers without them
+    row = prompt.ids + form.encode_response(ANSWER)
+    assert row == form.encode_jointly(CONTEXT, [("", ANSWER)], around)
+
+
 @pytest.mark.parametrize("where", ["system", "history", "context", "followup"])
 def test_markup_stays_text_in_every_message(where: str):
     template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
@@ -149,7 +177,7 @@ def test_a_template_that_drops_or_rewrites_a_message_is_refused():
     )
     with pytest.raises(ValueError, match=r"write the system message 'Be brief.' once.*take that out"):
         deaf.encode_prompt("Ann", None, Surroundings("Be brief."))
-    thinking = form_of(chat_of("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}</s>"))
+    thinking = form_of(chat_of("{{ m['content'] }}", "{{ m['content'].replace('<think>', 'Thoughts: ') }}</s>"))
     history = (("user", "Hi"), ("assistant", "<think>Hm</think>Hello"))
     with pytest.raises(ValueError, match=r"write the assistant message '<think>Hm</think>Hello' once"):
         thinking.encode_prompt("Ann", None, Surroundings(None, history))
