@@ -95,6 +95,44 @@ def test_what_is_denied_is_not_given(said, given):
     assert choices(said) == set(given)
 
 
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("B is better than A.", "B"),
+        ("Option B is clearly more accurate than options A and C", "B"),
+        ("(B) fits better than (A)", "B"),
+        ("Answer A is better supported by the text than answer B.", "A"),
+        ("I prefer B to A", "B"),
+        ("B is superior to A", "B"),
+        ("B beats A", "B"),
+        ("Unlike A, B is stated.", "B"),
+        ("Compared to A and C, B says more", "B"),
+        ("Nothing is better than B", "B"),
+        ("B is not clearly better than A", "AB"),
+        ("B is older than A", "AB"),  # of contents: which of them is asked for is not known
+        ("A is worse than B", "AB"),
+    ],
+)
+def test_what_is_set_below_another_is_not_given(said, given):
+    """lm-evaluation-harness#4188 and ds4#321: a distractor that is named beside the answer was one of two answers."""
+    assert choices(said) == set(given)
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("All options except B are wrong.", "B"),
+        ("All of the other choices but (B) are incorrect", "B"),
+        ("Every answer other than C is false", "C"),
+        ("C fits but A is wrong", "C"),
+        ("All answers are close but B is wrong. C", "C"),
+    ],
+)
+def test_what_is_left_of_all_is_given(said, given):
+    """As "B are wrong" it was denied, and a right answer scored 0."""
+    assert choices(said) == set(given)
+
+
 def test_an_accepted_answer_of_one_letter_is_a_choice():
     assert [as_choice(answer) for answer in ("A", "(b)", "**C.**", "5", "", "AB", "\u0410")] == [
         *("A", "b", "C"),
@@ -119,6 +157,8 @@ def test_a_small_letter_is_a_word_too():
         ("C - A computer", "C"),
         ("A) 3\nB) 4", "AB"),  # a list of all choices
         ("A: 3, B: 4", "AB"),
+        ("(A) 3\n(B) 4\n\n**B**", "B"),  # sglang#23864: what it ends with
+        ("A) 3\nB) 4\n\nB or A", "AB"),
     ],
 )
 def test_what_an_answer_begins_with_comes_before_letters_of_its_text(said, given):
