@@ -24,7 +24,7 @@ def test_of_several_rejected_responses_the_first_is_taken():
     slots = (Slot(0, "long", "rejected", 0), Slot(0, "long", "rejected", 1))
     policy = Scores(tensor(-4, -9), tensor(2, 3), slots)
     response = Scored.of(View("long", "rejected"), policy, None)
-    assert (response.log_probs.tolist(), response.tokens.tolist(), response.reference) == ([-4.0], [2.0], None)
+    assert (response.log_probs.tolist(), response.num_tokens.tolist(), response.reference) == ([-4.0], [2.0], None)
 
 
 def test_metrics_are_the_algorithms_rewards_and_carry_no_gradient():
