@@ -146,8 +146,8 @@ class Messages(RecordFormat):
         else:
             messages, chosen = parted_answer(messages, "messages", where)
         talk = asked(messages, optional_text(record, "system", where), "messages", where)
-        id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, chosen, record, where)
-        return conversation_pair(id, talk, chosen, rejected, where)
+        rejected = _rejected_behind(messages, chosen, record, where)
+        return conversation_pair(record_id(record, "id", where, name), talk, chosen, rejected, where)
 
 
 def _holds(messages: Any, prompt: Any) -> bool:

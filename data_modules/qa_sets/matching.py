@@ -96,7 +96,8 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
         if not answer or answer in ("yes", "no"):
             continue
         is_short = len(answer) <= 3 or bool(JOINED.search(answer))
-        if holds(text, answer) if is_short else answer in text:
+        is_there = holds(text, answer) if is_short else answer in text
+        if is_there:
             return True
     return False
 
