@@ -98,7 +98,7 @@ def gives(said: str, letter: str) -> bool:
 
 
 def decided(said: str) -> set[str]:
-    """Capitals of the choices that a text says are the answer, or of the one that it begins with or ends with."""
+    """Letters of the choices that a text says are the answer; if it says none, of the one at its beginning or end."""
     chosen = [*_SAID.findall(said), *_IS_RIGHT.findall(said)]
     if not chosen and (end := _FIRST.match(said) or _LAST.search(said)):
         chosen = [end[1]]

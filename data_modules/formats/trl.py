@@ -198,7 +198,7 @@ def _answer(value: Any, field: str, where: str) -> Said:
 
 
 def _text(value: str, field: str, where: str) -> str:
-    """Text that is not the print of a list of messages, as a table of texts has where there was the list."""
+    """A text; the print of a list of messages, which a table of texts has in the list's place, is refused."""
     if _PRINTED.fullmatch(value):
         expected = "text, or messages as a list instead of its print (store the data as .jsonl or .parquet)"
         raise RecordError.at(where, f"field {field!r}", expected, value)

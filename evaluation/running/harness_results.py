@@ -94,7 +94,7 @@ def _is_share(value: object) -> bool:
 
 
 def scored_by(found: Mapping[str, Any]) -> str | dict[str, str]:
-    """What scores the questions of a task, or of the parts of a group where that differs, and behind which filter."""
+    """The metric that scores a task's questions, with its filter; by part where the parts of a group differ."""
     names = {}
     for part, rows in found["samples"].items():
         kind = rows[0]["filter"]

@@ -39,9 +39,9 @@ def _steps(make: OptimizerFactory, *, create_graph: bool) -> bool:
 
 
 def goes_by_others(make: OptimizerFactory) -> bool:
-    """Whether a number's update depends on other numbers: those of its tensor, or all. Of slices it is another one.
+    """Whether a number's update depends on other numbers, of its tensor or of all; then slices are updated otherwise.
 
-    Of an optimizer that draws by chance nothing is known, nor of one that takes none of a CPU's tensors.
+    `False` also where that is not known: of an optimizer that draws by chance, or that takes no tensors of a CPU.
     """
     draw = torch.Generator().manual_seed(0)
     # Small weights: rates that are found out (Prodigy) begin with steps that those of size 1 would round away.

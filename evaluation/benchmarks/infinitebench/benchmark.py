@@ -129,7 +129,7 @@ class InfiniteBench(WithAnswerMetric):
         return {"templates": self.templates, **digest, "new tokens": limits}
 
     def official_length(self, window: int) -> int:
-        """127,000 tokens of GPT-4, 131,072 of YaRN-Mistral, for which no answer is allowed for."""
+        """127,000 tokens for GPT-4; 131,072 for YaRN-Mistral, without room for the answer."""
         return self.family.length
 
     def examples(self, task: str) -> Iterator[Example]:
