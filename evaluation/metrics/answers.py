@@ -70,7 +70,7 @@ def is_short(answer: str) -> bool:
 
 
 def joins_words(answer: str) -> bool:
-    """Whether an answer is in a script that joins words, of which F1 takes what stands between spaces for one."""
+    """Whether an answer is in a script that joins words: F1 would take all between two spaces for one word."""
     return bool(_JOINED.search(answer))
 
 

@@ -12,7 +12,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 # Packages; a step of the last one's is compiled for half a minute.
 _OF_PLAIN_GRADIENTS = ("torch.", "lit_longpo.", "bitsandbytes.", "deepspeed.", "torchao.")
-# A step that cannot be taken here, of which a trial says nothing: one for GPUs alone asserts that it is on one.
+# Raised by steps that cannot be taken here (one for GPUs alone asserts that it is on one): a trial says nothing then.
 _FAILED = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 _STEPS, _SHAPE, _BORDER = 12, (4, 3), 5  # of a trial; where a tensor is cut in two
 _DIFFERENCE = 1e-4  # of the largest change of a number; by rounding alone it is 1e-7

@@ -22,9 +22,9 @@ def text_key(text: str) -> int:
 
 
 def head_keys(text: str) -> list[int]:
-    """Key of how a long text begins, which it shares with copies of it that were cut: an even hash of 64 bits.
+    """Key of a long text's beginning, which copies of it that were cut have in common: an even hash of 64 bits.
 
-    Not of every part, as in `message_keys`: contexts are made of passages that many of them hold.
+    Other parts have no keys, unlike those of `message_keys`: contexts are made of passages that many of them hold.
     """
     spaced = _spaced(text)
     return [_kept_as(MESSAGE, text_hash(spaced[:_HEAD]))] if len(spaced) >= _HEAD else []

@@ -67,8 +67,8 @@ def modules_named(wanted: str | list[str], modules: Collection[str]) -> list[str
 def check_adapted(model: PreTrainedModel, pattern: str, adapted: Iterable[str]) -> None:
     """Refuse adapters that a pattern does not mean.
 
-    Where experts were linear layers in transformers 4, peft takes of a pattern the ends of the names that it means:
-    one layer's map means those of all layers, shared experts the stacked ones.
+    Where experts were linear layers in transformers 4, peft compares only the ends of names with a pattern's: a
+    pattern of one layer's map then means those of all layers, and one of shared experts the stacked ones, too.
 
     Args:
         model: beneath the adapters.
