@@ -117,7 +117,7 @@ def whole_prompt(
     prompt_format: PromptFormat,
     rules: Rules,
     max_length: int,
-    window: int | None = None,
+    window: int | None,
     *,
     advice: str = "",
 ) -> Prompt:

@@ -47,7 +47,7 @@ def refuse_twice(source: str) -> None:
             return  # what comes later is not read
 
 
-def files_read(folder: Path, named: str | None = None) -> list[Path]:
+def files_read(folder: Path, named: str | None) -> list[Path]:
     """The files of weights in a folder that transformers reads, whatever others lie beside them.
 
     `named` is `transformers_weights` of its configuration: a file, or an index of shards, that is read in their place.
