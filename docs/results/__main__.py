@@ -3,7 +3,7 @@
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-shared --train xquad_train.json --test xquad_test.json
-    PYTHONPATH=docs python -m results run smollm2-elsewhere smollm2-book --samples FOLDER
+    PYTHONPATH=docs python -m results run smollm2-elsewhere smollm2-longbench smollm2-book --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'

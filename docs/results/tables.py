@@ -11,7 +11,7 @@ from results.cells import Suite
 from results.outcomes import Outcome, load
 from results.pages import line
 from results.rows import Row, difference, rows_of
-from results.suites import pretraining
+from results.suites import elsewhere, pretraining
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ LAYOUTS = {
         ("hotpotqa", "musique"),
         "sft-short",
     ),
+    "smollm2-longbench": replace(_real(elsewhere.TASKS, "", elsewhere.TASKS, ""), by_length=False),
     "pretraining": Layout(_STAGES, "", _STAGES, {}, ""),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),

@@ -777,7 +777,7 @@ def test_questions_of_a_benchmark_are_by_task():
     assert means_of(rows) == {"hotpotqa": {"f1": 100.0, "em": 100.0}, "qasper": {"f1": 0.0, "em": 0.0}}
 
 
-@pytest.mark.parametrize("name", ["smollm2-elsewhere", "smollm2-book"])
+@pytest.mark.parametrize("name", ["smollm2-elsewhere", "smollm2-longbench", "smollm2-book"])
 def test_models_are_asked_where_their_training_has_left_them(name, tmp_path):
     cells = SUITES[name].cells(settings(tmp_path, seeds=(4,)), ["orpo-long-*"])
     asked = [cell for cell in cells if cell.name.startswith("orpo-long")]

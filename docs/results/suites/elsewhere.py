@@ -1,6 +1,7 @@
 """What models of `smollm2-shared`, trained on XQuAD, do elsewhere: does the gain travel, and what is forgotten?
 
 - `smollm2-elsewhere`: two-hop questions of HotpotQA and MuSiQue;
+- `smollm2-longbench`: LongBench's English questions in its own prompts, those records of it that are at hand;
 - `smollm2-book`: perplexity of a novel, at lengths that the first model has read well.
 
 Nothing is trained here. Adapters lie where that suite has left them (`--work`); rows and what they are compared by were
@@ -15,6 +16,7 @@ from results.suites import smollm2
 
 TWO_HOP_ROWS = ("sft-short", "orpo-long-2048"), ("sft-long-2048",)  # asked of every seed before what follows
 ROWS = ("sft-short", "orpo-long-1024"), ("longpo-answer-1024", "orpo-long-2048")
+TASKS = ("narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique")
 _BOOK = "alice.txt"
 
 
@@ -26,6 +28,18 @@ def _two_hop(settings: Settings) -> Iterator[Cell]:
     questions = settings.work / f"{TWO_HOP.name}/questions/questions.jsonl"
     for name, seed, model in _models(settings, TWO_HOP_ROWS):
         yield Cell(name, smollm2.asking(settings, model, questions), seed=seed, after=("questions",))
+
+
+def _longbench(settings: Settings) -> Iterator[Cell]:
+    words = (
+        *("evaluate", "--config", "configs/eval/longbench.yaml", "--output", "{run}"),
+        *("--accelerator", settings.accelerator, "--policy.dtype", smollm2.dtype_of(settings)),
+        *("--benchmark.folder", f"{settings.samples}/longbench", "--benchmark.metric", "sub_em"),
+        *("--tasks", f"[{','.join(TASKS[-1:] if settings.toy else TASKS)}]", "--max_length", "4096"),
+        *smollm2.batching(settings),
+    )
+    for name, seed, model in _models(settings, ROWS):
+        yield Cell(name, (*words, "--policy.source", str(model)), seed=seed)
 
 
 def _book(settings: Settings) -> Iterator[Cell]:
@@ -52,5 +66,6 @@ def _models(settings: Settings, groups: tuple[tuple[str, ...], ...]) -> Iterator
 
 
 TWO_HOP = Suite("smollm2-elsewhere", _two_hop)
+LONGBENCH = Suite("smollm2-longbench", _longbench)
 BOOK = Suite("smollm2-book", _book)
-SUITES = (TWO_HOP, BOOK)
+SUITES = (TWO_HOP, LONGBENCH, BOOK)
