@@ -66,19 +66,27 @@ _DENIED = re.compile(
         )
     )
 )
+_BE = r"(?i:is|(?:must|should|would|will|has to|can only|appears to|seems to) be)\b"
+_SURELY = r"(?:\s+(?:clearly|therefore|thus|likely|probably|definitely|obviously|certainly|indeed|letter)\b){0,2}"
+_ANSWER = r"(?i:answer|choice|option|verdict|winner|better|best|correct\s+(?:one|statement|letter))\b"
 _SAID = re.compile(
-    rf"(?:(?<!each )\b(?i:answer|choice|option|verdict|winner|better|best)\b\W{{0,3}}(?:[:=]|\b(?i:is)\b)\W{{0,6}}"
+    rf"(?:(?<!each )\b{_ANSWER}\W{{0,3}}"
+    rf"(?:[:=]|(?<=\s[-\u2013]\s)|\b{_BE}{_SURELY})\W{{0,6}}"
+    r"|\b(?i:ans|solution|conclusion|decision|final|pick|correct|selected)\b\W{0,3}[:=]\W{0,6}"
+    r"|\b(?:I|[Ww]e|[Ll]et)(?:['\u2019]\w+)?(?:\s+(?:would|will|therefore|thus))*\s+(?:choose|chose|pick|select|go\s+with)\s+"
     # The answer is, in German, French, Spanish, Italian, Portuguese
     r"|\b(?i:antwort|l\u00f6sung|r\u00e9ponse|respuesta|risposta|resposta)\b(?:\s\w+)?\s?"
     r"(?::|\b(?i:ist|est|es|\u00e8|\u00e9)\b)(?:\s(?i:la|die))?\W{0,6}"
-    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\[|<(?i:answer)>\s*"
+    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{(?:\\\w+\{)?|\[\[|<(?i:answer)>\s*"
     r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
     rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"
 )
 _IS_RIGHT = re.compile(rf"{_BEGIN}({_CAPITAL})\W{{0,3}}\bis\s+(?:the\s+)?(?:right|correct|best|answer)\b")
 # Before a mark that stands behind no other letter, as it does in a list of all choices.
 _FIRST = re.compile(
-    rf"\W*({_LETTER})\W{{0,3}}?([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)", re.DOTALL
+    rf"\W*(?:(?i:option|choice)\s+\W{{0,3}})?({_LETTER})\W{{0,3}}?"
+    r"([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)",
+    re.DOTALL,
 )
 _LAST = re.compile(rf"\n\W*({_LETTER})\W*\Z")
 

@@ -119,6 +119,46 @@ def test_what_is_set_below_another_is_not_given(said, given):
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "So the answer must be B.",
+        "The best choice would be (B).",
+        "The answer appears to be **B**.",
+        "The answer is clearly B.",
+        "The answer is letter B.",
+        "Answer - B.",
+        "Ans: B.",
+        "Conclusion: B.",
+        "The correct one is B.",
+        "I would therefore choose B.",
+        "We select option B.",
+        "Let's go with B.",
+        "$\\boxed{\\text{B}}$",
+        "Option B.",
+    ],
+)
+def test_a_choice_may_be_said_in_other_words(said):
+    """antirez/ds4#321, lm-evaluation-harness#2237: letters that explain the answer were answers, too."""
+    assert choices(f"{said} Option A says otherwise, and C is about tea.") == {"B"}
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("The answer must not be A. B", "B"),
+        ("The answer could be A or B", "AB"),
+        ("If you pick A, you are wrong. B", "AB"),
+        ("I choose A or B", "AB"),
+        ("I would not choose A. B", "B"),
+        ("Option A - 3\nOption B - 4", "AB"),
+        ("The answer would be A if it rained, but the answer is B", "AB"),
+    ],
+)
+def test_what_only_looks_like_the_answer_is_not_said(said, given):
+    assert choices(said) == set(given)
+
+
+@pytest.mark.parametrize(
     ("said", "given"),
     [
         ("All options except B are wrong.", "B"),
