@@ -190,7 +190,7 @@ def _ranked(outcomes: Mapping[str, Outcome]) -> list[str]:
         if "val/rewards/accuracies" in item.facts:
             right, margin = (item.facts[f"val/rewards/{what}"][0] for what in ("accuracies", "margins"))
             found.append(f"{name}: {100 * right:.1f} % of the pairs ranked right before training, margin {margin:.3f}.")
-    return [" ".join(found)] if found else []
+    return ["\n".join(found)] if found else []
 
 
 def _filters(outcomes: Mapping[str, Outcome]) -> list[str]:
@@ -201,7 +201,7 @@ def _filters(outcomes: Mapping[str, Outcome]) -> list[str]:
             flipped = f"of {counts['flipped']:,} flipped pairs it keeps {counts['flipped, kept']:,}"
             right = f"of {counts['right']:,} others it leaves out {counts['right, left out']:,}"
             found.append(f"{name}, which reads the {context}: {flipped}, {right}.")
-    return [" ".join(found)] if found else []
+    return ["\n".join(found)] if found else []
 
 
 def _builds(outcomes: Mapping[str, Outcome], *, by_seed: bool) -> list[str]:
