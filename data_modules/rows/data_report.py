@@ -30,10 +30,16 @@ def topics(splits: Splits) -> dict[str, Any]:
 
 
 def warn_of_lengths(splits: Splits) -> None:
-    """Log what the length policy cut or skipped of each split; nothing where it did neither."""
+    """Log what the length policy cut or skipped of each split, and where it left nothing."""
     for name, report in splits.items():
         if report.lengths.cut or report.lengths.skipped:
             log.warning("%s: what the length policy did: %s; see data_report.json", name, report.lengths)
+        if 0 < report.lengths.examples == report.lengths.skipped:
+            log.warning(
+                "%s: all examples are longer than `data.init_args.max_length`, and none is left; raise it, or type "
+                "--data.init_args.on_overlength truncate",
+                name,
+            )
 
 
 def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> None:

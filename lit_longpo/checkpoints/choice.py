@@ -173,14 +173,16 @@ def check_end(path: Path, trainer: Trainer) -> None:
         return
     done = taken_before(path)
     begun = done.epochs + bool(done.rows)
-    for name, reached in (("max_steps", done.steps), ("max_epochs", begun)):
-        limit = getattr(trainer, name)
-        if limit is not None and 0 <= limit < reached:
-            raise InputError(
-                f"expected a training that ends behind {path} (step {done.steps}, {begun} epochs begun), got "
-                f"`trainer.{name}: {limit}`; type --trainer.{name} {reached + 1} or more to go on, or leave "
-                "--ckpt_path out to train anew"
-            )
+    limits = {name: getattr(trainer, name) for name in ("max_steps", "max_epochs")}
+    reached = {"max_steps": done.steps, "max_epochs": begun}
+    passed = [name for name, limit in limits.items() if limit is not None and 0 <= limit < reached[name]]
+    if passed:
+        said = " and ".join(f"`trainer.{name}: {limits[name]}`" for name in passed)
+        more = " ".join(f"--trainer.{name} {reached[name] + 1}" for name in passed)
+        raise InputError(
+            f"expected a training that ends behind {path} (step {done.steps}, {begun} epochs begun), got {said}; type "
+            f"{more} or more to go on, or leave --ckpt_path out to train anew"
+        )
 
 
 def check_loadable(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:

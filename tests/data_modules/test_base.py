@@ -90,6 +90,12 @@ def test_what_the_length_policy_did_is_said_where_it_did_something(max_length, s
     assert "0 skipped" not in caplog.text
 
 
+def test_a_split_of_which_nothing_is_left_is_told(caplog) -> None:
+    """Only counts told that nothing was validated."""
+    Pairs(views=SFT, max_length=3, on_overlength="skip").setup("validate")
+    assert "val: all examples are longer than `data.init_args.max_length`, and none is left; raise it" in caplog.text
+
+
 @pytest.mark.parametrize("num_examples", [1, 3, 5, 40])
 def test_the_first_rows_are_those_of_the_training(num_examples: int) -> None:
     """As many on both ranks; all of them where there are fewer examples."""

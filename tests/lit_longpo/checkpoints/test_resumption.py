@@ -265,6 +265,8 @@ def test_a_training_that_ends_before_the_checkpoint_is_refused(again):
     fit(folder, "--ckpt_path", checkpoint, steps=4)
     said = refusal(folder, "--ckpt_path", "last", "--trainer.max_epochs", "1", steps=-1)
     assert "(step 4, 2 epochs begun), got `trainer.max_epochs: 1`; type --trainer.max_epochs 3 or more" in said
+    said = refusal(folder, "--ckpt_path", "last", "--trainer.max_epochs", "1", steps=3)
+    assert "got `trainer.max_steps: 3` and `trainer.max_epochs: 1`; type --trainer.max_steps 5 --trainer.max_ep" in said
 
 
 def test_a_training_that_is_over_says_that_nothing_is_trained(again, caplog):
