@@ -115,17 +115,22 @@ def warn_of_warmup(trainer: Trainer, optimization: Optimization, steps: int) -> 
 
 
 def warn_of_unkept(trainer: Trainer) -> None:
-    """Warn if no checkpoint will hold the weights of the last step, because only the best ones are kept."""
+    """Warn if no checkpoint will hold the weights of the last step: only the best ones are kept, or none at all."""
     callbacks = model_checkpoints(trainer)
-    if keeps_nothing(trainer) or not trainer.is_global_zero:
+    if not callbacks or keeps_nothing(trainer) or not trainer.is_global_zero:
         return
-    if not callbacks or not all(map(_keeps_best_alone, callbacks)):
-        return
-    log.warning(
-        "ModelCheckpoint with `monitor: %s` keeps the best weights alone: those of the last step, from which a "
-        "training goes on, will be in no checkpoint; add save_last: true to its init_args",
-        callbacks[0].monitor,
-    )
+    keeping = [each for each in callbacks if each.save_top_k or each.save_last]
+    if not keeping:
+        log.warning(
+            "ModelCheckpoint with `save_top_k: 0` keeps no checkpoint, not even of the last step: nothing can go on "
+            "from this training; set save_top_k: 1 in its init_args"
+        )
+    elif all(map(_keeps_best_alone, keeping)):
+        log.warning(
+            "ModelCheckpoint with `monitor: %s` keeps the best weights alone: those of the last step, from which a "
+            "training goes on, will be in no checkpoint; add save_last: true to its init_args",
+            keeping[0].monitor,
+        )
 
 
 def _keeps_best_alone(callback: ModelCheckpoint) -> bool:

@@ -94,6 +94,8 @@ def test_a_router_loss_that_the_model_asks_for_and_nobody_adds_is_told(asks, tmp
         ([{"monitor": "val/loss", "save_top_k": -1}], False),
         ([{"monitor": "step", "mode": "max"}], False),
         ([{"monitor": "val/loss"}, {"every_n_train_steps": 5}], False),
+        ([{"monitor": "val/loss"}, {"save_top_k": 0}], True),  # the second keeps nothing
+        ([{"monitor": "val/loss", "save_top_k": 0, "save_last": True}], False),
         ([{}], False),
         ([], False),
     ],
@@ -105,6 +107,17 @@ def test_a_training_whose_best_weights_alone_are_kept_is_told(callbacks, said, c
     warn_of_unkept(trainer)
     assert bool(caplog.text) == said
     assert ("those of the last step, from which a training goes on, will be in no checkpoint" in caplog.text) == said
+
+
+@pytest.mark.parametrize("settings", [{}, {"monitor": "val/loss"}, {"every_n_train_steps": 2}])
+def test_a_training_of_which_no_checkpoint_is_kept_is_told(settings, caplog):
+    """It ended without a word, and with a monitor the best were said to be kept (Lightning#849: 0 saves none)."""
+    trainer = SimpleNamespace(
+        checkpoint_callbacks=[ModelCheckpoint(save_top_k=0, **settings)], is_global_zero=True, fast_dev_run=False
+    )
+    warn_of_unkept(trainer)
+    assert "`save_top_k: 0` keeps no checkpoint" in caplog.text
+    assert "best weights" not in caplog.text
 
 
 @pytest.mark.parametrize(
