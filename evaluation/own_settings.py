@@ -96,7 +96,7 @@ def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, 
 
 
 def _by_models(prog: str, files: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(policy values of the files from the last one on that names another model, values of the files before it)."""
+    """The files' policy values for the model that is named last, and the values for the models before it."""
     last, before = dict[str, Any](), dict[str, Any]()
     for section in (_section(prog, Path(file)) for file in files if file is not None):
         if last and section.get("source", _source(last)) != _source(last):

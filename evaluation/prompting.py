@@ -11,6 +11,10 @@ from lit_longpo.policy.prompts.rendered import Utterance
 
 Style = Literal["longbench", "longbench_v2", "infinitebench"]
 
+# What `build_prompt` does unlike official scripts, and like them, for the heads of reports.
+NOT_DOUBLED = "a beginning-of-text token that the chat template writes is not doubled"
+READ_AS_CONTROL = "control tokens that the texts write out are read as such, as in the official scripts"
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -113,7 +117,7 @@ def whole_prompt(
     prompt_format: PromptFormat,
     rules: Rules,
     max_length: int,
-    window: int | None = None,
+    window: int | None,
     *,
     advice: str = "",
 ) -> Prompt:

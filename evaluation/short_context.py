@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from evaluation.reports.publishing import publish
-from evaluation.reports.reading import refuse_other_model
+from evaluation.reports.reading import refuse_other_report
 from evaluation.reports.report import BenchmarkReport, ReportRules
 from evaluation.respondent import EvaluationRun
 from evaluation.running.facts import IN_CHAT, model_facts, run_facts
@@ -157,7 +157,7 @@ class ShortContextEvaluation(EvaluationRun):
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = self.respondent.name(model_fingerprint(model, with_adapters=True))
-        refuse_other_model(self.output / f"{NAME}-step0.json", name)
+        refuse_other_report(self.output / f"{NAME}-step0.json", name)
         results, cut = self._results(model, prompt_format, manager)
         facts = run_facts(model_facts(model, prompt_format), prompt_format, self.command)
         return publish(self._report(name, results, facts, cut), self.output, self.loggers)

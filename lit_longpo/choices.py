@@ -1,8 +1,8 @@
 """Which choices, letters as of an exam, an answer gives: the one that it says is the answer, or else all it names.
 
-Read in three steps. What an answer denies ("not A", "B and C are wrong", "neither A nor B") is left out. The one that
-it says is right ("the answer is C", "So C.") or begins with ("C. A dog") counts, if that is one. Else every letter
-counts that stands alone.
+Read in three steps. What an answer denies ("not A", "B and C are wrong", "neither A nor B") or sets below another
+("C is better than A", "unlike A") is left out. The one that it says is right ("the answer is C", "So C."), begins with
+("C. A dog") or ends with on a line of its own counts, if that is one. Else every letter counts that stands alone.
 """
 
 import re
@@ -29,12 +29,31 @@ _LISTED = rf"(?:\s*,\s*{_ONE}(?=\s*(?:[,.)\]]|$))){{0,9}}"  # "A, C." but not "A
 _DO = r"(?:(?:be|choose|pick|select|prefer)\s+)?"
 _OVER = r"(?i:over|rather than|instead of)"
 
+# Words that set one choice above another. Those of contents ("older than B") do not, nor does what is denied.
+_ABOVE = (
+    r"(?:better|stronger|superior|preferable|closer|more\s+(?:\w+ly\s+)?(?:accurate|appropriate|complete|comprehensive|"
+    r"consistent|convincing|correct|faithful|fitting|helpful|likely|plausible|precise|probable|reasonable|relevant|"
+    r"specific|suitable|supported))\b"
+)
+_VERB = r"(?:is|are|was|seems?|looks?|appears?|would be|fits?|matches|answers?|explains?)"
+_HOW = r"(?:(?:an?|the|\w+ly|much|far|slightly|also)\s+){0,2}"
+# What is kept of "B is more likely than A", and of "all options except B are wrong".
+_KEPT = (
+    rf"(?P<above>{_BEGIN}{_ONE}\s*{_VERB}\s+{_HOW}{_ABOVE}[^.;:!?\n]{{0,60}}?)\s(?:than|to)\s+{_SOME}"
+    rf"|(?P<preferred>\b(?i:prefer)\w*\s+{_ONE})\s+to\s+{_SOME}"
+    rf"|(?P<winner>{_BEGIN}{_ONE}\s+(?:beats|outperforms|surpasses))\s+{_SOME}"
+    r"|(?P<left>\b(?i:all|any|each|every)(?:\s+(?:of|the|these|other|given|answer|choice|option)s?){0,4}\s+"
+    rf"(?:but|except(?:\s+for)?|other\s+than)\s+{_SOME})"
+)
+
 _IS = r"(?:is|are|was|were|seems?|looks?|would|could|can|must|does|do)"
 _WRONG = r"(?i:wrong|incorrect|false|ruled out|eliminated|excluded)\b"
 _RIGHT = r"(?:(?:be\s+)?(?:the\s+|an?\s+)?(?:right|correct|true|supported|best|answer)\b|[.,;!]|$)"
 _DENIED = re.compile(
     "|".join(
         (
+            _KEPT,
+            rf"\b(?i:unlike|compared (?:to|with)|in contrast to|as opposed to|anything but)\s+{_SOME}",
             # "neither A nor B", "it isn't A", "not A over B"
             rf"(?:\b(?i:not|cannot|neither|none of)|n['\u2019]t)\s+{_DO}{_SOME}(?:\s+{_OVER}\b)?",
             rf"\b{_OVER}\s+{_SOME}",  # "B over A"
@@ -47,20 +66,29 @@ _DENIED = re.compile(
         )
     )
 )
+_BE = r"(?i:is|(?:must|should|would|will|has to|can only|appears to|seems to) be)\b"
+_SURELY = r"(?:\s+(?:clearly|therefore|thus|likely|probably|definitely|obviously|certainly|indeed|letter)\b){0,2}"
+_ANSWER = r"(?i:answer|choice|option|verdict|winner|better|best|correct\s+(?:one|statement|letter))\b"
 _SAID = re.compile(
-    rf"(?:(?<!each )\b(?i:answer|choice|option|verdict|winner|better|best)\b\W{{0,3}}(?:[:=]|\b(?i:is)\b)\W{{0,6}}"
+    rf"(?:(?<!each )\b{_ANSWER}\W{{0,3}}"
+    rf"(?:[:=]|(?<=\s[-\u2013]\s)|\b{_BE}{_SURELY})\W{{0,6}}"
+    r"|\b(?i:ans|solution|conclusion|decision|final|pick|correct|selected)\b\W{0,3}[:=]\W{0,6}"
+    r"|\b(?:I|[Ww]e|[Ll]et)(?:['\u2019]\w+)?(?:\s+(?:would|will|therefore|thus))*\s+(?:choose|chose|pick|select|go\s+with)\s+"
     # The answer is, in German, French, Spanish, Italian, Portuguese
     r"|\b(?i:antwort|l\u00f6sung|r\u00e9ponse|respuesta|risposta|resposta)\b(?:\s\w+)?\s?"
     r"(?::|\b(?i:ist|est|es|\u00e8|\u00e9)\b)(?:\s(?i:la|die))?\W{0,6}"
-    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{|\[\[|<(?i:answer)>\s*"
+    r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{(?:\\\w+\{)?|\[\[|<(?i:answer)>\s*"
     r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
     rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"
 )
 _IS_RIGHT = re.compile(rf"{_BEGIN}({_CAPITAL})\W{{0,3}}\bis\s+(?:the\s+)?(?:right|correct|best|answer)\b")
 # Before a mark that stands behind no other letter, as it does in a list of all choices.
 _FIRST = re.compile(
-    rf"\W*({_LETTER})\W{{0,3}}?([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)", re.DOTALL
+    rf"\W*(?:(?i:option|choice)\s+\W{{0,3}})?({_LETTER})\W{{0,3}}?"
+    r"([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)",
+    re.DOTALL,
 )
+_LAST = re.compile(rf"\n\W*({_LETTER})\W*\Z")
 
 
 def choices(said: str) -> set[str]:
@@ -78,16 +106,16 @@ def gives(said: str, letter: str) -> bool:
 
 
 def decided(said: str) -> set[str]:
-    """Capitals of the choices that a text says are the answer, or of the one that it begins with."""
+    """Letters of the choices that a text says are the answer; if it says none, of the one at its beginning or end."""
     chosen = [*_SAID.findall(said), *_IS_RIGHT.findall(said)]
-    if not chosen and (first := _FIRST.match(said)):
-        chosen = [first[1]]
+    if not chosen and (end := _FIRST.match(said) or _LAST.search(said)):
+        chosen = [end[1]]
     return _named("\n".join(chosen))
 
 
 def without_denied(said: str) -> str:
-    """A text without the choices that it denies, in ASCII letters."""
-    return _DENIED.sub(" ", normalize("NFKC", said))
+    """A text without the choices that it denies or sets below another, in ASCII letters."""
+    return _DENIED.sub(lambda found: f"{found[found.lastgroup] if found.lastgroup else ''} ", normalize("NFKC", said))
 
 
 def as_choice(answer: str) -> str | None:

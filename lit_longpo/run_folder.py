@@ -16,7 +16,7 @@ _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.t
 
 
 def claim_version(logger: Any) -> bool:
-    """Make the folder of a logger of Lightning's that numbers its versions, so that no other run takes that number.
+    """Make the folder of a logger that numbers its versions as Lightning's do, so that no other run takes that number.
 
     Returns:
         Whether the folder is new; not if the logger has none or was told its name.

@@ -43,6 +43,8 @@ class Rehearsal(TextGenerator):
 def rehearse(build: Build) -> str:
     """Prompts in full and the expected cost, as text; no model is loaded and nothing is written."""
     total = build.num_records()
+    for verifier in build.verifiers:
+        verifier.check()
     rehearsal = Rehearsal()
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
     outcomes = list(sample.outcomes(RehearsedAnswers()))

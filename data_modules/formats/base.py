@@ -55,7 +55,7 @@ class RecordFormat(ABC):
         """
 
     def __repr__(self) -> str:
-        # Tokens on disk are found by it: no address may be in it, but the code of others, which has no version.
+        # Stored tokens are found by this text: it holds no address, but a hash of others' code, which has no version.
         kind = type(self)
         code = "" if kind.__module__.startswith("data_modules.") else _hash_of_file(kind.__module__)
         return f"{kind.__module__}.{kind.__qualname__}({vars(self)}){code}"

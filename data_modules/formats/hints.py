@@ -10,28 +10,12 @@ _OTHER_NAMES = {
     "prompt": ("question", "query", "instruction", "input", "problem", "trajectory", "prompt_long", "long_prompt"),
     "short_prompt": ("prompt_short", "short_conversations", "short_question"),
     "chosen": (
-        "response_j",
-        "chosen_response",
-        "response_chosen",
-        "preferred",
-        "better",
-        "accepted",
-        "answer",
-        "output",
-        "winner",
-        "good",
+        *("response_j", "chosen_response", "response_chosen", "preferred", "better", "accepted", "answer", "output"),
+        *("winner", "good"),
     ),
     "rejected": (
-        "response_k",
-        "rejected_response",
-        "response_rejected",
-        "dispreferred",
-        "refused",
-        "reject",
-        "worse",
-        "loser",
-        "bad",
-        "wrong",
+        *("response_k", "rejected_response", "response_rejected", "dispreferred", "refused", "reject", "worse"),
+        *("loser", "bad", "wrong"),
     ),
     "system": ("system_prompt", "system_message"),
 }
@@ -50,18 +34,13 @@ def expected_instead(record: Mapping[str, object], formats: Iterable[str], optio
     mapping, missing = mapping_of(record), without_a_choice(record)
     if {"prompt", "rejected"} <= record.keys() and not mapping:
         return "`chosen`, the better answer, beside `prompt` and `rejected`"
-    if options is not None and record.keys() == {"text"}:  # also what `datasets` makes of .txt files
-        return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
-    if options is not None and (files := _listed_files(record)):
-        return f"preference pairs, not LLaMA-Factory's list of files: set `{options}.path` to one ({', '.join(files)})"
+    if options is not None and (pairs := _pairs_instead(record, options)) is not None:
+        return pairs
     if missing is None and (around := _around_records(record, options)) is not None:
         return around
     names = ", ".join(formats)
-    is_question = "question" in record and "chosen" not in record and isinstance(record.get("context"), str)
-    if options is None and is_question:
-        return "questions as JSON Lines, not in a table (pandas: to_json(path, orient='records', lines=True))"
     if options is None:
-        return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
+        return _questions_instead(record, names)
     if missing is not None and not mapping:
         return missing
     example = mapping or {"prompt": "ask", "chosen": "good", "rejected": "bad"}
@@ -70,6 +49,22 @@ def expected_instead(record: Mapping[str, object], formats: Iterable[str], optio
         f"{'as this seems to be' if mapping else 'for example'} `{options}.columns: {as_yaml(example)}`, with "
         f"`{options}.extra_columns: ignore` if others are left"
     )
+
+
+def _pairs_instead(record: Mapping[str, object], options: str) -> str | None:
+    """What to do with files that are not about pairs; `None` of all others."""
+    if record.keys() == {"text"}:  # also what `datasets` makes of .txt files
+        return f"preference pairs, not plain text: make pairs of it ({BUILD_FROM_TEXT})"
+    if files := _listed_files(record):
+        return f"preference pairs, not LLaMA-Factory's list of files: set `{options}.path` to one ({', '.join(files)})"
+    return None
+
+
+def _questions_instead(record: Mapping[str, object], formats: str) -> str:
+    """What a record should have been where questions are asked for, too."""
+    if "question" in record and "chosen" not in record and isinstance(record.get("context"), str):
+        return "questions as JSON Lines, not in a table (pandas: to_json(path, orient='records', lines=True))"
+    return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({formats})"
 
 
 def _listed_files(record: Mapping[str, object]) -> list[str]:

@@ -146,8 +146,8 @@ class Messages(RecordFormat):
         else:
             messages, chosen = parted_answer(messages, "messages", where)
         talk = asked(messages, optional_text(record, "system", where), "messages", where)
-        id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, chosen, record, where)
-        return conversation_pair(id, talk, chosen, rejected, where)
+        rejected = _rejected_behind(messages, chosen, record, where)
+        return conversation_pair(record_id(record, "id", where, name), talk, chosen, rejected, where)
 
 
 def _holds(messages: Any, prompt: Any) -> bool:
@@ -198,7 +198,7 @@ def _answer(value: Any, field: str, where: str) -> Said:
 
 
 def _text(value: str, field: str, where: str) -> str:
-    """Text that is not the print of a list of messages, as a table of texts has where there was the list."""
+    """A text; the print of a list of messages, which a table of texts has in the list's place, is refused."""
     if _PRINTED.fullmatch(value):
         expected = "text, or messages as a list instead of its print (store the data as .jsonl or .parquet)"
         raise RecordError.at(where, f"field {field!r}", expected, value)

@@ -80,8 +80,9 @@ def holds(text: str, answer: str) -> bool:
 
 @lru_cache(maxsize=1 << 10)
 def _whole_number(answer: str) -> re.Pattern[str]:
-    """Finds an answer of a `JOINED` script that begins or ends with a number, which is no part of a longer one."""
-    before, after = (r"(?<![\d.-])" * answer[0].isdecimal(), r"(?!\.?\d)" * answer[-1].isdecimal())
+    """Finds an answer of a `JOINED` script; a number that it begins or ends with is no part of a longer one."""
+    before = r"(?<![\d.-])" if answer[0].isdecimal() else ""
+    after = r"(?!\.?\d)" if answer[-1].isdecimal() else ""
     return re.compile(before + r"\s*".join(map(re.escape, answer.replace(" ", ""))) + after)
 
 
@@ -96,7 +97,8 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
         if not answer or answer in ("yes", "no"):
             continue
         is_short = len(answer) <= 3 or bool(JOINED.search(answer))
-        if holds(text, answer) if is_short else answer in text:
+        is_there = holds(text, answer) if is_short else answer in text
+        if is_there:
             return True
     return False
 

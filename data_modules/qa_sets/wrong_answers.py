@@ -43,8 +43,8 @@ def read_wrong_answers(
 ) -> tuple[WrongAnswer, ...]:
     """Different wrong answers that a reader of these passages could give, the likeliest mistakes first.
 
-    Of the answer's own kind first, with the same number of words first, and of equally like ones the first place's;
-    the last place is searched for the own kind before anything of another kind is taken.
+    Those of the answer's own kind come first, then those with as many words, then those of an earlier place. The
+    last place, too, is searched for the own kind before anything of another kind is taken.
 
     Args:
         question: what is asked; nothing that it says already is a wrong answer.

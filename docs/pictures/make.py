@@ -55,7 +55,7 @@ class Picture:
 
 REPORT = (Picture("report.png", 1000, 1880), Picture("report_dark_narrow.png", 420, 1900, dark=True))
 # The older page of curves: the newer one draws them outside of the page's time, and a photograph shows none.
-_CURVES = "#scalars&tagFilter=train%2Frewards%2Fmargins%7Ctrain%2Fsolo_ra%7Cneedle%2F(256%7C512)$"
+_CURVES = "#scalars&_smoothingWeight=0&tagFilter=train%2Frewards%2Fmargins%7Ctrain%2Fsolo_ra%7Cneedle%2F(256%7C512)$"
 TENSORBOARD = (Picture("tensorboard.png", 1250, 750, place=_CURVES),)
 PICTURES = (*REPORT, *TENSORBOARD)
 HEAT_MAPS = {"needle_before.png": 0, "needle_after.png": -1}  # which of a run's reports, by step

@@ -5,7 +5,6 @@
     PYTHONPATH=docs python -m results run smollm2-shared --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-elsewhere smollm2-longbench smollm2-book --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
-    PYTHONPATH=docs python -m results run benchmarks --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'
     PYTHONPATH=docs python -m results table --write
@@ -24,7 +23,7 @@ from results.cells import Settings
 from results.outcomes import STORED, load
 from results.packing import Pack, unpack
 from results.running import Runner
-from results.suites import SUITES, benchmarks, elsewhere, smollm2
+from results.suites import SUITES, elsewhere, smollm2
 
 # On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
 # Asking takes as long as training (a minute of an H200, seven at a time): with two of seven, half the models were left.
@@ -35,7 +34,7 @@ _README = _PAGE.with_name("README.md")
 
 
 def run(options: argparse.Namespace) -> None:
-    sampled = [suite.name for suite in (benchmarks.SUITE, *elsewhere.SUITES) if suite.name in options.suites]
+    sampled = [suite.name for suite in elsewhere.SUITES if suite.name in options.suites]
     if sampled and not options.samples:
         sys.exit(f"error: expected a folder of samples for {sampled[0]}, got none; type --samples FOLDER")
     real = [name for name in options.suites if name in TRAINED_ON_FILES]
@@ -117,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         part.add_argument("--test", default="", help="others, about other articles")
         part.add_argument("--dtype", default="", help="of the real model; bfloat16 on a GPU, float32 on a CPU")
-        part.add_argument("--samples", default="", help="folder of the benchmarks' samples")
+        part.add_argument("--samples", default="", help="folder of questions and books")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
         part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")

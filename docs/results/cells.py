@@ -27,7 +27,7 @@ class Settings:
             hidden states; two evaluations and three trainings share 80 GB. An H200 holds twice as many.
         dtype: of the real model's weights; empty for bfloat16 on a GPU and float32 on a CPU, as not every CPU
             multiplies in bfloat16.
-        samples: folder of the benchmarks' samples.
+        samples: folder of questions, books and LongBench's records.
         more: options of every training of the real suite that say how it is computed on this machine.
     """
 

@@ -1,7 +1,7 @@
 """Tables of Markdown from stored results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,6 +28,7 @@ class Layout:
         grouped: names of its rows.
         apart: row that every other one is compared with at each length, in another table; empty for none.
         others: scores beside sub-EM, which a longer answer raises and they do not.
+        by_length: whether there is that other table.
     """
 
     lengths: tuple[str, ...]
@@ -39,6 +40,7 @@ class Layout:
     grouped: tuple[str, ...] = ()
     apart: str = ""
     others: tuple[str, ...] = ()
+    by_length: bool = True
 
 
 def _real(lengths: tuple[str, ...], short: str, long: tuple[str, ...], forgetting: str) -> Layout:
@@ -51,16 +53,17 @@ _REAL = _real(("alone", "512", "1024", "2048", "4096"), "alone", ("1024", "2048"
 _LOGO = ("logo-none", "logo-continuous", "logo-sparse", "logo-mixed")
 _STAGES = tuple(map(str, pretraining.LENGTHS))
 _LINKED = "docs/results/stored"  # from the page
-_MAIN = ("mean score", "mean", "perplexity", "prompt tokens")  # columns of tables that runs have made
+_MAIN = ("mean score", "mean", "perplexity")  # columns of tables that runs have made
 LAYOUTS = {
-    **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared", "smollm2-quoted", "smollm2-shared-quoted"), _REAL),
+    **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared"), _REAL),
+    "smollm2-shared-quoted": replace(_REAL, by_length=False),
     "smollm2-elsewhere": _real(
         ("hotpotqa alone", "hotpotqa", "musique alone", "musique"),
         "hotpotqa alone",
         ("hotpotqa", "musique"),
         "sft-short",
     ),
-    "smollm2-longbench": _real(elsewhere.TASKS, "", elsewhere.TASKS, ""),
+    "smollm2-longbench": replace(_real(elsewhere.TASKS, "", elsewhere.TASKS, ""), by_length=False),
     "pretraining": Layout(_STAGES, "", _STAGES, {}, ""),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
@@ -86,7 +89,7 @@ def markdown(suite: Suite, folder: Path) -> str:
     parts = [_main(rows, layout, folder, shared=suite.questions_share_contexts), *_ranked(outcomes)]
     parts += [*_filters(outcomes), *_builds(outcomes, by_seed=suite.pairs_by_seed)]
     parts.append(_machines(rows))
-    if layout.apart in rows:
+    if layout.by_length and layout.apart in rows:
         parts.append(_by_length(rows, layout, shared=suite.questions_share_contexts))
     if layout.groups:
         parts.append(_by_group(rows, layout))

@@ -52,12 +52,12 @@ class BABILong(Benchmark):
         self.path, self.prompts, self.max_new_tokens = path, Path(prompts), max_new_tokens
         check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
         files = [(_place(file, path), file) for file in record_files(path)]
-        known = list(dict.fromkeys(length for (_, length), _ in sorted(files, key=lambda item: _tokens(item[0][1]))))
+        known = sorted(dict.fromkeys(length for (_, length), _ in files), key=_tokens)
         if unknown := [length for length in lengths or () if length not in known]:
             raise InputError(f"expected lengths of {', '.join(known)}, got {', '.join(unknown)}; correct `lengths`")
         self.lengths = tuple(length for length in known if lengths is None or length in lengths)
         self._files = _by_place((place, file) for place, file in files if place[1] in self.lengths)
-        self.tasks = tuple(task for task in LABELS if any(task == found for found, _ in self._files))
+        self.tasks = tuple(task for task in LABELS if task in {found for found, _ in self._files})
         self._template, self._parts = _read_prompts(self.prompts, self.tasks)
 
     @property

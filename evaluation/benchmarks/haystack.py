@@ -123,7 +123,7 @@ def _book(path: str) -> tuple[str, ...]:
 
 
 def _pieces(sentence: str) -> list[str]:
-    """The sentence, or pieces of one that would fit into no context, which would hold its facts alone."""
+    """The sentence, or its pieces where it is so long that a context would have room for nothing but the facts."""
     parts = [sentence] if len(sentence) <= _LONGEST_CHINESE else [part for part in _CHINESE_END.split(sentence) if part]
     cut = (wrap(part, _PIECE, break_on_hyphens=False) if len(part) > _LONGEST else [part] for part in parts)
     return list(chain.from_iterable(cut))

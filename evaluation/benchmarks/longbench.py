@@ -20,7 +20,7 @@ from evaluation.benchmarks.placeholders import check_placeholders
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese, task_name
-from evaluation.prompting import Prompt, Rules, build_prompt
+from evaluation.prompting import NOT_DOUBLED, READ_AS_CONTROL, Prompt, Rules, build_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -49,7 +49,7 @@ _OFFICIAL = {  # sha256
     _LIMITS: "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
 }
 CATEGORIES = {"category": ("en", "English"), "category_zh": ("zh", "Chinese")}  # kinds of means: tasks' language
-_COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
+REPOSITORY, COMMIT = "THUDM/LongBench", "2e00731f8d0bff23dc4325161044d0ed8af94c1e"  # of version 2, too
 _DATA = ("5e628be450b7e67fb7ae6e201bd6d8f7056f7672", "cb45b11a4133c6bc1d6a44b0f8e701335ff1e543195db1103472e575857f7f64")
 
 
@@ -76,13 +76,13 @@ class LongBench(WithAnswerMetric):
     name = "longbench"
     names = ("longbench_e",)
     tasks: tuple[str, ...] = ()
-    protocol = "THUDM/LongBench 2e00731"
+    protocol = f"{REPOSITORY} {COMMIT[:7]}"
     generates_as_model_does = True
     chat_names = ("chatglm", "longchat", "vicuna", "llama2", "xgen", "internlm")
     notes = (
         "the tokenizer's chat template in place of the official script's own chat strings for eight models, where used",
-        "a beginning-of-text token that the chat template writes is not doubled",
-        "control tokens that the texts write out are read as such, as in the official scripts",
+        NOT_DOUBLED,
+        READ_AS_CONTROL,
     )
 
     def __init__(
@@ -238,7 +238,7 @@ class LongBench(WithAnswerMetric):
 def _remote() -> Iterator[RemoteFile]:
     """Templates at the pinned commit, and all data in one archive."""
     for path, sha256 in _OFFICIAL.items():
-        yield github_file("THUDM/LongBench", _COMMIT, f"LongBench/{path}", path, sha256)
+        yield github_file(REPOSITORY, COMMIT, f"LongBench/{path}", path, sha256)
     revision, sha256 = _DATA
     yield hub_file("THUDM/LongBench", revision, "data.zip", sha256, is_archive=True)
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
+from evaluation.benchmarks.longbench import COMMIT, REPOSITORY
 from evaluation.benchmarks.official_files import (
     OfficialFileError,
     Row,
@@ -44,7 +45,6 @@ _OFFICIAL = {  # sha256
     "prompts/0shot_cot_ans.txt": "85ec59df4ac0e27aabbc619a7ca5cf3ae1787dd5a76cf51a18944eb52c91955f",
     "prompts/0shot_no_context.txt": "125fb44183af01ffc623df19392b80a287db62af3e2a2805e5b2ff9c7b2bee30",
 }
-_COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
 _DATA = ("2b48e494f2c7a2f0af81aae178e05c7e1dde0fe9", "15d61c22d92c96900b3c4948b6aeea218d3214b676a65df48e7b8555604c7fe2")
 
 
@@ -67,7 +67,7 @@ class LongBenchV2(Benchmark):
     """
 
     name = "longbench_v2"
-    protocol = "THUDM/LongBench 2e00731"
+    protocol = f"{REPOSITORY} {COMMIT[:7]}"
     tasks = ("longbench_v2",)
     official_counts = {"longbench_v2": 503}
     left_out = "empty responses are left out of every mean, as in the official script"
@@ -162,7 +162,7 @@ class LongBenchV2(Benchmark):
 def _remote() -> Iterator[RemoteFile]:
     """Templates at the pinned commit, and the data."""
     for path, sha256 in _OFFICIAL.items():
-        yield github_file("THUDM/LongBench", _COMMIT, path, path, sha256)
+        yield github_file(REPOSITORY, COMMIT, path, path, sha256)
     revision, sha256 = _DATA
     yield hub_file("THUDM/LongBench-v2", revision, "data.json", sha256)
 

@@ -70,7 +70,7 @@ def is_short(answer: str) -> bool:
 
 
 def joins_words(answer: str) -> bool:
-    """Whether an answer is in a script that joins words, of which F1 takes what stands between spaces for one."""
+    """Whether an answer is in a script that joins words: F1 would take all between two spaces for one word."""
     return bool(_JOINED.search(answer))
 
 
@@ -85,7 +85,7 @@ def _ascii(text: str) -> str:
 
 
 def _marks_as_ascii(text: str) -> str:
-    """The text with a comma in the place of every punctuation mark that is not ASCII, so that they go where it does."""
+    """The text with a comma for each punctuation mark that is not ASCII: what removes ASCII's removes it, too."""
     return "".join(sign if sign.isascii() or not category(sign).startswith("P") else "," for sign in text)
 
 

@@ -16,7 +16,7 @@ from evaluation.perplexity.measuring import check_window_lengths, measure
 from evaluation.perplexity.report import FILE, PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.processes import bar
-from evaluation.reports.reading import refuse_other_model
+from evaluation.reports.reading import refuse_other_report
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import first_names
@@ -65,12 +65,13 @@ def perplexity(arguments: Sequence[str]) -> None:
     _warn_of_control_tokens(prompt_format, tokens)
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
-    refuse_other_model(Path(values.output) / FILE, policy.source)
+    asked = _settings(files, tokens, windows, front)
+    refuse_other_report(Path(values.output) / FILE, policy.source, asked)
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
     check_vocabulary(model, prompt_format.tokenizer)
     check_window_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
-    settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN if name in facts}
+    settings = asked | {name: facts[name] for name in _PLAIN if name in facts}
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
     with bar("perplexity", total) as advance:
         results = list(measure(model, tokens, windows, front=front, advance=advance))

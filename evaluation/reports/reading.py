@@ -1,5 +1,6 @@
 """Reads a saved report back; a file that is no report, or damaged, is refused by the name of the field."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -60,19 +61,37 @@ def load_checked_report(path: Path) -> BenchmarkReport:
     return report
 
 
-def refuse_other_model(path: Path, model: str) -> None:
-    """Refuse a place where the report of another model lies, which the one to come would replace.
+def refuse_other_report(path: Path, model: str, settings: Mapping[str, object] | None = None) -> None:
+    """Refuse a place where the report of another model, or of other settings, lies, which would be replaced.
+
+    Args:
+        path: of the report to come.
+        model: of the report to come, by its name; a folder has as many as there are ways to type it.
+        settings: that its numbers depend on, as it will store them.
 
     Raises:
-        InputError: it does.
+        InputError: such a report lies there.
         RecordError: what lies there is no report.
     """
-    before = stored_object(path, "move it").get("model", model) if path.is_file() else model
-    if before != model:
+    if not path.is_file():
+        return
+    stored = stored_object(path, "move it")
+    before, was = str(stored.get("model", model)), dict(stored.get("settings", {}))
+    wanted = json.loads(json.dumps(dict(settings or {})))
+    other = [name for name, value in wanted.items() if was.get(name, value) != value]
+    got = f"one of other {', '.join(other)}" if other else ""
+    if not (before == model or _is_same_folder(before, model)):
+        got = f"that of {before}"
+    if got:
         raise InputError(
-            f"expected no report or one of {model} at {path}, got that of {before}, which would be lost; type --output "
-            "FOLDER"
+            f"expected no report or the one of {model} and these settings at {path}, got {got}, which would be lost; "
+            "type --output FOLDER"
         )
+
+
+def _is_same_folder(one: str, other: str) -> bool:
+    first, second = (Path(path).expanduser() for path in (one, other))
+    return first.is_dir() and second.is_dir() and first.samefile(second)
 
 
 def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:

@@ -18,7 +18,7 @@ def score_table(report: BenchmarkReport) -> Table:
 
 
 def label_of(scalar: str) -> str:
-    """What a scalar of a report is called beside the columns of its tasks, which may have a "mean", of their own."""
+    """A scalar's name beside the columns of a report's tasks, which may have a "mean" of their own."""
     name = scalar.split("/", 2)[-1]
     return "all examples" if name == "mean" else name
 

@@ -78,7 +78,8 @@ def _of_first_filter(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 def _metric(part: str, found: Mapping[str, Any]) -> str:
     """The first of a task's metrics that scores each of its questions from 0 to 1, the more the better."""
-    rows, rises = _of_first_filter(found["samples"][part]), found["higher_is_better"].get(part, {})
+    rows = _of_first_filter(found["samples"][part])
+    rises = found["higher_is_better"].get(part, {})
     for name in rows[0]["metrics"]:
         if rises.get(name) is not False and all(_is_share(row[name]) for row in rows):
             return str(name)
@@ -93,7 +94,7 @@ def _is_share(value: object) -> bool:
 
 
 def scored_by(found: Mapping[str, Any]) -> str | dict[str, str]:
-    """What scores the questions of a task, or of the parts of a group where that differs, and behind which filter."""
+    """The metric that scores a task's questions, with its filter; by part where the parts of a group differ."""
     names = {}
     for part, rows in found["samples"].items():
         kind = rows[0]["filter"]

@@ -105,7 +105,7 @@ def check_lengths(
     positions: int | None,
     examples: Iterable[Example],
 ) -> None:
-    """Build prompts that only take a tokenizer, so that no model has to be loaded, and nothing be trained, for that.
+    """Build prompts with a tokenizer alone: what is wrong with them is said before a model is loaded or trained.
 
     Raises:
         InputError: a prompt cannot be made, or does not fit the model's window.

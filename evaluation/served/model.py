@@ -29,6 +29,7 @@ from lit_longpo.servers import (
     Failure,
     at_limit,
     beyond_limit,
+    ending,
     keeps_thoughts_apart,
     num_read,
     num_written,
@@ -221,13 +222,14 @@ class ServedModel(Answerer):
             self._warn_once(
                 f"asked for {self.endpoint.card.name}, replies name {other}: see that no other model answers"
             )
-        text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
+        reason = ending(choice)
+        text = self.endpoint.text(choice, prompt) if reason in (ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
         is_empty = text is not None and is_blank(text)  # vLLM's parsers leave the line breaks behind thoughts
-        if is_empty and choice.finish_reason in ENDED and _wrote_something(reply):
+        if is_empty and reason == ENDED and _wrote_something(reply):
             self._warn_once(_LOST)
-        elif is_empty and choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice):
+        elif is_empty and reason == CUT_OFF and keeps_thoughts_apart(choice):
             self._warn_once(_STILL_THINKING)
         ends = (getattr(choice, "token_ids", None) or [None])[-1] in self.endpoint.stops(prompt)  # vllm#27390: "length"
         is_cut = at_limit(reply, prompt.max_new_tokens) and not ends
@@ -252,7 +254,7 @@ class ServedModel(Answerer):
                 f"expected {self.connection.server.shown} to write {prompt.max_new_tokens:,} tokens at most, got an "
                 f"answer of {beyond:,}: it does not read `max_tokens`; ask another server"
             )
-        is_cut = reply.choices[0].finish_reason == CUT_OFF
+        is_cut = ending(reply.choices[0]) == CUT_OFF
         if is_cut and written is not None and written < prompt.max_new_tokens:
             raise UnreachableError(
                 f"expected {self.connection.server.shown} to write up to {prompt.max_new_tokens:,} tokens, got an "

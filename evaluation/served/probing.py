@@ -9,7 +9,7 @@ from evaluation.prompting import Prompt
 from evaluation.served.endpoints import Abilities, Completions, Endpoint
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.servers import Connection, Failure, Send, num_read, num_written, other_model
+from lit_longpo.servers import ENDED, Connection, Failure, Send, ending, num_read, num_written, other_model
 
 # Counting on is easy to go on with, and texts of several languages are many different tokens in other tokenizers.
 _TEXT = "Zähle weiter, 数一数: one two three four five six 1 2 3 4 5 6 7 8"
@@ -108,6 +108,6 @@ def _obeys_ends(connection: Connection, endpoint: Endpoint, reply: Any) -> bool:
     stops |= set(encode(f"8{text}", add_special_tokens=False)[1:2])  # behind other text
     prompt = _prompt(endpoint.prompt_format, _GOES_ON, sorted(stops))
     again = connection.ask(endpoint.send, prompt)
-    if isinstance(again, Failure) or again.choices[0].finish_reason != "stop":
+    if isinstance(again, Failure) or ending(again.choices[0]) != ENDED:
         return False
     return (num_written(again) or 1) <= 1

@@ -10,7 +10,7 @@ from lit_longpo.batch.groups import Group, Response
 from lit_longpo.batch.packed import PackedBatch, PreferenceBatch, tensor_on
 from lit_longpo.batch.scores import Scores
 from lit_longpo.batch.segments import Segment, SegmentTable, Sharing
-from lit_longpo.batch.views import Context, Role, Scope, Slot, View, Views
+from lit_longpo.batch.views import Context, Role, Slot, View, Views
 
 __all__ = [
     "Context",
@@ -19,7 +19,6 @@ __all__ = [
     "PreferenceBatch",
     "Response",
     "Role",
-    "Scope",
     "Scores",
     "Segment",
     "SegmentTable",

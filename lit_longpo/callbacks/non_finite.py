@@ -139,18 +139,19 @@ class NonFiniteGuard(Callback):
         self._look(trainer)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        loss = norm.new_zeros(()) if self._loss is None else self._loss
+        total = norm.new_zeros(()) if self._loss is None else self._loss
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if gradients:  # DeepSpeed's are logged when it has worked them out
             pl_module.log(_NORM, norm, batch_size=1)
         scale = _loss_scale(trainer)
-        shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else None
-        loss = torch.where(torch.isfinite(loss), loss / scale if shown is None else shown.to(loss), loss)
-        self._pending = self._check(loss, norm, skips=scale > 1)
+        logged = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else None
+        told = total / scale if logged is None else logged.to(total)
+        self._pending = self._check(torch.where(torch.isfinite(total), told, total), norm, skips=scale > 1)
         if self.on_bad == "skip":
             self._skip_if_bad(trainer, optimizer)
             pl_module.log(_SKIPPED, float(self.skipped), batch_size=1)
-        if loss.device.type == "cpu" if self.wait is None else self.wait:
+        waits = total.device.type == "cpu" if self.wait is None else self.wait
+        if waits:
             self._look(trainer)
 
     def on_train_batch_end(

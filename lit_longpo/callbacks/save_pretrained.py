@@ -49,25 +49,12 @@ class SavePretrained(Callback):
         folder = self._folder(folder_of_run(trainer))
         if stage != "fit":
             return
-        module = cast(PreferenceModule, pl_module)
-        other = module.reference.config.policy
-        models = [module.policy] if other is None else [module.policy, other]
-        if folder.resolve() in {source.resolve() for model in models for source in model.files.folders()}:
-            raise InputError(
-                f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "
-                "set another directory"
-            )
+        _check_is_no_start(folder, cast(PreferenceModule, pl_module))
         check_replaceable(folder)
-        found = self.directory and folder.is_dir() and any(folder.iterdir())
-        if found and trainer.is_global_zero and not keeps_nothing(trainer):
+        is_filled = self.directory and folder.is_dir() and any(folder.iterdir())
+        if is_filled and trainer.is_global_zero and not keeps_nothing(trainer):
             log.warning("%s holds an earlier model, which this run will replace; move it to keep it", folder)
-        behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
-        if later := [one for one in behind if isinstance(one, WeightAveraging)]:
-            raise InputError(
-                f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it after: it "
-                "puts the averaged weights in place when training ends, so the model would be saved without them; list "
-                "it first, or leave SavePretrained out and export the last checkpoint, which holds the average"
-            )
+        _check_is_behind_averaging(self, trainer.callbacks)  # type: ignore[attr-defined]
 
     def _folder(self, run_folder: Path) -> Path:
         return Path(self.directory).expanduser() if self.directory else run_folder / "model"
@@ -100,6 +87,26 @@ class SavePretrained(Callback):
             else:
                 self.written = folder
                 log.info("model written: %s", folder)
+
+
+def _check_is_no_start(folder: Path, module: PreferenceModule) -> None:
+    other = module.reference.config.policy
+    models = [module.policy] if other is None else [module.policy, other]
+    if folder.resolve() in {source.resolve() for model in models for source in model.files.folders()}:
+        raise InputError(
+            f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "
+            "set another directory"
+        )
+
+
+def _check_is_behind_averaging(saver: SavePretrained, callbacks: list[Callback]) -> None:
+    behind = callbacks[callbacks.index(saver) :]
+    if later := [one for one in behind if isinstance(one, WeightAveraging)]:
+        raise InputError(
+            f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it after: it "
+            "puts the averaged weights in place when training ends, so the model would be saved without them; list "
+            "it first, or leave SavePretrained out and export the last checkpoint, which holds the average"
+        )
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:

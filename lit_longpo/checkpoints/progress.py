@@ -46,8 +46,8 @@ def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validate
 def _validates_here(trainer: Trainer) -> bool:
     """Whether a validation follows the last row, by the epoch that it is of.
 
-    `check_val_every_n_epoch` goes by the epochs that are over. A checkpoint of a run that was stopped behind an epoch's
-    last row already counts that epoch, so the question is asked with the count of before.
+    Lightning goes by the number of epochs that are over (`check_val_every_n_epoch`). A checkpoint of a run that was
+    stopped behind an epoch's last row counts that epoch already, so Lightning is asked with the number before it.
     """
     loop = trainer.fit_loop
     counts: Any = loop.epoch_progress.current
@@ -60,10 +60,10 @@ def _validates_here(trainer: Trainer) -> bool:
 
 
 def log_from(trainer: Trainer, step: int) -> None:
-    """Set the step, from 0, under which the next values are logged: the one of a run that was not stopped.
+    """Set the step, from 0, under which the next values are logged, as in a run that was not stopped.
 
-    Lightning 2.6 counts these steps separately. After a resume its guess is one too high if the checkpoint was saved
-    after the end of a step, as the last one of a training and that of a stopped one are.
+    Lightning 2.6 counts these steps separately. After a resume its guess is one too high where the checkpoint was saved
+    after the end of a step: when the training ended, or was stopped.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 

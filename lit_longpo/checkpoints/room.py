@@ -98,7 +98,7 @@ def least_size(trainer: Trainer, *, weights_only: bool) -> int:
 
 
 def expected_states(trainer: Trainer) -> int:
-    """Bytes of the optimizer's state after its first step, which it is tried on without memory of its own.
+    """Bytes of the optimizer's state after its first step, by a trial on tensors without memory.
 
     0 for a module that is not ours, and for an optimizer that cannot be tried so: one that looks at its numbers.
     """

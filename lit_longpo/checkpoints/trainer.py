@@ -269,7 +269,7 @@ class ResumableTrainer(Trainer):
                 numbered = logger is not None and logger in claimed
                 stack.enter_context(released_if_refused(claimed, self._has_begun))
                 folder = self.default_root_dir if logger is None else logger.log_dir
-                # Without a folder it has an identity of its own, and its files lie in one that is named by that.
+                # A logger without a folder gives each run an identity, by which the folder of its files is named.
                 if folder is not None:
                     stack.enter_context(only_owner(Path(folder)))
                     remove_orphans(Path(folder), numbered=numbered)

@@ -127,7 +127,10 @@ _FAMILIAR: dict[str, _Option] = {
         "truncation_mode", "--data.on_overlength truncate", meaning="the middle of the context is cut, never an end"
     ),
     **_called("dataloader_num_workers num_workers", "--data.num_workers 2"),
-    **_called("dataset datasets dataset_name dataset_path data_path train_file", _PAIRS, value=_file),
+    **_called("dataset", _PAIRS, value=_file, note=" (a file, not its name in dataset_info.json)"),
+    **_called("eval_dataset", "--data.val_path FILE"),
+    **_called("max_samples", "--data.first 1000"),
+    **_called("datasets dataset_name dataset_path data_path train_file", _PAIRS, value=_file),
     **_called("data_seed", "--data.seed 42"),
     **_called("val_size", "--data.val_fraction 0.02", value=_share),
     **_called("accumulate grad_accum gradient_accumulation_steps", "--trainer.accumulate_grad_batches 8"),
@@ -163,7 +166,9 @@ _FAMILIAR: dict[str, _Option] = {
     **_called("seed", "--seed_everything 42", "--seed 0"),
     **_called("resume resume_from_checkpoint", "--ckpt_path last", value=_checkpoint),
     **_called("checkpoint", "--ckpt_path last"),
-    **_called("model_name model_name_or_path model_id base_model model_path adapter_name_or_path", _SOURCE),
+    **_called("model_name model_name_or_path model_id base_model model_path", _SOURCE),
+    **_called("adapter_name_or_path", _SOURCE, note=" --policy.lora null (the folder names its base)"),
+    **_called("create_new_adapter", "--policy.adapters merge", value=_switched("merge", "continue")),
     **_called("ref_model ref_model_name_or_path", "--reference.policy.source FOLDER_OR_HUB_NAME"),
     **_called("precompute_ref_log_probs", "--reference.mode cached", value=_switched("cached", "online")),
     **_called("dtype torch_dtype", _DTYPE, value=_dtype),
@@ -201,6 +206,8 @@ _FAMILIAR: dict[str, _Option] = {
         "modules_to_save lora_modules_to_save additional_target", "--policy.lora.also_train '[embed_tokens,lm_head]'"
     ),
     **_called("trainable_token_indices new_special_tokens", "--policy.added_tokens '[<fact>]'"),
+    **_called("default_system system_prompt", "--policy.template.system TEXT"),
+    **_called("enable_thinking", "--policy.template.options.enable_thinking false"),
     **_called(
         "template chat_template",
         "--policy.template.user '{context} {question}'",
@@ -217,7 +224,7 @@ _NOT_OFFERED = {
         ("finetuning_type", "adapter"),
         "adapters are --policy.lora '{r: 16, alpha: 32}', all weights --policy.lora null",
     ),
-    "stage": "the objective says what is done: --model DPO",
+    "stage": "the objective says what is done: --model SFT for sft, --model DPO for dpo, or what pref_loss names",
     "do_train": "the command says what is done: fit, validate, build, evaluate, ask, export",
     "label_smoothing": "label smoothing of preferences is not offered; --model IPO is the objective for noisy labels",
     "loss_weights": "sums of losses are not offered; --model ORPO has an SFT term",
@@ -225,12 +232,12 @@ _NOT_OFFERED = {
         ("f_divergence_type", "ld_alpha", "use_weighting", "discopop_tau"), "this variant of DPO is not offered"
     ),
     **dict.fromkeys(
-        ("assistant_only_loss", "completion_only_loss", "train_on_inputs", "train_on_prompt"),
+        ("assistant_only_loss", "completion_only_loss", "train_on_inputs", "train_on_prompt", "mask_history"),
         "the answer alone is trained; earlier answers of a conversation are history",
     ),
     "padding_free": "rows hold no padding",
     "load_in_8bit": "8-bit weights are not offered; type --policy.quantization 4bit",
-    "packing": "rows are packed always; --data.max_tokens is their budget",
+    **dict.fromkeys(("packing", "neat_packing"), "rows are packed always; --data.max_tokens is their budget"),
     **dict.fromkeys(
         ("rpo_alpha", "dpo_ftx", "pref_ftx", "cpo_alpha"),
         "an SFT term beside DPO or SimPO is not offered; --model ORPO has one",

@@ -17,6 +17,7 @@ from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.plain_yaml import check_plain, settings_in
+from lit_longpo.log_once import log_once
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def _is_section(option: str) -> bool:
 def _local(path: Path, ours: Path | None) -> Path:
     """The user's file; said where one of ours has the name, and is another."""
     if ours is not None and path.expanduser().read_bytes() != ours.read_bytes():
-        log.info("reading %s of this folder, not the %s that comes with lit_longpo", path, ours.name)
+        log_once(log.info, "reading %s of this folder, not the %s that comes with lit_longpo", path, ours.name)
     return path
 
 

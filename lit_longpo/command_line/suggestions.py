@@ -62,6 +62,8 @@ _UNRECOGNIZED = re.compile(r"unrecognized arguments: ([^\n]+)")
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
 
+_CALLED = "here it is called "
+
 # Filled in, of data and objective.
 _NOT_TYPED = {"help", "views", "prompt_format", "policy", "optimization", "reference"}
 
@@ -117,9 +119,17 @@ def _strays(command: ArgumentParser) -> str | None:
         if strays := [key for key in content if key not in sections]:
             if section := section_of(content, command):
                 return f"expected sections in {path}, got the settings of one; type --{section} {path} for its --config"
-            hints = _all_hints(strays, sorted({*options, *class_names(command)}), options)
-            return "; ".join([f"expected options of this command in {path}, got {', '.join(strays)}", *hints])
+            return f"expected options of this command in {path}, got {_answered(strays, command, options)}"
     return None
+
+
+def _answered(words: Sequence[str], command: ArgumentParser, options: set[str]) -> str:
+    """Each word once, with its hint if it has one: a file of another project has forty, and the line has an end."""
+    known = sorted({*options, *class_names(command)})
+    hints = {word: _hint(word, known, options) for word in words}
+    if len(words) == 1:
+        return "; ".join(part for part in (words[0], hints[words[0]]) if part)
+    return "; ".join(f"{word}: {hint.removeprefix(_CALLED)}" if hint else word for word, hint in hints.items())
 
 
 def _expected(message: str, parser: ArgumentParser) -> str:
@@ -167,7 +177,7 @@ def _hint(word: str, known: list[str], options: set[str]) -> str | None:
     typed = typed_value(word)
     option = familiar(word, options, typed) or (familiar(name, options, typed) if inside else None)
     if option and not _is_refused(option.split()[0], word, known):
-        return f"here it is called {option}"
+        return f"{_CALLED}{option}"
     if answer := not_offered(name):
         return answer
     if "." in word and name in known:  # the class has moved

@@ -22,9 +22,9 @@ def undone(values: Namespace, words: Sequence[str], files: Sequence[Path]) -> It
     """What is to be said of a training; nothing of commands that train nothing."""
     if "optimization" not in values:
         return
-    typed, contents = {name_of(option) for option in options_of(words)}, {path: settings_in(path) for path in files}
-    found = _no_adapters(values, contents) if "policy.lora" not in typed else None
-    if found is not None:
+    typed = {name_of(option) for option in options_of(words)}
+    contents = {path: settings_in(path) for path in files}
+    if "policy.lora" not in typed and (found := _no_adapters(values, contents)) is not None:
         yield found
     if (found := _same_order(values, typed)) is not None:
         yield found

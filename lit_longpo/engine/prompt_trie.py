@@ -18,7 +18,7 @@ _BLOCK = 4096  # tokens compared at a time
 
 @dataclass(frozen=True)
 class TrieNode:
-    """Tokens that the prompts of some groups have in common, or those of one group that it has for itself.
+    """A run of tokens that the prompts of some groups have in common, or that one group has for itself.
 
     Args:
         first: number of a group below it, whose tokens they are.

@@ -18,8 +18,8 @@ _TOKENS = {"extra_special_tokens": "additional_special_tokens"}  # which 4 reads
 def write_earlier_tokenizer(folder: Path) -> None:
     """Write the settings in the words of transformers 4, where 5 reads the same tokenizer from them.
 
-    Where it reads another one, as for models with a class that a name brings into play, and where a tokenizer has code
-    of its own, the settings are left as they are.
+    The settings are left as they are where it reads another one (a class's name may bring other rules into play), and
+    where a tokenizer has code of its own.
     """
     path = folder / "tokenizer_config.json"
     text = path.read_text(encoding="utf-8")

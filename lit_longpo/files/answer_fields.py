@@ -17,7 +17,7 @@ _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
 
 
 def prints_texts(value: str) -> bool:
-    """Whether a text looks like a list of texts that was printed, as tables have it where there was the list."""
+    """Whether a text looks like the print of a list of texts, which tables have in the list's place."""
     return bool(_LIST_OF_TEXTS.fullmatch(value))
 
 

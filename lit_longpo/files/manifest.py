@@ -42,7 +42,7 @@ def check_manifest(
     _refuse_other(path, stored, wanted, kind)
 
 
-def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
+def check_manifest_early(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path]) -> None:
     """Check as `check_manifest` does what can be known early; nothing is written.
 
     Raises:

@@ -98,21 +98,32 @@ def check_there(file: IO[Any], path: Path, elsewhere: str) -> None:
 
 def _refusal(error: BaseException, folder: Path) -> tuple[Path, str, str] | None:
     """Which path, why and what helps, from the error or those that it came from."""
+    return next(filter(None, (_refused_by(one, folder) for one in _chain(error))), None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it came from."""
     seen = set[int]()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
         seen.add(id(one))
-        path = Path(os.fsdecode(one.filename)) if isinstance(one, OSError) and one.filename else folder
-        if (number := _number(one, folder)) in _CAUSES:
-            # A file is moved from one disk to another, and the error names the first.
-            fullest = min(path, folder, key=lambda place: _free(place) or 0)
-            return (fullest if number in _FULL else path, *_CAUSES[number])
-        if isinstance(one, FileNotFoundError) and _is_gone(path.parent, folder):
-            return (path.parent, *_DELETED)
-        named = isinstance(one, FileNotFoundError) and one.filename  # a hub's, for what is not stored here, names none
-        if named and path.absolute() in (folder.absolute(), *folder.absolute().parents):
-            return (path, *_REFUSED)
+        yield one
         one = one.__cause__ or one.__context__
+
+
+def _refused_by(error: BaseException, folder: Path) -> tuple[Path, str, str] | None:
+    path = Path(os.fsdecode(error.filename)) if isinstance(error, OSError) and error.filename else folder
+    if (number := _number(error, folder)) in _CAUSES:
+        # A file is moved from one disk to another, and the error names the first.
+        fullest = min(path, folder, key=lambda place: _free(place) or 0)
+        return (fullest if number in _FULL else path, *_CAUSES[number])
+    if not isinstance(error, FileNotFoundError):
+        return None
+    if _is_gone(path.parent, folder):
+        return (path.parent, *_DELETED)
+    # A hub's error, for what is not stored here, names no file.
+    if error.filename and path.absolute() in (folder.absolute(), *folder.absolute().parents):
+        return (path, *_REFUSED)
     return None
 
 

@@ -60,7 +60,7 @@ class EarlierRows:
                 _continue(logger, aside, path, steps)
 
     def _set_aside(self) -> Iterator[tuple[CSVLogger, Path, Path]]:
-        """Loggers whose rows are out of the way, where their file belongs, and where it is."""
+        """Each logger whose file of rows was put aside, the place where the file belongs, and the one where it is."""
         for logger in self._loggers:
             path = _file(logger)
             aside = path.with_name(_ASIDE)

@@ -87,21 +87,22 @@ def place_of(logger: Logger) -> str:
 
 
 def _name(logger: Namespace, name: str | None, root: Any) -> None:
-    kind, settings = str(logger.get("class_path")).rpartition(".")[2], logger.get("init_args", Namespace())
-    if name is not None and kind not in _NAMES:
-        raise InputError(
-            f"expected a logger that takes a run's `name` ({', '.join(_NAMES)}), got {kind}; name the run in its own "
-            "settings"
-        )
-    beyond = dict(logger.get(_BEYOND) or {})
+    kind = str(logger.get("class_path")).rpartition(".")[2]
+    settings, beyond = logger.get("init_args", Namespace()), dict(logger.get(_BEYOND) or {})
     if name is not None:
+        if kind not in _NAMES:
+            raise InputError(
+                f"expected a logger that takes a run's `name` ({', '.join(_NAMES)}), got {kind}; name the run in its "
+                "own settings"
+            )
         (beyond if kind == "CometLogger" else settings)[_NAMES[kind]] = name
-    if root is not None and kind == "CometLogger":
-        beyond.setdefault("offline_directory", str(root))
-    if root is not None and settings.get("save_dir") == "":  # whoever's: the parser's, for one that has to be typed
-        settings["save_dir"] = str(root)
-    if root is not None and kind in _PLACES:
-        _PLACES[kind](settings, Path(root))
+    if root is not None:
+        if kind == "CometLogger":
+            beyond.setdefault("offline_directory", str(root))
+        if settings.get("save_dir") == "":  # whoever's: the parser's, for one that has to be typed
+            settings["save_dir"] = str(root)
+        if kind in _PLACES:
+            _PLACES[kind](settings, Path(root))
     logger["init_args"] = settings
     if beyond:
         logger[_BEYOND] = beyond

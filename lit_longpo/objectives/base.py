@@ -54,6 +54,7 @@ from lit_longpo.training.row_checks import check_evaluated_rows, check_reach, wa
 from lit_longpo.training.sections import Sections
 from lit_longpo.training.start import (
     check_fit,
+    check_recorded,
     find_scoring_path,
     log_precision,
     log_short_run,
@@ -192,6 +193,7 @@ class PreferenceModule(LightningModule, ABC):
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._fits:
             self.check_names()
+            check_recorded(type(self), {name for name, _ in self.arguments()})
             check_fit(self._trainer, self.policy, self.optimization)
         prompt_format = self.policy.prompt_format()
         if self.views.reference:

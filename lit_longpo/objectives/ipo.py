@@ -62,7 +62,7 @@ class IPOAlgorithm(DPOAlgorithm):
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y), of a token with `per_token`. Shape: (B,)."""
         reward = super().reward(response)
-        return reward / response.tokens if self.per_token else reward
+        return reward / response.num_tokens if self.per_token else reward
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
@@ -72,8 +72,8 @@ class IPOAlgorithm(DPOAlgorithm):
             chosen.reference_log_probs,
             rejected.reference_log_probs,
             beta=self.beta,
-            chosen_tokens=chosen.tokens if self.per_token else 1.0,
-            rejected_tokens=rejected.tokens if self.per_token else 1.0,
+            chosen_tokens=chosen.num_tokens if self.per_token else 1.0,
+            rejected_tokens=rejected.num_tokens if self.per_token else 1.0,
         )
 
 

@@ -135,4 +135,4 @@ class LongPO(PreferenceModule):
         """The NLL term of Eq. 14. Shape: (B,)."""
         if self.nll == "sequence":
             return policy.sequence_nll("long")
-        return -chosen.log_probs / chosen.tokens if self.nll == "answer" else torch.zeros_like(chosen.log_probs)
+        return -chosen.log_probs / chosen.num_tokens if self.nll == "answer" else torch.zeros_like(chosen.log_probs)

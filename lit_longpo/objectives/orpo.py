@@ -66,15 +66,15 @@ class ORPOAlgorithm(PairwiseAlgorithm):
 
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y). Shape: (B,)."""
-        return log_odds(response.log_probs, response.tokens)
+        return log_odds(response.log_probs, response.num_tokens)
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
         return orpo_loss(
             chosen.log_probs,
             rejected.log_probs,
-            chosen.tokens,
-            rejected.tokens,
+            chosen.num_tokens,
+            rejected.num_tokens,
             beta=self.beta,
             margin=chosen.margin,
         )

@@ -4,6 +4,7 @@ A paper is one file: its equation, a pure loss, a `PairwiseAlgorithm` and a `Pai
 these modules as its base, so nothing else has to know a new one.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ class Scored:
 
     Args:
         log_probs: summed policy log-probabilities. Shape: (B,).
-        tokens: scored tokens. Shape: (B,).
+        num_tokens: scored tokens. Shape: (B,).
         reference: summed reference log-probabilities, if there is a reference. Shape: (B,).
         margin: by how much the pair's chosen reward should exceed the rejected one's. Shape: (B,), or () for all.
     """
 
     log_probs: Tensor
-    tokens: Tensor
+    num_tokens: Tensor
     reference: Tensor | None
     margin: Tensor | float = 0.0
 
@@ -50,11 +51,11 @@ class Scored:
             return values if view.role == "chosen" else values[:, 0]
 
         log_probs = first(policy.log_probs(view.context, view.role))
-        tokens = first(policy.num_tokens(view.context, view.role))
+        num_tokens = first(policy.num_tokens(view.context, view.role))
         if reference is None:
-            return cls(log_probs, tokens, None, policy.margins)
+            return cls(log_probs, num_tokens, None, policy.margins)
         of_reference = first(reference.log_probs(reference_context or view.context, view.role))
-        return cls(log_probs, tokens, of_reference, policy.margins)
+        return cls(log_probs, num_tokens, of_reference, policy.margins)
 
     @property
     def reference_log_probs(self) -> Tensor:
@@ -98,6 +99,11 @@ class PairwiseModule(PreferenceModule):
 
     @abstractmethod  # a recipe names a paper
     def __init__(self, algorithm: PairwiseAlgorithm, context: Context | None = None, **module: Any) -> None:
+        if vars(algorithm) and not dataclasses.is_dataclass(algorithm):
+            raise InputError(
+                f"expected {type(algorithm).__name__} to be a dataclass, whose fields a checkpoint records, got a "
+                "class with other attributes; write `@dataclass(frozen=True)` above it, fields for `__init__`"
+            )
         super().__init__(**module)
         self.algorithm = algorithm
         self.context: Context = context or "long"
@@ -139,4 +145,4 @@ class PairwiseModule(PreferenceModule):
 def pair_metrics(algorithm: PairwiseAlgorithm, chosen: Scored, rejected: Scored) -> Metrics:
     """The metrics that every pairwise objective logs. Shape of each: (B,)."""
     rewards = algorithm.reward(chosen), algorithm.reward(rejected)
-    return preference_metrics(*rewards, chosen.log_probs, rejected.log_probs, -chosen.log_probs / chosen.tokens)
+    return preference_metrics(*rewards, chosen.log_probs, rejected.log_probs, -chosen.log_probs / chosen.num_tokens)

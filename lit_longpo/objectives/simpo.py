@@ -54,15 +54,15 @@ class SimPOAlgorithm(PairwiseAlgorithm):
 
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y). Shape: (B,)."""
-        return self.beta * response.log_probs / response.tokens
+        return self.beta * response.log_probs / response.num_tokens
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
         return simpo_loss(
             chosen.log_probs,
             rejected.log_probs,
-            chosen.tokens,
-            rejected.tokens,
+            chosen.num_tokens,
+            rejected.num_tokens,
             beta=self.beta,
             gamma=self.gamma,
             margin=chosen.margin,

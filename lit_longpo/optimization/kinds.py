@@ -20,8 +20,9 @@ from lit_longpo.optimization.trials import OptimizerFactory, goes_by_others, nee
 
 _USUAL = "--optimization.optimizer FusedAdamW"
 INSTEAD = f"type {_USUAL}"
-# Whoever's classes of these names, of which a short trial shows nothing: Apollo of 2020 divides by the norm of a whole
-# update, AdamP projects where a gradient is across its tensor, LARS goes by norms where weights decay, Kron draws.
+# Classes of these names, of any package, work on whole tensors, which a short trial does not show: Apollo of 2020
+# divides by the norm of an update, AdamP projects where a gradient is across its tensor, LARS goes by norms where
+# weights decay, Kron draws.
 _BY_TENSOR = frozenset(
     {"AdamP", "Apollo", "ApolloDQN", "DistributedShampoo", "Kron", "LARS", "LBFGS", "Muon", "ScalableShampoo", "SGDP"}
 )

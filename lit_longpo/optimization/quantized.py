@@ -105,7 +105,7 @@ def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
         return
     from bitsandbytes.optim.optimizer import GlobalOptimManager
 
-    # The manager that all optimizers of a process share goes by index and by id, which another model's weights get.
+    # One of its own: the manager that a process's optimizers share knows weights by index and id, which may come again.
     manager = GlobalOptimManager.__new__(GlobalOptimManager)
     manager.initialize()
     manager.override_config(list(embeddings), "optim_bits", 32)

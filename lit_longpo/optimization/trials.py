@@ -12,7 +12,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 # Packages; a step of the last one's is compiled for half a minute.
 _OF_PLAIN_GRADIENTS = ("torch.", "lit_longpo.", "bitsandbytes.", "deepspeed.", "torchao.")
-# A step that cannot be taken here, of which a trial says nothing: one for GPUs alone asserts that it is on one.
+# Raised by steps that cannot be taken here (one for GPUs alone asserts that it is on one): a trial says nothing then.
 _FAILED = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 _STEPS, _SHAPE, _BORDER = 12, (4, 3), 5  # of a trial; where a tensor is cut in two
 _DIFFERENCE = 1e-4  # of the largest change of a number; by rounding alone it is 1e-7
@@ -39,9 +39,9 @@ def _steps(make: OptimizerFactory, *, create_graph: bool) -> bool:
 
 
 def goes_by_others(make: OptimizerFactory) -> bool:
-    """Whether a number's update depends on other numbers: those of its tensor, or all. Of slices it is another one.
+    """Whether a number's update depends on other numbers, of its tensor or of all; then slices are updated otherwise.
 
-    Of an optimizer that draws by chance nothing is known, nor of one that takes none of a CPU's tensors.
+    `False` also where that is not known: of an optimizer that draws by chance, or that takes no tensors of a CPU.
     """
     draw = torch.Generator().manual_seed(0)
     # Small weights: rates that are found out (Prodigy) begin with steps that those of size 1 would round away.

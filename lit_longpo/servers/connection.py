@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -43,7 +44,8 @@ class Server:
 
     Args:
         url: usually ends with /v1, which is added to an address without a path.
-        key_variable: environment variable that holds the access key; local servers take any.
+        key_variable: environment variable that holds the access key, around which blanks and line ends do not count;
+            local servers take any.
         concurrency: the most requests under way at a time.
         max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx and replies that
             are no JSON, with exponential back-off or as long as the server's Retry-After says.
@@ -83,9 +85,33 @@ class Server:
         """The address without user and password."""
         return without_passwords(self.address)
 
+    @property
+    def key(self) -> str:
+        """The access key; "none" if there is none.
+
+        Raises:
+            InputError: it has a character that no header of a request can hold.
+        """
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(
+                f"expected an access key of ASCII characters in ${self.key_variable}, got one with others among them; "
+                "copy it anew"
+            )
+        return key or "none"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the address is one of this machine's own, which no proxy reaches."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ip_address(host).is_loopback or ip_address(host).is_unspecified
+        except ValueError:
+            return host == "localhost"
+
     def hidden(self, text: str) -> str:
         """The text without access key and password, which some servers repeat in their errors."""
-        secrets = (os.environ.get(self.key_variable), urlsplit(self.url).password)
+        secrets = (os.environ.get(self.key_variable, "").strip(), urlsplit(self.url).password)
         for secret in secrets:
             if secret and len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***")
@@ -97,18 +123,23 @@ class Connection:
 
     Raises:
         MissingPackageError: the client is not installed.
+        InputError: the access key cannot be sent.
     """
 
     def __init__(self, server: Server) -> None:
         require_package("openai", "a server", 'type: pip install "lit_longpo[build]"')
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         self.server = server
         self._failed = 0  # in a row
         self._closing = threading.Event()
-        key = os.environ.get(server.key_variable) or "none"
+        unproxied = dict.fromkeys(("http://", "https://")) if server.is_here else {}  # whatever HTTP_PROXY says
         self._client = OpenAI(
-            base_url=server.address, api_key=key, max_retries=server.max_retries, timeout=server.timeout
+            base_url=server.address,
+            api_key=server.key,
+            max_retries=server.max_retries,
+            timeout=server.timeout,
+            http_client=DefaultHttpxClient(mounts=unproxied),
         )
 
     def models(self) -> dict[str, Any] | None:
@@ -198,7 +229,8 @@ class Connection:
         return Failure(self.server.hidden(reply.error))
 
     def _told(self, error: Exception) -> str:
-        return self.server.hidden(f"{type(error).__name__}: {error}")
+        why = "" if error.__cause__ is None else f" ({error.__cause__})"  # of "Connection error."
+        return self.server.hidden(f"{type(error).__name__}: {error}{why}")
 
 
 def _sent(send: Callable[[], Any]) -> Any:

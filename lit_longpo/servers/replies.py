@@ -5,7 +5,12 @@ from typing import Any
 
 # `finish_reason`: the model has ended its answer, or its tokens were over. All other reasons (a filter, an error, an
 # abort) leave a part of an answer that looks like a whole one.
-ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
+ENDED, CUT_OFF = "stop", "length"
+# What others say in place of these: TGI, Together, Anthropic, Gemini (in capitals), Mistral.
+_OTHER_WORDS = {
+    **dict.fromkeys(("eos_token", "stop_sequence", "eos", "end_turn"), ENDED),
+    **dict.fromkeys(("max_tokens", "model_length"), CUT_OFF),
+}
 _UNCOUNTED = 2  # tokens that end a turn, which some servers count beyond the limit
 # What ends a turn. A server that leaves it in its text has not stopped there; gpt-oss goes on behind its thoughts.
 _TURN_ENDS = re.compile(
@@ -44,9 +49,19 @@ def told_error(reply: Any) -> Any:
     return getattr(reply, "error", None) or getattr(choice, "error", None) or said
 
 
-def broke_off(reason: str | None) -> bool:
-    """Whether a `finish_reason` says that an answer broke off for another reason than its number of tokens."""
-    return reason not in (None, *ENDED, CUT_OFF)
+def ending(choice: Any) -> Any:
+    """Why an answer ended, in OpenAI's words: "stop", "length", or what the choice says; `None` if it says nothing.
+
+    Gateways pass on the words of the server behind them (qwen-code#9882), or say "stop" and leave it to
+    `native_finish_reason` that the tokens were over (inspect_ai#5143).
+    """
+    reason, native = (_in_openais_words(getattr(choice, f"{kind}finish_reason", None)) for kind in ("", "native_"))
+    return native if (reason, native) == (ENDED, CUT_OFF) else reason
+
+
+def broke_off(choice: Any) -> bool:
+    """Whether an answer broke off for another reason than its number of tokens."""
+    return ending(choice) not in (None, ENDED, CUT_OFF)
 
 
 def keeps_thoughts_apart(choice: Any) -> bool:
@@ -60,9 +75,10 @@ def reply_text(choice: Any) -> Any:
     """The text of a chat reply up to the end of its turn, without thoughts that the server keeps apart; "" if none.
 
     Args:
-        choice: a choice of the reply. Its content may be a list of parts (Mistral's, ai-dial-adapter-openai#395).
+        choice: a choice of the reply. Its content may be a list of parts (Mistral's, ai-dial-adapter-openai#395), or
+            be empty beside the words in which the model refuses to answer (openclaw#102321).
     """
-    content = choice.message.content
+    content = choice.message.content or getattr(choice.message, "refusal", None)
     if isinstance(content, list):
         content = "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
     if isinstance(content, str):
@@ -89,6 +105,10 @@ def _steps(model: str) -> list[str]:
     return re.sub(r"[-:]latest$|\.gguf$", "", model.lower()).strip("/").split("/")
 
 
+def _in_openais_words(reason: Any) -> Any:
+    return _OTHER_WORDS.get(reason.lower(), reason.lower()) if isinstance(reason, str) else reason
+
+
 def _parts(content: Any) -> list[dict[str, Any]]:
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
@@ -108,7 +128,7 @@ def at_limit(reply: Any, most: int) -> bool:
 
     More tokens than these were not held to the limit: thoughts that a server keeps apart (see `beyond_limit`).
     """
-    return reply.choices[0].finish_reason == CUT_OFF or most <= (num_written(reply) or 0) <= most + _UNCOUNTED
+    return ending(reply.choices[0]) == CUT_OFF or most <= (num_written(reply) or 0) <= most + _UNCOUNTED
 
 
 def beyond_limit(reply: Any, most: int) -> int | None:

@@ -22,9 +22,9 @@ def text_key(text: str) -> int:
 
 
 def head_keys(text: str) -> list[int]:
-    """Key of how a long text begins, which it shares with copies of it that were cut: an even hash of 64 bits.
+    """Key of a long text's beginning, which copies of it that were cut have in common: an even hash of 64 bits.
 
-    Not of every part, as in `message_keys`: contexts are made of passages that many of them hold.
+    Other parts have no keys, unlike those of `message_keys`: contexts are made of passages that many of them hold.
     """
     spaced = _spaced(text)
     return [_kept_as(MESSAGE, text_hash(spaced[:_HEAD]))] if len(spaced) >= _HEAD else []
@@ -33,10 +33,13 @@ def head_keys(text: str) -> list[int]:
 def message_keys(texts: Sequence[str]) -> list[int]:
     """Keys of messages that hold a document somewhere beside the question: odd of all, even of every part.
 
-    A part is a run of lines, from any of them up to where it has 100 characters: a long line, or several short ones.
-    Or a run of 100 characters in lines that are as long, wherever they break or hold the question too: some of these,
-    about 64 in all, so that a common run of 200 characters, or of a sixteenth of the longer one of two long messages,
-    is found. White space of any kind and length is one space; a paragraph that is broken at a width is one line, too.
+    Parts are of two kinds:
+    - A run of lines, from any of them up to where it has 100 characters: a long line, or several short ones.
+    - A run of 100 characters in lines that are as long, wherever they break or hold the question too. About 64 of these
+      are chosen, so that of two messages a common run of 200 characters is found, or, where they are long, of a
+      sixteenth of the longer one.
+
+    White space of any kind and length is one space; a paragraph that is broken at a width is one line, too.
 
     Args:
         texts: of all messages before the answer.

@@ -1,6 +1,5 @@
 """Distributed strategies beyond Lightning's own: DeepSpeed on any device, FSDP2 sharding, sequence parallelism."""
 
-from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential.sequences import is_sharded
 from lit_longpo.strategies.accumulation import ends_step, multiply_gradients, rows_of_a_step
 from lit_longpo.strategies.choice import check_reached, check_steps, check_strategy
@@ -40,7 +39,6 @@ __all__ = [
     "check_torch_device",
     "data_parallel_mesh",
     "ends_step",
-    "feasible_degrees",
     "full_value",
     "gathered_state_dict",
     "is_deepspeed",

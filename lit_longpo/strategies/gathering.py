@@ -15,10 +15,13 @@ from lit_longpo.engine.tiling.tiled_layers import tiled_modules
 def gather_at_once(module: nn.Module) -> None:
     """Let modules that read weights of their parts gather all of them before they run and free them after.
 
-    DeepSpeed calls that a leaf module. It would reduce a leaf's gradients with each of its calls, so those of a leaf
-    that a row calls several times (one sequence after the other) before they are there and once more, at which it stops
-    with an AssertionError: so it is told when all of them are there. It frees a leaf's weights with the gradient of its
-    input, so the input is made to need one. Call it before DeepSpeed sets itself up.
+    DeepSpeed calls that a leaf module. Call this before DeepSpeed sets itself up, since two of its habits are mended:
+
+    - It reduces a leaf's gradients at each call, and stops with an AssertionError where a row calls the leaf several
+      times (one sequence after the other). So it is told when all gradients are there.
+    - It frees a leaf's weights with the gradient of the leaf's input. So the input is made to need one.
+
+    Leaves are:
 
     - Modules that are run in tiles: once for all tiles.
     - Adapters of routers and stacked experts: peft reads the weight and its own two matrices past all hooks.

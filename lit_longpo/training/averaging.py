@@ -29,7 +29,8 @@ class ExampleMeans:
         self.rows = 0
         self._names: tuple[str, ...] = ()
         self._sources: tuple[str, ...] = ()
-        self._sums = torch.zeros(())  # of every name, of every name and source, examples of each source, and of all
+        # Over all and over each source, of each name and of the examples. Shape: (1 + sources, names + 1).
+        self._sums = torch.zeros(())
 
     def add(
         self, values: dict[str, Tensor], *, counted: bool = True, sources: Mapping[str, Tensor] | None = None
@@ -43,15 +44,13 @@ class ExampleMeans:
                 Shape of each: (B,).
         """
         columns = [value.detach().double() for value in values.values()]
-        masks = [mask.to(columns[0]) for mask in (sources or {}).values()]
+        every = torch.ones_like(columns[0])
+        masks = torch.stack([every, *(mask.to(every) for mask in (sources or {}).values())])
         # `where`, because 0 times a value that is not finite is not 0.
-        columns += [torch.where(mask > 0, column, 0.0) for mask in masks for column in columns[: len(values)]] + masks
-        self._sources = tuple(sources or ())
-        examples = tensor_on(columns[0].device, [float(len(columns[0]))], torch.float64)
-        row = torch.cat([torch.stack(columns).sum(dim=1), examples])
+        row = torch.where(masks[:, None] > 0, torch.stack([*columns, every]), 0.0).sum(dim=2)
         row = row if counted else torch.zeros_like(row)
         self._sums = row if self.rows == 0 else self._sums + row
-        self._names, self.rows = tuple(values), self.rows + 1
+        self._names, self._sources, self.rows = tuple(values), tuple(sources or ()), self.rows + 1
 
     def over_all_ranks(self, reduce: Reduce) -> tuple[dict[str, Tensor], Tensor]:
         """Means over the examples of all rows of all ranks, and how many of these a rank has on average.
@@ -61,15 +60,13 @@ class ExampleMeans:
         One reduction; a collective call. Shape of each: ().
         """
         totals = reduce(self._sums.clone(), reduce_op="mean")
-        count, sources = len(self._names), len(self._sources)
-        sums = totals[: count * (1 + sources)].view(1 + sources, count)
-        examples = torch.cat([totals[-1:], totals[-1 - sources : -1]])
-        means = (sums / examples[:, None]).float().unbind()
+        examples = totals[:, -1]
+        means = (totals[:, :-1] / examples[:, None]).float()
         found = _named(self._names, means[0])
         for source, row, number in zip(self._sources, means[1:], examples[1:].tolist(), strict=True):
             if number:
                 found |= _named([f"{source}/{name}" for name in self._names], row)
-        return found, totals[-1].float()
+        return found, examples[0].float()
 
 
 def _named(names: Sequence[str], means: Tensor) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from lit_longpo.training.monitors import OF_TRAINING
 
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
 _BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}
-# Scores of our benchmarks; of the harness, whose tasks also measure errors and biases, those that are surely scores.
+# All of our benchmarks' numbers are scores; of the harness, whose tasks also measure errors and biases, only these.
 _SCORES = re.compile(r"benchmark/(?!lm_eval[-/])|.*/(acc|exact_match|f1|bleu|chrf|rouge)[^/]*$")
 _NO_SCORES = re.compile("perplexity|ppl|bits|loss|brier|error|distance")
 # What they look for is called otherwise here, and is no number of the module's.

@@ -12,8 +12,8 @@ def precision_problem(
 ) -> str | None:
     """What to type where policy and reference would be other models than the configuration says; `None` if all agree.
 
-    A precision that casts the weights does so after they were loaded, so a reference that is loaded later, or that
-    was recognised by its weights, would be another model than the policy at step 0.
+    A precision that casts the weights casts the policy's after they were loaded. A reference that is loaded later, or
+    was recognised by its weights before, would then differ from the policy at step 0.
 
     Args:
         dtype: of the weights, `policy.dtype`.

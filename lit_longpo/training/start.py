@@ -1,6 +1,8 @@
 """Checks and messages at the start of a fit: before the policy is loaded, and once it is."""
 
+import inspect
 import logging
+from collections.abc import Collection
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -27,6 +29,8 @@ from lit_longpo.training.row_checks import check_rows, check_rows_can_share, dat
 
 log = logging.getLogger(__name__)
 
+# Arguments of an objective that are recorded as sections of their own, or as what they hold.
+_SECTIONS = {"policy", "optimization", "reference", "algorithm"}
 _FEW_STEPS = 10
 _POINTS = 10  # of a short run's curve
 
@@ -44,6 +48,23 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     check_validated(trainer)
     if trainer.is_global_zero and not optimization.router_loss:
         warn_of_routers(policy)
+
+
+def check_recorded(objective: type, recorded: Collection[str]) -> None:
+    """Refuse an objective with an argument that it does not record: a resume under another value would go on.
+
+    Args:
+        objective: its class.
+        recorded: names of its `arguments()`.
+    """
+    parameters = list(inspect.signature(objective).parameters.values())
+    own = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+    if lost := sorted(own - _SECTIONS - {*recorded}):
+        raise InputError(
+            f"expected {objective.__name__} to record each of its arguments, got none for {', '.join(lost)}, so a "
+            f"checkpoint of another value would be continued; write `self.{lost[0]} = {lost[0]}` in `__init__`, or "
+            f"give its PairwiseAlgorithm a field `{lost[0]}`"
+        )
 
 
 def warn_of_routers(policy: PolicyConfig) -> None:

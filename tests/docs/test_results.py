@@ -171,7 +171,7 @@ def test_tables_of_a_page_are_kept_and_their_main_column_is_shown(tmp_path):
     made = outcomes.collect(cell, tmp_path, ("evaluate",), {"torch": "2", "commit": "c", "seconds": 90.0})
     assert made.facts == {"tables": [table, parts], "head": {"model": "m"}}
     made.save(tmp_path / "stored")
-    text = markdown(SUITES["benchmarks"], tmp_path / "stored")
+    text = markdown(SUITES["smollm2-book"], tmp_path / "stored")
     assert "| paper | LongBench | qasper 2.1, avg 3.1 |" in text
     assert "Tasks" not in text
     assert "torch 2; commit c; 2 minutes" in text
@@ -323,9 +323,6 @@ def test_result_is_another_when_its_training_is(tmp_path):
 _TELLING = (
     "build",
     "base",
-    "logo",
-    "longpo-short",
-    "ruler",
     "training-logo-1024-seed1",
     "logo-1024-seed1",
     "logo-mixed-2-rejected-seed1",

@@ -95,6 +95,84 @@ def test_what_is_denied_is_not_given(said, given):
     assert choices(said) == set(given)
 
 
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("B is better than A.", "B"),
+        ("Option B is clearly more accurate than options A and C", "B"),
+        ("(B) fits better than (A)", "B"),
+        ("Answer A is better supported by the text than answer B.", "A"),
+        ("I prefer B to A", "B"),
+        ("B is superior to A", "B"),
+        ("B beats A", "B"),
+        ("Unlike A, B is stated.", "B"),
+        ("Compared to A and C, B says more", "B"),
+        ("Nothing is better than B", "B"),
+        ("B is not clearly better than A", "AB"),
+        ("B is older than A", "AB"),  # of contents: which of them is asked for is not known
+        ("A is worse than B", "AB"),
+    ],
+)
+def test_what_is_set_below_another_is_not_given(said, given):
+    """lm-evaluation-harness#4188 and ds4#321: a distractor that is named beside the answer was one of two answers."""
+    assert choices(said) == set(given)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "So the answer must be B.",
+        "The best choice would be (B).",
+        "The answer appears to be **B**.",
+        "The answer is clearly B.",
+        "The answer is letter B.",
+        "Answer - B.",
+        "Ans: B.",
+        "Conclusion: B.",
+        "The correct one is B.",
+        "I would therefore choose B.",
+        "We select option B.",
+        "Let's go with B.",
+        "$\\boxed{\\text{B}}$",
+        "Option B.",
+    ],
+)
+def test_a_choice_may_be_said_in_other_words(said):
+    """antirez/ds4#321, lm-evaluation-harness#2237: letters that explain the answer were answers, too."""
+    assert choices(f"{said} Option A says otherwise, and C is about tea.") == {"B"}
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("The answer must not be A. B", "B"),
+        ("The answer could be A or B", "AB"),
+        ("If you pick A, you are wrong. B", "AB"),
+        ("I choose A or B", "AB"),
+        ("I would not choose A. B", "B"),
+        ("Option A - 3\nOption B - 4", "AB"),
+        ("The answer would be A if it rained, but the answer is B", "AB"),
+    ],
+)
+def test_what_only_looks_like_the_answer_is_not_said(said, given):
+    assert choices(said) == set(given)
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("All options except B are wrong.", "B"),
+        ("All of the other choices but (B) are incorrect", "B"),
+        ("Every answer other than C is false", "C"),
+        ("C fits but A is wrong", "C"),
+        ("All answers are close but B is wrong. C", "C"),
+    ],
+)
+def test_what_is_left_of_all_is_given(said, given):
+    """As "B are wrong" it was denied, and a right answer scored 0."""
+    assert choices(said) == set(given)
+
+
 def test_an_accepted_answer_of_one_letter_is_a_choice():
     assert [as_choice(answer) for answer in ("A", "(b)", "**C.**", "5", "", "AB", "\u0410")] == [
         *("A", "b", "C"),
@@ -119,6 +197,8 @@ def test_a_small_letter_is_a_word_too():
         ("C - A computer", "C"),
         ("A) 3\nB) 4", "AB"),  # a list of all choices
         ("A: 3, B: 4", "AB"),
+        ("(A) 3\n(B) 4\n\n**B**", "B"),  # sglang#23864: what it ends with
+        ("A) 3\nB) 4\n\nB or A", "AB"),
     ],
 )
 def test_what_an_answer_begins_with_comes_before_letters_of_its_text(said, given):

@@ -4,6 +4,8 @@ import logging
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -30,7 +32,10 @@ _LETTER = re.compile(r"(?<![A-Za-z])[AB](?![A-Za-z'])")
 class Verifier(ABC):
     """Labels a pair: chosen is better (True), worse (False), or neither: both are equal, or it cannot tell (None)."""
 
-    def open(self, policy: PolicyConfig) -> None:  # noqa: B027  (most load nothing)
+    def check(self) -> None:  # noqa: B027  (most load nothing)
+        """Refuse what could not be loaded, without loading it; called by a dry run."""
+
+    def open(self, policy: PolicyConfig) -> None:  # noqa: B027
         """Load what it reads pairs with; called before anybody is asked for an answer.
 
         Args:
@@ -84,6 +89,16 @@ class LogProbGap(Verifier):
         check_numbers(self, "verifiers.init_args.", min_gap=(0, MOST_TOKENS))
         self._loaded: Any = None
 
+    def check(self) -> None:
+        """Read the model's configuration and tokenizer.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        with _of_log_prob_gap():
+            self.policy.config()
+            self.policy.prompt_format()
+
     def open(self, policy: PolicyConfig) -> None:
         """Load the model, if that is not done yet; warns if it is the policy's in another dtype.
 
@@ -100,10 +115,8 @@ class LogProbGap(Verifier):
 
     def _load(self) -> None:
         if self._loaded is None:
-            try:
+            with _of_log_prob_gap():
                 self._loaded = self.policy.load_base(), self.policy.prompt_format()
-            except UserError as error:
-                raise InputError(f"verifier LogProbGap: {error}") from error
 
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
         """No request: the model runs here."""
@@ -183,6 +196,14 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 def combined(verdicts: list[Verdict]) -> Verdict:
     """False if any verifier says worse, True if the others that could tell say better, else `None`."""
     return _all([verdict for verdict in verdicts if verdict is not None])
+
+
+@contextmanager
+def _of_log_prob_gap() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise InputError(f"verifier LogProbGap: {error}") from error
 
 
 def _without_thoughts(text: str, pair: PreferencePair, bench: Workbench) -> str:

@@ -21,6 +21,7 @@ from lit_longpo.servers import (
     at_limit,
     beyond_limit,
     broke_off,
+    ending,
     has_choice,
     keeps_thoughts_apart,
     num_read,
@@ -219,7 +220,7 @@ def _text(choice: Any) -> str:
 def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     """Whether an answer that is said to be at its end has not begun."""
     text = _text(choice)
-    if choice.finish_reason not in ENDED:
+    if ending(choice) != ENDED:
         return False
     return is_blank(text) if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
 
@@ -228,7 +229,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
     choice = reply.choices[0]
-    if broke_off(choice.finish_reason):
+    if broke_off(choice):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     text = in_think_marks(whole_characters(_text(choice)))  # the marks that `fit` knows
     cut_off = at_limit(reply, request.decoding.max_new_tokens)

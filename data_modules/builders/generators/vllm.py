@@ -13,7 +13,7 @@ from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
 from lit_longpo.policy.weights import cached_commit
 from lit_longpo.policy.window import readable_positions
-from lit_longpo.servers import CUT_OFF, ENDED, broke_off
+from lit_longpo.servers import CUT_OFF, ENDED, broke_off, ending
 
 
 @dataclass
@@ -102,7 +102,7 @@ class VLLMGenerator(TextGenerator):
 
     def _ends_in_thoughts(self, request: Request, best: Any) -> bool:
         """Whether a stop text may have ended an answer before it began (vllm#14170)."""
-        if not request.decoding.stop or best.finish_reason not in ENDED:
+        if not request.decoding.stop or ending(best) != ENDED:
             return False
         return is_thinking(self._text(request, best), opened=self._prompts.format(request.system).opens_thoughts)
 
@@ -113,11 +113,11 @@ class VLLMGenerator(TextGenerator):
 
     def _completion(self, request: Request, output: Any) -> Completion:
         best = output.outputs[0]
-        if broke_off(best.finish_reason):
+        if broke_off(best):
             error = f"the engine ended the answer with {best.finish_reason!r:.100}"
             return Completion(request.id, "", error=error)
         opened = self._prompts.format(request.system).opens_thoughts
-        cut_off = best.finish_reason == CUT_OFF
+        cut_off = ending(best) == CUT_OFF
         answer, finished = ended(self._text(request, best), request.decoding.stop, cut_off=cut_off, opened=opened)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))

@@ -85,8 +85,8 @@ def _in_headings(text: str, level: int) -> set[int]:
 def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int, count: CountTokens) -> Iterator[str]:
     """Neighbouring pieces together until the target is reached, never beyond the budget.
 
-    Pieces have about as many tokens together as apart, a border may cost one more: what is counted anew is a chunk that
-    could be over the budget by that, and not, in a book of one line, every chunk with every word.
+    Pieces have about as many tokens together as apart; a border may cost one more. So only a chunk that could be over
+    the budget by its borders is counted anew. In a book of one line, that would otherwise be every chunk at every word.
     """
     start, filled, most = 0, 0, 0  # most: tokens that the chunk can have
     for number, size in enumerate(sizes):

@@ -12,7 +12,7 @@ from evaluation.benchmarks.official_files import OfficialFileError, hash_of, has
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.infinitebench import TASKS
-from evaluation.prompting import Prompt, Rules, build_prompt
+from evaluation.prompting import READ_AS_CONTROL, Prompt, Rules, build_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means
 from evaluation.reports.report import BenchmarkReport
@@ -66,7 +66,7 @@ class InfiniteBench(WithAnswerMetric):
     notes = (
         "labels that a file wraps in a list are compared as the official results have them: texts, numbers",
         "a decimal number for a whole one in Math.Find, at which the official scorer fails, is wrong",
-        "control tokens that the texts write out are read as such, as in the official scripts",
+        READ_AS_CONTROL,
         "En.Dia looks for the first name among the words, so that one of two words is never right, as the official "
         "scorer did at that commit; its later ones take any accepted name that occurs",
     )
@@ -129,7 +129,7 @@ class InfiniteBench(WithAnswerMetric):
         return {"templates": self.templates, **digest, "new tokens": limits}
 
     def official_length(self, window: int) -> int:
-        """127,000 tokens of GPT-4, 131,072 of YaRN-Mistral, for which no answer is allowed for."""
+        """127,000 tokens for GPT-4; 131,072 for YaRN-Mistral, without room for the answer."""
         return self.family.length
 
     def examples(self, task: str) -> Iterator[Example]:

@@ -15,7 +15,7 @@ from evaluation.benchmarks.official_files import (
 )
 from evaluation.metrics import score
 from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
-from evaluation.prompting import Prompt, Rules, build_prompt
+from evaluation.prompting import NOT_DOUBLED, READ_AS_CONTROL, Prompt, Rules, build_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport
@@ -67,8 +67,8 @@ class LVEval(WithAnswerMetric):
     chat_names = ("chatglm2", "BlueLM", "vicuna", "sft", "llama2", "Llama-2", "LLaMA", "Mistral", "internlm")
     notes = (
         "the tokenizer's chat template in place of the official script's own strings for models it names, where used",
-        "a beginning-of-text token that the chat template writes is not doubled",
-        "control tokens that the texts write out are read as such, as in the official scripts",
+        NOT_DOUBLED,
+        READ_AS_CONTROL,
     )
 
     def __init__(

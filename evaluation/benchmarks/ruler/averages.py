@@ -31,17 +31,17 @@ def averages(parts: Mapping[int, Mapping[str, OfficialNumber]], over_lengths: Ma
     """
     kinds = {name: CATEGORIES[name] for name in ("NIAH", "VT", "QA")}
     shares = {task: 1 / len(kinds) / len(tasks) for tasks in kinds.values() for task in tasks}
-    averages = {
+    means = {
         "tasks": Mean(dict(over_lengths)),
         "without aggregation": Mean({task: over_lengths[task] for task in shares}, shares),
     }
     if tuple(parts) == LENGTHS and all(len(tasks) == len(TASKS) for tasks in parts.values()):
         cells = {f"{task}/{length}": part for length, tasks in parts.items() for task, part in tasks.items()}
-        rising = {length: number / 21 / len(TASKS) for number, length in enumerate(LENGTHS, 1)}
+        rising = {length: number / 21 / len(TASKS) for number, length in enumerate(LENGTHS, 1)}  # 21 is 1 + ... + 6
         falling = dict(zip(LENGTHS, reversed(rising.values()), strict=True))
         for name, weights in (("increasing", rising), ("decreasing", falling)):
-            averages[name] = Mean(cells, {f"{task}/{length}": weights[length] for length in LENGTHS for task in TASKS})
-    return averages
+            means[name] = Mean(cells, {f"{task}/{length}": weights[length] for length in LENGTHS for task in TASKS})
+    return means
 
 
 def effective_section(lengths: Means) -> Section:

@@ -172,9 +172,9 @@ class RULER(Benchmark):
         Raises:
             InputError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
         """
-        ids, limit = self._fitting.ids(example, prompt_format), self._generators[example.task].template.max_new_tokens
-        stops, uses_chat = prompt_format.stop_ids, prompt_format.uses_chat
-        prompt = Prompt(ids, limit, stops, num_tokens=len(ids), uses_chat=uses_chat)
+        ids = self._fitting.ids(example, prompt_format)
+        limit = self._generators[example.task].template.max_new_tokens
+        prompt = Prompt(ids, limit, prompt_format.stop_ids, num_tokens=len(ids), uses_chat=prompt_format.uses_chat)
         return uncut(prompt, max_length, window, advice=f"drop the length {example.length} from `lengths`")
 
     def score(self, example: Example, prediction: str) -> float:

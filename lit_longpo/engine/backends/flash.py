@@ -100,7 +100,7 @@ def flash_attention(
 def alone_segments(table: SegmentTable, device: torch.device) -> tuple[int, ...]:
     """Segments that are faster one by one through torch's attention: long prompts, for which it uses cuDNN.
 
-    On an H200 those need 0.55 of flash's time (32,768 tokens, forward and backward), but 30 ms of a CPU for every new
+    On an H200 it needs 0.55 of flash's time (32,768 tokens, forward and backward), and 30 ms of a CPU for every new
     length.
     """
     if not prefers_cudnn(device):

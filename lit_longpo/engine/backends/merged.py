@@ -50,11 +50,14 @@ def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, windo
 
     Arguments are those of `sdpa_attention`; shapes: (1, H, T, D) and (1, G, T, D).
     """
-    plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
-    plain = plain and query.shape[2] == table.num_tokens  # some segments may be attended apart
-    wide = window is None or window >= max(table.sequence_lengths)
+    if query.device.type != "cpu" or query.shape[-1] != value.shape[-1]:
+        return False
+    if query.shape[2] != table.num_tokens:  # some segments may be attended apart
+        return False
+    if window is not None and window < max(table.sequence_lengths):
+        return False
     lies_well = all(tensor.stride(-1) == 1 for tensor in (query, key, value))
-    return plain and wide and (is_chained(table) or (lies_well and _is_whole(query) and copies_much(table)))
+    return is_chained(table) or (lies_well and _is_whole(query) and copies_much(table))
 
 
 @lru_cache(maxsize=16)

@@ -158,7 +158,7 @@ def plain_options(row: PackedBatch, position_ids: Tensor) -> dict[str, Any]:
 def in_row_order(noted: Sequence[Tensor], layers: int, row: PackedBatch) -> list[Tensor]:
     """Module outputs of a row's sequences, put together as the outputs of the row: each token once.
 
-    A prompt's tokens are taken from the segment that they belong to, of other sequences that begin with them not again.
+    A prompt's tokens are taken from the segment that they belong to, and not again from others that begin with them.
 
     Args:
         noted: of one sequence after the other, layer by layer. Shape of each: (K, E).

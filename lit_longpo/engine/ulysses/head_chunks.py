@@ -27,7 +27,7 @@ from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
 from lit_longpo.errors import InputError
 
 HeadChunks = Literal["auto"] | int
-# Of queries that one rank receives; then what every pair of ranks exchanges is still some MiB, which a network likes.
+# Of queries that one rank receives: every pair of ranks still exchanges some MiB at once, which networks do quickly.
 CHUNK_BYTES = 256 * 2**20
 
 Attend = Callable[[Tensor, Tensor, Tensor, dict[Any, Any]], Tensor]

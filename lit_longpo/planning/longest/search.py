@@ -63,8 +63,8 @@ class Search:
     """Shares traces among all candidates of one model, and leaves out those that are the longest of nothing.
 
     Traces are what takes time: two dozen for each way of training, number of devices to a row, and kept activations. So
-    most devices go first. With fewer to a row each holds more of it, so that a row is shorter by their ratio at least,
-    and what cannot be the longest by that is never traced.
+    most devices go first. With fewer to a row each holds more of it, so the longest row is shorter at least by the
+    ratio of the devices. What cannot be the longest by that bound is never traced.
     """
 
     def __init__(self, run: Configuration, config: PretrainedConfig) -> None:

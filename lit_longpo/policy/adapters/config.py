@@ -143,7 +143,7 @@ def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:
 
 
 def _refuse_unclear_scale(config: Path, settings: dict[str, Any]) -> None:
-    """Scales of layers by keys that peft before 0.15 left out, in a file that does not say which one wrote it.
+    """Refuse scales of layers by keys that peft before 0.15 left out, unless the file says that a later one wrote it.
 
     peft#2419 gave `^` a meaning; ranks show by their shapes who has followed it, scales do not.
     """

@@ -33,15 +33,21 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
         raise _wrong_targets(model, ", ".join(some), f"which peft takes for the experts of all layers (type {every});")
     if missing := [name for name, found in named.items() if not found and name not in stacked]:
         raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, model, wanted)}")
-    for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
-        inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
-        raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
-    head = model.get_output_embeddings()
-    if on_head := [name for found in named.values() for name in found if modules[name] is head]:
+    _check_maps(model, {name: modules[name] for found in named.values() for name in found})
+
+
+def _check_maps(model: PreTrainedModel, targets: Mapping[str, nn.Module]) -> None:
+    """Refuse modules that adapters cannot sit on: those without a matrix, and the head."""
+    for name, module in targets.items():
+        if not _is_map(module):
+            inside = ", ".join(sorted(part for part, child in module.named_children() if _is_map(child)))
+            raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
+    on_head = next((name for name, module in targets.items() if module is model.get_output_embeddings()), None)
+    if on_head is not None:
         raise InputError(
             f"expected `policy.lora.target_modules` without the head of {type(model).__name__}, whose weight "
-            f"log-probabilities are computed from directly, got {on_head[0]}; leave it out, and to train it whole type "
-            f"--policy.lora.also_train '[{on_head[0]}]'"
+            f"log-probabilities are computed from directly, got {on_head}; leave it out, and to train it whole type "
+            f"--policy.lora.also_train '[{on_head}]'"
         )
 
 
@@ -61,8 +67,8 @@ def modules_named(wanted: str | list[str], modules: Collection[str]) -> list[str
 def check_adapted(model: PreTrainedModel, pattern: str, adapted: Iterable[str]) -> None:
     """Refuse adapters that a pattern does not mean.
 
-    Where experts were linear layers in transformers 4, peft takes of a pattern the ends of the names that it means:
-    one layer's map means those of all layers, shared experts the stacked ones.
+    Where experts were linear layers in transformers 4, peft compares only the ends of names with a pattern's: a
+    pattern of one layer's map then means those of all layers, and one of shared experts the stacked ones, too.
 
     Args:
         model: beneath the adapters.

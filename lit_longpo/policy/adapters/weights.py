@@ -37,9 +37,9 @@ def adapter_state(model: "PeftModel") -> dict[str, Tensor]:
 def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     """Give a model's adapters their values.
 
-    peft takes every name for one of the files that its base was published in, and gives it the model's own: a name that
-    is the model's own already may become one that nothing has, and its adapter stays as it was drawn, without an error
-    (peft#3262; Laguna's shared experts, Inkling 2's convolutions).
+    peft takes every name for one of the base's published files, and turns it into the model's own. Where it is the
+    model's own already, the turned name may be one that nothing has: that adapter stays as it was drawn, without an
+    error (peft#3262; Laguna's shared experts, Inkling 2's convolutions). So the model's own names are set once more.
     """
     from peft import set_peft_model_state_dict
 

@@ -80,9 +80,11 @@ class PromptTemplate:
     def later(self, question: str) -> UserText:
         """The user's text of a later question, and where the questions stand in it."""
         before, after = self.user.split("{context}")
+        if "{question}" in after:
+            return _with_question(after, question, 0)
         lines = before[: max(0, before.rfind("\n"))]
-        lead = "" if "{question}" in after else (lines if "{question}" in lines else before).rstrip()
-        return _with_question(lead + after, question, 0)
+        lead = lines if "{question}" in lines else before
+        return _with_question(lead.rstrip() + after, question, 0)
 
     @property
     def last_words(self) -> str:

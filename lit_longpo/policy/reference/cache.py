@@ -224,7 +224,7 @@ def fill_cache(
 def _first_of_each(
     cache: ReferenceCache, batches: Iterator[PackedBatch], needed: Callable[[bool], bool]
 ) -> tuple[PackedBatch | None, list[PackedBatch]]:
-    """The first row that the cache has, before the first that it lacks, which is consumed with those before it."""
+    """The first row that the cache has, and the first that it lacks, if any; rows are consumed up to the latter."""
     stored: PackedBatch | None = None
     for batch in batches:
         if needed(not cache.has(batch.fingerprints)):

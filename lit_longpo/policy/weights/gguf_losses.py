@@ -39,7 +39,7 @@ _NUMBERS = {
 _SCALES = {("gemma2", 46): 144, ("gemma3_text", 62): 168}
 
 
-def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoPE | None = None) -> None:
+def refuse_losses(model: PreTrainedModel, source: str, gguf_file: str, rope: RoPE | None) -> None:
     """Refuse a model that is not the one of its file."""
     header = GgufHeader.of_model(source, gguf_file)
     lost = [*_numbers(header, model.config.get_text_config().to_dict()), *_lost_tensors(header, model)]

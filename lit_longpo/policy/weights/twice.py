@@ -19,8 +19,8 @@ _OF_RANKS = "shard-?????-model-?????-of-?????.safetensors"
 def refuse_shards_of_ranks(source: str) -> None:
     """Refuse weights of which each rank has saved its part, by `distributed_checkpoint=True` or torch's own writer.
 
-    transformers reads them by another way, on which it passes over tensors that the model lacks (layers, heads, scales
-    of 8-bit weights), takes integers for numbers, and mixes them with other files of the folder, all without a word.
+    transformers has another way to read those. Without a word, it passes over tensors that the model lacks (layers,
+    heads, scales of 8-bit weights), takes integers for numbers, and mixes them with other files of the folder.
     """
     if found := next(Path(source).glob(_OF_RANKS), None):
         raise InputError(
@@ -47,7 +47,7 @@ def refuse_twice(source: str) -> None:
             return  # what comes later is not read
 
 
-def files_read(folder: Path, named: str | None = None) -> list[Path]:
+def files_read(folder: Path, named: str | None) -> list[Path]:
     """The files of weights in a folder that transformers reads, whatever others lie beside them.
 
     `named` is `transformers_weights` of its configuration: a file, or an index of shards, that is read in their place.

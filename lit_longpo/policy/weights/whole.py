@@ -81,7 +81,7 @@ def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
         )
 
 
-def refuse_packed(folder: Path | None, named: str | None = None) -> None:
+def refuse_packed(folder: Path | None, named: str | None) -> None:
     """Refuse integers and 8-bit floats in the place of weights, which transformers takes for the numbers themselves.
 
     Args:

@@ -47,6 +47,7 @@ def test_a_beginning_that_is_left_out_is_said(model, texts, caplog):
     measured(model, texts, "--lengths", "[16]", "--stride", 200)
     assert "windows begin without <bos>, which the tokenizer puts before every text" in caplog.text
     caplog.clear()
+    (texts / "out" / "perplexity.json").unlink()
     measured(model, texts, "--lengths", "[16]", "--stride", 200, "--bos", "true")
     assert "windows begin" not in caplog.text
 
@@ -55,6 +56,7 @@ def test_control_tokens_of_a_text_are_said(model, texts, caplog):
     """They count as in LongLoRA's script; of a page about templates nobody would know."""
     measured(model, texts, "--lengths", "[16]", "--stride", 200)
     assert "control tokens" not in caplog.text
+    (texts / "out" / "perplexity.json").unlink()
     (texts / "c.txt").write_text("an end <eos> and <eos> again")
     measured(model, texts, "--lengths", "[16]", "--stride", 200)
     assert "2 control tokens are written out in the texts (<eos>) and read as such" in caplog.text
@@ -90,6 +92,30 @@ def test_what_cannot_be_read_is_said_before_a_model_is_loaded(model, texts, monk
     (texts / "out" / "perplexity.json").write_text('{"model": "before"}')  # it was replaced without a word
     with pytest.raises(SystemExit, match="got that of before, which would be lost; type --output FOLDER"):
         measured(model, texts, "--lengths", "[50]")
+
+
+@pytest.mark.parametrize("more", [("--lengths", "[20]"), ("--stride", 7), ("--bos", "true")])
+def test_a_report_of_other_windows_is_not_replaced(more, model, texts):
+    """With the recipe's own output, a measurement of hours was gone."""
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    name = {"--bos": "tokens in front"}.get(more[0], more[0].removeprefix("--"))
+    with pytest.raises(SystemExit, match=f"got one of other {name}, which would be lost; type --output FOLDER"):
+        measured(model, texts, *("--lengths", "[16]", "--stride", 200), *more)
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+
+
+def test_a_report_of_other_texts_is_not_replaced(model, texts):
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    (texts / "c.txt").write_text("More.")
+    with pytest.raises(SystemExit, match="got one of other texts, which would be lost"):
+        measured(model, texts, "--lengths", "[16]", "--stride", 200)
+
+
+def test_a_model_has_as_many_names_as_there_are_ways_to_its_folder(model, texts, monkeypatch):
+    """It was taken for another one."""
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    monkeypatch.chdir(model.parent)
+    measured(f"./{model.name}/", texts, "--lengths", "[16]", "--stride", 200)
 
 
 def test_the_configuration_states_every_option():

@@ -219,6 +219,24 @@ def test_an_answer_whose_last_token_is_its_end_is_not_cut_off(last, is_cut, long
     assert any("the limit of tokens ended" in note for note in report.notes) is is_cut
 
 
+@pytest.mark.parametrize("words", [{"finish_reason": "MAX_TOKENS"}, {"native_finish_reason": "MAX_TOKENS"}])
+def test_the_limit_in_the_words_of_another_server_is_counted(words, longbench, server):
+    """qwen-code#9882, litellm#10768: in one there was no answer, in the other a whole one."""
+    fault = {"choice": {"text": "Oslo", "finish_reason": "stop", **words}, "usage": {"completion_tokens": 0}}
+    server.fault = lambda number, body: fault if body["max_tokens"] == NUM_NEW else None
+    server.gives_ids = False
+    report = run(longbench, server, settings=RunSettings(tasks=["hotpotqa"]))
+    assert {item.prediction for item in report.predictions} == {"Oslo"}
+    assert any("the limit of tokens ended" in note for note in report.notes)
+
+
+def test_a_refusal_apart_is_the_answer(longbench, server):
+    """openclaw#102321: the server was said to have lost the answer."""
+    said = {"message": {"role": "assistant", "content": None, "refusal": "I cannot."}, "finish_reason": "stop"}
+    server.fault = lambda number, body: {"choice": said} if body["max_tokens"] == NUM_NEW else None
+    assert {item.prediction for item in run(longbench, server, way="chat").predictions} == {"I cannot."}
+
+
 def test_a_server_that_does_not_read_the_limit_is_refused(longbench, server):
     """litellm#1629: answers beyond a benchmark's limit were scored."""
     server.fault = lambda number, body: {"usage": {"completion_tokens": 90}} if body["max_tokens"] == NUM_NEW else None

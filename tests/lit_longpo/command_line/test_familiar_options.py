@@ -84,7 +84,10 @@ def test_a_command_names_only_what_it_has():
         ("per_device_train_batch_size", "4", "--data.max_examples 4"),  # as the table of docs/start.md
         ("datasets", "[{'path': 'my.jsonl', 'type': 'chatml.intel'}]", "--data data/pairs --data.path FILE"),
         ("load_in_4bit", "true", "--policy.quantization 4bit"),
-        ("dataset", "My Pairs.jsonl", "--data data/pairs --data.path 'My Pairs.jsonl'"),
+        ("dataset_name", "My Pairs.jsonl", "--data data/pairs --data.path 'My Pairs.jsonl'"),
+        ("dataset", "mine", "--data data/pairs --data.path mine (a file, not its name in dataset_info.json)"),
+        ("create_new_adapter", "true", "--policy.adapters merge"),
+        ("max_samples", "1000", "--data.first 1000"),
         ("resume_from_checkpoint", "Runs/A.ckpt", "--ckpt_path Runs/A.ckpt"),
         ("router_aux_loss_coef", "0.01", "--optimization.router_loss 0.01"),
         ("save_steps", "50", "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 50"),
@@ -130,6 +133,7 @@ def test_what_is_meant_here_is_said_of_options_that_are_named():
 def test_what_is_not_offered_is_said():
     assert "not offered" in not_offered("label_smoothing")
     assert "--policy.lora null" in not_offered("finetuning_type")
+    assert "--model SFT for sft" in not_offered("stage")  # whatever stood there, DPO was named
     assert "(LoRA+) is not offered" in not_offered("loraplus_lr_ratio")
     assert "made with peft" in not_offered("init_lora_weights")
     assert "--model SimPO and --model ORPO have none" in not_offered("reference_free")  # "did you mean reference?"
@@ -199,9 +203,65 @@ def test_a_whole_file_of_another_project_is_answered(recipe, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         parse(*recipe, "--config", file)
     error = capsys.readouterr().err.splitlines()[0]
-    assert f"in {file}, got model_name_or_path, trust_remote_code, stage, learning_rate; " in error
-    assert "--policy.source x; " in error
-    assert error.endswith("--optimization.optimizer.lr 1.0e-5")
+    assert f"in {file}, got model_name_or_path: --policy.source x; trust_remote_code: " in error
+    assert error.endswith("; learning_rate: --optimization.optimizer.lr 1.0e-5")
+
+
+LLAMA_FACTORY = """
+model_name_or_path: meta-llama/Meta-Llama-3-8B-Instruct
+adapter_name_or_path: saves/llama3-8b/lora/sft
+trust_remote_code: true
+stage: dpo
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+pref_beta: 2.5
+pref_loss: simpo
+simpo_gamma: 1.0
+dataset: my_pairs
+template: llama3
+cutoff_len: 2048
+max_samples: 1000
+overwrite_cache: true
+preprocessing_num_workers: 16
+dataloader_num_workers: 4
+output_dir: saves/llama3-8b/lora/simpo
+logging_steps: 10
+save_steps: 500
+plot_loss: true
+overwrite_output_dir: true
+save_only_model: false
+report_to: none
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 5.0e-6
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+ddp_timeout: 180000000
+resume_from_checkpoint: null
+val_size: 0.1
+per_device_eval_batch_size: 1
+eval_strategy: steps
+eval_steps: 500
+"""
+
+
+def test_nothing_is_cut_from_the_answer_to_a_whole_file(tmp_path, capsys):
+    """Every word came twice, so the middle was left out: there stood the loss, the data and the length."""
+    file = tmp_path / "theirs.yaml"
+    file.write_text(LLAMA_FACTORY)
+    with pytest.raises(SystemExit, match="2"):
+        parse("--config", file)
+    error = capsys.readouterr().err.splitlines()[0]
+    assert "characters) ..." not in error
+    for line in LLAMA_FACTORY.strip().splitlines():
+        word = line.partition(":")[0]
+        assert f" {word}: " in error or f" {word}; " in error
+    assert "pref_loss: --model SimPO; simpo_gamma: --model.gamma 1.0; dataset: --data data/pairs" in error
+    assert "--policy.source saves/llama3-8b/lora/sft --policy.lora null" in error
 
 
 @pytest.mark.parametrize("word", ["eval_strategy", "save_strategy", "my_strategy"])

@@ -6,8 +6,9 @@ import torch
 from support.scores import leaves, scores, tensor, token_counts
 
 from lit_longpo.batch import Scores, Slot, View
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, LongPO, PairwiseModule, Scored, SimPO, SoLoPO
-from lit_longpo.objectives.pairwise import pair_metrics
+from lit_longpo.objectives.pairwise import PairwiseAlgorithm, pair_metrics
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
 PAIR = (View("long", "chosen"), View("long", "rejected"))
@@ -24,7 +25,7 @@ def test_of_several_rejected_responses_the_first_is_taken():
     slots = (Slot(0, "long", "rejected", 0), Slot(0, "long", "rejected", 1))
     policy = Scores(tensor(-4, -9), tensor(2, 3), slots)
     response = Scored.of(View("long", "rejected"), policy, None)
-    assert (response.log_probs.tolist(), response.tokens.tolist(), response.reference) == ([-4.0], [2.0], None)
+    assert (response.log_probs.tolist(), response.num_tokens.tolist(), response.reference) == ([-4.0], [2.0], None)
 
 
 def test_metrics_are_the_algorithms_rewards_and_carry_no_gradient():
@@ -111,3 +112,24 @@ def test_who_takes_margins_says_so_under_solopo_too(objective):
 @pytest.mark.parametrize("objective", [LongPO, LOGO])
 def test_longpo_and_logo_take_margins(objective):
     assert objective().views.margins
+
+
+def test_an_algorithm_whose_numbers_nobody_could_record_is_refused():
+    """A run was continued under another `scale` without a word, as itself and as SoLoPO's base."""
+
+    class Plain(PairwiseAlgorithm):
+        def __init__(self, scale):
+            self.scale = scale
+
+        def reward(self, response):
+            return self.scale * response.log_probs
+
+        def loss(self, chosen, rejected):
+            return self.reward(rejected) - self.reward(chosen)
+
+    class Own(PairwiseModule):
+        def __init__(self, scale=0.1, **module):
+            super().__init__(Plain(scale), **module)
+
+    with pytest.raises(InputError, match="expected Plain to be a dataclass"):
+        SoLoPO(base=Own())

@@ -6,7 +6,6 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DDPStrategy
 
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
-from lit_longpo import strategies
 from lit_longpo.engine import sequence_ranks
 from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
@@ -71,7 +70,3 @@ def test_ranks_exchange_heads_in_the_parts_that_are_asked_for(strategy, monkeypa
     for options, expected in (({}, "auto"), ({"head_chunks": 2}, 2)):
         strategy(accelerator=CPUAccelerator(), sequence_parallel=4, **options).setup_environment()
         assert (sequence_ranks().size, sequence_ranks().head_chunks) == (4, expected)
-
-
-def test_feasible_degrees_are_offered_to_planners():
-    assert strategies.feasible_degrees(32, 8, 16) == [1, 2, 4, 8, 16]

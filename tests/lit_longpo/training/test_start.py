@@ -14,10 +14,12 @@ from support.preference_data import RandomPairs
 from support.tiny_models import tiny_config
 
 from lit_longpo import __main__ as command
-from lit_longpo.objectives import ORPO
+from lit_longpo.errors import InputError
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.training.start import (
+    check_recorded,
     log_precision,
     log_short_run,
     warn_of_routers,
@@ -163,3 +165,22 @@ def test_five_steps_are_five_points(policy_folder, tmp_path):
     trainer.fit(module, datamodule=RandomPairs(module.views, num_examples=10))
     lines = csv.DictReader((Path(trainer.log_dir) / "metrics.csv").open())
     assert [int(line["step"]) for line in lines if line.get("train/loss")] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("objective", [SFT, DPO, IPO, SimPO, ORPO, SoLoPO, LongPO, LOGO])
+def test_every_argument_of_ours_is_recorded(objective):
+    check_recorded(objective, {name for name, _ in objective().arguments()})
+
+
+def test_an_argument_that_is_not_recorded_is_refused_before_the_policy_is_loaded(policy_folder, tmp_path):
+    """A checkpoint of one `scale` was continued under another, as if it were the same run."""
+
+    class Own(ORPO):
+        def __init__(self, scale: float = 1.0, **module):
+            super().__init__(**module)
+            self._scale = scale
+
+    module = Own(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    with pytest.raises(InputError, match=r"for scale, .*`self.scale = scale`"):
+        trainer.fit(module, datamodule=RandomPairs(module.views))

@@ -35,7 +35,7 @@ REASONED = [
     ("A names the tea, B the milk.\n**Answer:** B", "B"),
     ("The better answer is (B), as A says milk", "B"),
     ("A names the tea. [[B]]", "B"),
-    ("Answer A is better than Answer B", None),
+    ("Answer A is better than Answer B", "A"),
     ("Answer: A or B", None),
     ("The answer is A. No, the answer is B", None),
     ("A: milk. B: tea", None),

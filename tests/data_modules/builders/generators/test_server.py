@@ -151,6 +151,7 @@ def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
     ("reason", "error", "finished"),
     [
         *(("stop", "", True), ("eos_token", "", True), ("eos", "", True), (None, "", True), ("length", "", False)),
+        *(("STOP", "", True), ("MAX_TOKENS", "", False), ("end_turn", "", True)),  # qwen-code#9882: Gemini's words
         *(
             (other, f"the server ended the answer with '{other}'", True)
             for other in ("content_filter", "abort", "error")
@@ -273,9 +274,9 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
     assert (reply.text, len(server.asked)) == (whole, 1)
 
 
-def replies_of(tmp_path, content, thoughts=None, **usage):
+def replies_of(tmp_path, content, thoughts=None, refusal=None, **usage):
     """What a generator makes of a server's one reply."""
-    message = {"content": content, "reasoning_content": thoughts}
+    message = {"content": content, "reasoning_content": thoughts, "refusal": refusal}
     model, choice = ascii_model(tmp_path / "model"), {"finish_reason": "stop", "message": message}
     with serve(Served(model, fault=lambda *_: {"choice": choice, "usage": usage})) as server:
         generator = ServerGenerator("tiny", server.url, max_retries=0)
@@ -291,6 +292,27 @@ def test_an_answer_of_all_tokens_is_cut_off_whatever_the_server_says(written, fi
     """litellm#25825: it says "stop" for what ran into the limit."""
     reply = replies_of(tmp_path, "Oslo is", completion_tokens=written)
     assert (reply.text, reply.finished, reply.error) == ("Oslo is", finished, "")
+
+
+@needs_client
+@pytest.mark.parametrize(("native", "finished"), [("STOP", True), ("MAX_TOKENS", False)])
+def test_a_limit_that_stands_beside_stop_is_one(native, finished, tmp_path):
+    """inspect_ai#5143: what ran into the limit was taken for a whole answer."""
+    model = ascii_model(tmp_path / "model")
+    fault = {"choice": {"finish_reason": "stop", "native_finish_reason": native}, "usage": {"completion_tokens": 1}}
+    with serve(Served(model, fault=lambda number, body: fault)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig())
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2))])
+        generator.close()
+    assert (reply.finished, reply.error) == (finished, "")
+
+
+@needs_client
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_refusal_apart_is_the_answer(content, tmp_path):
+    """openclaw#102321: it was an answer without a word, which the filters called too short."""
+    assert replies_of(tmp_path, content, refusal="I can't help with that.").text == "I can't help with that."
 
 
 @needs_client

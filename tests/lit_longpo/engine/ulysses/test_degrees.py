@@ -12,6 +12,7 @@ from lit_longpo.engine.ulysses.degrees import head_counts, heads_problem
     ("heads", "kv_heads", "world", "expected"),
     [
         (32, 8, None, [1, 2, 4, 8, 16, 32]),  # Mistral-7B, Llama-3-8B
+        (32, 8, 16, [1, 2, 4, 8, 16]),
         (28, 4, None, [1, 2, 4, 28]),  # Qwen2.5-7B
         (28, 4, 8, [1, 2, 4]),
         (12, 2, 8, [1, 2, 4]),
