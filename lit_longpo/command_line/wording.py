@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def in_one_line(
     if (match := _STRAY.search(message)) and _is_configuration(match[1]):
         return f"expected --config before a file, got {match[1]} alone; type --config {match[1]}"
     if match and " -" not in match[1]:
-        return f"expected the name of an option before every value, got {match[1]} alone"
+        return _alone(match[1], words)
     if match := REFUSED.fullmatch(message):
         return _refused(match[1], words, arguments)
     if (match := _UNREAD.search(message)) and _is_configuration(f"{match[1]}.yaml"):
@@ -103,6 +104,15 @@ def configurations(words: Sequence[str]) -> list[Path]:
 
 def _is_configuration(word: str) -> bool:
     return Path(word).suffix in (".yaml", ".yml") or shipped(word) is not None
+
+
+def _alone(value: str, words: Sequence[str]) -> str:
+    """A value that no option has taken: of a switch, if it stands behind one option alone."""
+    before = {option for option, word in pairwise(words) if word == value}
+    switch = next(iter(before)) if len(before) == 1 else ""
+    if switch.startswith("--") and "=" not in switch:
+        return f"expected no value behind {switch}, got {value}; type {switch} alone, or leave it out"
+    return f"expected the name of an option before every value, got {value} alone"
 
 
 def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ def parser():
     parser.add_argument("--config", action="config")
     parser.add_argument("--precision", type=int | float | None)
     parser.add_argument("--paths", type=tuple[str, ...] | list[str])
+    parser.add_argument("--switch", action="store_true")
     parser.add_class_arguments(Optimization, "optimization")
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_subclass_arguments(PreferenceModule, "model")
@@ -70,6 +71,7 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
     [
         (["mine.yaml"], "expected --config before a file, got mine.yaml alone; type --config mine.yaml"),
         (["real/dpo"], "expected --config before a file, got real/dpo alone; type --config real/dpo"),
+        (["--switch", "true"], "expected no value behind --switch, got true; type --switch alone, or leave it out"),
         (["last.ckpt", "out"], "expected the name of an option before every value, got last.ckpt out alone"),
         (["--paths", "a b.jsonl"], "expected `paths` to be a list, got a b.jsonl; type --paths '[a b.jsonl]'"),
         (["--model", "dpo"], "expected `model` to name one of "),
