@@ -33,6 +33,7 @@ _OTHERS = (
     ("orpo-long-2048", "sft-long-2048"),
     ("solopo-orpo-2048", "sft-long-2048"),
     ("longpo-answer-2048", "sft-long-2048"),
+    ("logo-2048", "sft-long-2048"),
     ("orpo-long-1024", "sft-long-1024"),
     ("longpo-answer-1024", "sft-long-1024"),
     ("solopo-orpo-1024", "sft-long-1024"),
