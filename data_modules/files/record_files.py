@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 BUILD_FROM_TEXT = "`python -m lit_longpo build --config build/longpo_chat --source.path FILE_OR_FOLDER`"
 _OTHERS_RECORDS = (".ndjson", ".arrow", ".xlsx", ".zip", ".tar", ".gz", ".xz", ".bz2", ".zst")  # we do not read them
 _PAPERS = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CITATION", "CHANGELOG")  # LICENSE, license.txt, ...
+_NUMBERED = re.compile(r"(?P<set>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.")
 _PARTS = "[+"  # in the name of a split: a part of it, or several
 
 
@@ -147,7 +149,23 @@ def _folder(source: str, split: str, argument: str) -> Rows:
             "beginning (train-1.jsonl, train-2.jsonl) and the same kind",
             *(source, ", ".join(left_out)),
         )
+    if missing := _missing(paths):
+        log_once(
+            log.warning,
+            "%s: %d of the files that the names of others count are not there, the first is %s: the rest is read; "
+            "download them again, unless a part is wanted",
+            *(source, len(missing), missing[0]),
+        )
     return _chained(paths)
+
+
+def _missing(paths: Iterable[str]) -> list[str]:
+    """What numbered names (`train-00000-of-00003.parquet`) count and is not among them, without endings."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for part in filter(None, map(_NUMBERED.match, paths)):
+        found.setdefault((part["set"], part["count"]), set()).add(int(part["number"]))
+    wanted = ((name, count, number) for name, count in found for number in range(int(count)))
+    return [f"{name}-{number:05d}-of-{count}" for name, count, number in wanted if number not in found[name, count]]
 
 
 def _files_by_split(source: str, split: str, argument: str) -> Mapping[Any, list[str]] | None:

@@ -179,6 +179,20 @@ def test_records_in_a_file_that_is_called_like_a_paper_are_read(name: str, tmp_p
     assert sorted(map(str, records)) == sorted(map(str, RECORDS))
 
 
+@pytest.mark.parametrize(("numbers", "told"), [((0, 1, 2), ""), ((0, 2), "1 of"), ((2,), "2 of")])
+def test_numbered_files_that_are_not_there_are_told(
+    numbers: tuple[int, ...], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A download of some of them was trained without a word (datasets#6979, img2dataset#174)."""
+    for number in numbers:
+        write(tmp_path / f"set/data/train-{number:05d}-of-00003.jsonl", lines(RECORDS[:1]))
+    rows = list(read_records(str(tmp_path / "set"), "train", "data.init_args.path"))
+    assert len(rows) == len(numbers)
+    messages = [message for message in caplog.messages if "are not there" in message]
+    assert [told in message for message in messages] == ([True] if told else [])
+    assert all(f"the first is {tmp_path}/set/data/train-0000{1 if 0 in numbers else 0}-of" in line for line in messages)
+
+
 def test_a_draft_in_a_folder_is_no_data(tmp_path: Path) -> None:
     """A build writes one until its file is whole; `datasets` would read both."""
     for name in ("pairs.jsonl", "pairs.jsonl.partial"):
