@@ -36,10 +36,13 @@ _ABOVE = (
     r"specific|suitable|supported))\b"
 )
 _VERB = r"(?:is|are|was|seems?|looks?|appears?|would be|fits?|matches|answers?|explains?)"
-_HOW = r"(?:(?:an?|the|\w+ly|much|far|slightly|also)\s+){0,2}"
-# What is kept of "B is more likely than A", and of "all options except B are wrong".
+_HOW = r"(?:(?:an?|the|(?!hardly|scarcely)\w+ly|much|far|slightly|also)\s+){0,2}"
+_BETTER = rf"{_BEGIN}{_ONE}\s*{_VERB}\s+{_HOW}{_ABOVE}[^.;:!?\n]{{0,60}}?"
+_THAN = rf"\s(?:than|(?<=superior\s)to|(?<=preferable\s)to)\s+{_SOME}"
+# What is kept of "I don't think B is better than A", "B is more likely than A", "all options except B are wrong".
 _KEPT = (
-    rf"(?P<above>{_BEGIN}{_ONE}\s*{_VERB}\s+{_HOW}{_ABOVE}[^.;:!?\n]{{0,60}}?)\s(?:than|to)\s+{_SOME}"
+    rf"(?P<doubted>(?:n['\u2019]t|\b(?i:not|false|whether|if))\s+(?:[a-z]+\s+){{0,3}}{_BETTER}{_THAN})"
+    rf"|(?P<above>{_BETTER}){_THAN}"
     rf"|(?P<preferred>\b(?i:prefer)\w*\s+{_ONE})\s+to\s+{_SOME}"
     rf"|(?P<winner>{_BEGIN}{_ONE}\s+(?:beats|outperforms|surpasses))\s+{_SOME}"
     r"|(?P<left>\b(?i:all|any|each|every)(?:\s+(?:of|the|these|other|given|answer|choice|option)s?){0,4}\s+"
@@ -53,7 +56,10 @@ _DENIED = re.compile(
     "|".join(
         (
             _KEPT,
-            rf"\b(?i:unlike|compared (?:to|with)|in contrast to|as opposed to|anything but)\s+{_SOME}",
+            # "Unlike A, B is stated", but not "unlike A, B is wrong"
+            rf"\b(?i:unlike|compared (?:to|with)|in contrast to|as opposed to|anything but)\s+{_SOME}"
+            r"(?![^.;!?\n]*(?:\b(?:not?|never|lacks?|fails?|contradicts?|misses|wrong|incorrect|false|less|weak\w*|worse)\b"
+            r"|n['\u2019]t))",
             # "neither A nor B", "it isn't A", "not A over B"
             rf"(?:\b(?i:not|cannot|neither|none of)|n['\u2019]t)\s+{_DO}{_SOME}(?:\s+{_OVER}\b)?",
             rf"\b{_OVER}\s+{_SOME}",  # "B over A"
@@ -66,20 +72,26 @@ _DENIED = re.compile(
         )
     )
 )
-_BE = r"(?i:is|(?:must|should|would|will|has to|can only|appears to|seems to) be)\b"
+_BE = r"(?i:is|(?:must|will|has to|can only) be)\b"
 _SURELY = r"(?:\s+(?:clearly|therefore|thus|likely|probably|definitely|obviously|certainly|indeed|letter)\b){0,2}"
 _ANSWER = r"(?i:answer|choice|option|verdict|winner|better|best|correct\s+(?:one|statement|letter))\b"
 _SAID = re.compile(
     rf"(?:(?<!each )\b{_ANSWER}\W{{0,3}}"
     rf"(?:[:=]|(?<=\s[-\u2013]\s)|\b{_BE}{_SURELY})\W{{0,6}}"
-    r"|\b(?i:ans|solution|conclusion|decision|final|pick|correct|selected)\b\W{0,3}[:=]\W{0,6}"
-    r"|\b(?:I|[Ww]e|[Ll]et)(?:['\u2019]\w+)?(?:\s+(?:would|will|therefore|thus))*\s+(?:choose|chose|pick|select|go\s+with)\s+"
+    r"|(?<![Nn]ot )\b(?i:ans|solution|conclusion|decision|final|pick|correct|selected)\b\W{0,3}[:=]\W{0,6}"
     # The answer is, in German, French, Spanish, Italian, Portuguese
     r"|\b(?i:antwort|l\u00f6sung|r\u00e9ponse|respuesta|risposta|resposta)\b(?:\s\w+)?\s?"
     r"(?::|\b(?i:ist|est|es|\u00e8|\u00e9)\b)(?:\s(?i:la|die))?\W{0,6}"
     r"|\b(?i:so|therefore|thus|hence),?\s+|boxed\{(?:\\\w+\{)?|\[\[|<(?i:answer)>\s*"
     r"|(?:\u7b54\u6848|\u6b63\u89e3)[\u662f\u4e3a]?\W{0,3}|\u9009[\u62e9\u9879]?\W{0,3})"  # the answer is, choose
     rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})"
+)
+# With reserve: it counts where nothing is said outright, and no "but", "if" or question mark follows.
+_MEANT = re.compile(
+    rf"(?:\b{_ANSWER}\W{{0,3}}\b(?i:(?:should|would|appears to|seems to) be)\b{_SURELY}\W{{0,6}}"
+    r"|(?<![Ii]f )\b(?:I|[Ww]e|[Ll]et)(?:['\u2019]\w+)?(?:\s+(?:would|will|therefore|thus))*\s+"
+    r"(?:choose|chose|pick|select|go\s+with)\s+)"
+    rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})(?![^.!?\n]*(?:\?|\b(?i:but|if|though|although|however)\b))"
 )
 _IS_RIGHT = re.compile(rf"{_BEGIN}({_CAPITAL})\W{{0,3}}\bis\s+(?:the\s+)?(?:right|correct|best|answer)\b")
 # Before a mark that stands behind no other letter, as it does in a list of all choices.
@@ -88,7 +100,8 @@ _FIRST = re.compile(
     r"([).:\]\n]|\s(?:[-\u2013]\s|because\b|since\b))(?!.*\b[A-Za-z]\2)",
     re.DOTALL,
 )
-_LAST = re.compile(rf"\n\W*({_LETTER})\W*\Z")
+# The only one on a line of its own.
+_LAST = re.compile(rf"\A(?:(?![^\w\n]*{_LETTER}[^\w\n]*\n).*\n)+\W*({_LETTER})\W*\Z")
 
 
 def choices(said: str) -> set[str]:
@@ -107,8 +120,8 @@ def gives(said: str, letter: str) -> bool:
 
 def decided(said: str) -> set[str]:
     """Letters of the choices that a text says are the answer; if it says none, of the one at its beginning or end."""
-    chosen = [*_SAID.findall(said), *_IS_RIGHT.findall(said)]
-    if not chosen and (end := _FIRST.match(said) or _LAST.search(said)):
+    chosen = [*_SAID.findall(said), *_IS_RIGHT.findall(said)] or _MEANT.findall(said)
+    if not chosen and (end := _FIRST.match(said) or _LAST.match(said)):
         chosen = [end[1]]
     return _named("\n".join(chosen))
 

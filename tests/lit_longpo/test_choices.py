@@ -111,6 +111,14 @@ def test_what_is_denied_is_not_given(said, given):
         ("B is not clearly better than A", "AB"),
         ("B is older than A", "AB"),  # of contents: which of them is asked for is not known
         ("A is worse than B", "AB"),
+        ("I don't think that A is better than B.", "AB"),
+        ("It is false that A is more likely than B", "AB"),
+        ("A is hardly better than B.", "AB"),
+        ("Point A is closer to B.", "AB"),
+        ("Option A is more likely because it leads to C.", "AC"),
+        ("It is not A since B is better than C", "B"),
+        ("Unlike B, A is wrong.", "B"),
+        ("Unlike B, A does not name the king.", "AB"),
     ],
 )
 def test_what_is_set_below_another_is_not_given(said, given):
@@ -151,7 +159,13 @@ def test_a_choice_may_be_said_in_other_words(said):
         ("I choose A or B", "AB"),
         ("I would not choose A. B", "B"),
         ("Option A - 3\nOption B - 4", "AB"),
-        ("The answer would be A if it rained, but the answer is B", "AB"),
+        ("The answer would be A if it rained, but the answer is B", "B"),
+        ("The answer should be A at first. But the answer is B", "B"),
+        ("The answer appears to be A, but it is B", "AB"),
+        ("At first I would choose A, but B is the correct answer", "B"),
+        ("If I choose A, then C fails; the answer is D", "D"),
+        ("Should we go with A? No. B", "AB"),
+        ("Not correct: A. Answer: C", "C"),
     ],
 )
 def test_what_only_looks_like_the_answer_is_not_said(said, given):
@@ -199,6 +213,8 @@ def test_a_small_letter_is_a_word_too():
         ("A: 3, B: 4", "AB"),
         ("(A) 3\n(B) 4\n\n**B**", "B"),  # sglang#23864: what it ends with
         ("A) 3\nB) 4\n\nB or A", "AB"),
+        ("A\nB\nC\nD", "ABCD"),
+        ("The answers are:\nA\nC", "AC"),
     ],
 )
 def test_what_an_answer_begins_with_comes_before_letters_of_its_text(said, given):
