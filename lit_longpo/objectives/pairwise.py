@@ -4,7 +4,6 @@ A paper is one file: its equation, a pure loss, a `PairwiseAlgorithm` and a `Pai
 these modules as its base, so nothing else has to know a new one.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,10 +98,12 @@ class PairwiseModule(PreferenceModule):
 
     @abstractmethod  # a recipe names a paper
     def __init__(self, algorithm: PairwiseAlgorithm, context: Context | None = None, **module: Any) -> None:
-        if vars(algorithm) and not dataclasses.is_dataclass(algorithm):
+        fields: set[str] = set(getattr(algorithm, "__dataclass_fields__", ()))
+        if lost := sorted(vars(algorithm).keys() - fields):
             raise InputError(
                 f"expected {type(algorithm).__name__} to be a dataclass, whose fields a checkpoint records, got a "
-                "class with other attributes; write `@dataclass(frozen=True)` above it, fields for `__init__`"
+                f"class with other attributes ({', '.join(lost)}); write `@dataclass(frozen=True)` above it, fields "
+                "for `__init__`"
             )
         super().__init__(**module)
         self.algorithm = algorithm

@@ -57,8 +57,9 @@ def check_recorded(objective: type, recorded: Collection[str]) -> None:
         objective: its class.
         recorded: names of its `arguments()`.
     """
-    parameters = list(inspect.signature(objective).parameters.values())
-    own = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+    parameters = inspect.signature(objective).parameters.values()
+    passed_on = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own = {parameter.name for parameter in parameters if parameter.kind not in passed_on}
     if lost := sorted(own - _SECTIONS - {*recorded}):
         raise InputError(
             f"expected {objective.__name__} to record each of its arguments, got none for {', '.join(lost)}, so a "

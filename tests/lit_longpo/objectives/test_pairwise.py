@@ -8,6 +8,7 @@ from support.scores import leaves, scores, tensor, token_counts
 from lit_longpo.batch import Scores, Slot, View
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, LongPO, PairwiseModule, Scored, SimPO, SoLoPO
+from lit_longpo.objectives.dpo import DPOAlgorithm
 from lit_longpo.objectives.pairwise import PairwiseAlgorithm, pair_metrics
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
@@ -114,22 +115,32 @@ def test_longpo_and_logo_take_margins(objective):
     assert objective().views.margins
 
 
-def test_an_algorithm_whose_numbers_nobody_could_record_is_refused():
+class Plain(PairwiseAlgorithm):
+    def __init__(self, scale):
+        self.scale = scale
+
+    def reward(self, response):
+        return self.scale * response.log_probs
+
+    def loss(self, chosen, rejected):
+        return self.reward(rejected) - self.reward(chosen)
+
+
+class OfDataclass(DPOAlgorithm):
+    """No dataclass itself: only the fields of the class above are recorded."""
+
+    def __init__(self, scale):
+        super().__init__(beta=0.1)
+        object.__setattr__(self, "scale", scale)
+
+
+@pytest.mark.parametrize("algorithm", [Plain, OfDataclass])
+def test_an_algorithm_whose_numbers_nobody_could_record_is_refused(algorithm):
     """A run was continued under another `scale` without a word, as itself and as SoLoPO's base."""
-
-    class Plain(PairwiseAlgorithm):
-        def __init__(self, scale):
-            self.scale = scale
-
-        def reward(self, response):
-            return self.scale * response.log_probs
-
-        def loss(self, chosen, rejected):
-            return self.reward(rejected) - self.reward(chosen)
 
     class Own(PairwiseModule):
         def __init__(self, scale=0.1, **module):
-            super().__init__(Plain(scale), **module)
+            super().__init__(algorithm(scale), **module)
 
-    with pytest.raises(InputError, match="expected Plain to be a dataclass"):
+    with pytest.raises(InputError, match=rf"expected {algorithm.__name__} to be a dataclass.* \(scale\); write"):
         SoLoPO(base=Own())

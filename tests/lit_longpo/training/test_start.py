@@ -172,6 +172,17 @@ def test_every_argument_of_ours_is_recorded(objective):
     check_recorded(objective, {name for name, _ in objective().arguments()})
 
 
+def test_arguments_that_are_passed_on_are_those_of_the_class_above():
+    """`*args` was called an argument that no checkpoint knows."""
+
+    class Own(ORPO):
+        def __init__(self, *args, scale: float = 1.0, **module):
+            super().__init__(*args, **module)
+            self.scale = scale
+
+    check_recorded(Own, {name for name, _ in Own(0.2).arguments()})
+
+
 def test_an_argument_that_is_not_recorded_is_refused_before_the_policy_is_loaded(policy_folder, tmp_path):
     """A checkpoint of one `scale` was continued under another, as if it were the same run."""
 
