@@ -81,7 +81,9 @@ _DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
 }
 _SWITCH = _named({"true": "true", "false": "false", "1": "true", "0": "false"})
 _SCHEDULE = _named({"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"})
-_ATTENTION = _named({"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash"})
+_ATTENTION = _named(
+    {"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash", "false": "sdpa"}
+)
 _LOGGER = _named(
     {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "none": "false"}
 )
@@ -173,7 +175,7 @@ _FAMILIAR: dict[str, _Option] = {
     **_called("precompute_ref_log_probs", "--reference.mode cached", value=_switched("cached", "online")),
     **_called("dtype torch_dtype", _DTYPE, value=_dtype),
     **_called("bf16", _DTYPE, value=_switched("bfloat16", "float32")),
-    **_called("fp16", _DTYPE, value=_switched("float16", "float32")),
+    **_called("fp16", "--policy.dtype float16", value=_switched("float16")),
     **_called("activation_offloading", "--policy.gradient_checkpointing offload", value=_switched("offload")),
     **_called("gradient_checkpointing", "--policy.gradient_checkpointing true", value=_SWITCH),
     **_called(
@@ -201,7 +203,7 @@ _FAMILIAR: dict[str, _Option] = {
     **_called("use_rslora", "--policy.lora.use_rslora true"),
     **_called("lora_dropout", "--policy.lora.dropout 0.05"),
     **_called("lora_target lora_target_modules", _TARGETS, value=_modules),
-    **_called("lora_target_linear", _TARGETS, value=_switched("all-linear", "[q_proj,v_proj]")),
+    **_called("lora_target_linear", _TARGETS, value=_switched("all-linear", "[NAMES]")),
     **_called(
         "modules_to_save lora_modules_to_save additional_target", "--policy.lora.also_train '[embed_tokens,lm_head]'"
     ),

@@ -98,6 +98,9 @@ def test_a_command_names_only_what_it_has():
         ("use_dora", "true", "--policy.lora.use_dora true"),
         ("data_seed", "3", "--data.seed 3"),
         ("bf16", "False", "--policy.dtype float32"),
+        ("fp16", "false", "--policy.dtype float16, and is off unless it is typed"),  # beside bf16: true in many files
+        ("lora_target_linear", "false", "--policy.lora.target_modules '[NAMES]'"),  # of lora_target_modules beside it
+        ("flash_attention", "false", "--policy.attention sdpa"),
         ("activation_offloading", "False", "--policy.gradient_checkpointing offload, and is off unless it is typed"),
         ("use_peft", "false", "--policy.lora.r 16, and is off unless it is typed"),
         ("resume_from_checkpoint", "false", "--ckpt_path last, and is off unless it is typed"),
