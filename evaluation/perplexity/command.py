@@ -72,6 +72,9 @@ def perplexity(arguments: Sequence[str]) -> None:
     check_window_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
     settings = asked | {name: facts[name] for name in _PLAIN if name in facts}
+    refuse_other_report(
+        Path(values.output) / FILE, policy.source, {name: facts.get(name) for name in ("dtype", ROTARY)}
+    )
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
     with bar("perplexity", total) as advance:
         results = list(measure(model, tokens, windows, front=front, advance=advance))

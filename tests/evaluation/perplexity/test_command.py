@@ -104,6 +104,15 @@ def test_a_report_of_other_windows_is_not_replaced(more, model, texts):
     measured(model, texts, "--lengths", "[16]", "--stride", 200)
 
 
+@pytest.mark.parametrize(
+    ("more", "name"), [(("--policy.rope.theta", 5e5), "rotary positions"), (("--policy.dtype", "bfloat16"), "dtype")]
+)
+def test_a_report_of_other_positions_or_numbers_is_not_replaced(more, name, model, texts):
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    with pytest.raises(SystemExit, match=f"got one of other {name}, which would be lost"):
+        measured(model, texts, "--lengths", "[16]", "--stride", 200, *more)
+
+
 def test_a_report_of_other_texts_is_not_replaced(model, texts):
     measured(model, texts, "--lengths", "[16]", "--stride", 200)
     (texts / "c.txt").write_text("More.")
