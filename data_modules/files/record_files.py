@@ -160,12 +160,16 @@ def _folder(source: str, split: str, argument: str) -> Rows:
 
 
 def _missing(paths: Iterable[str]) -> list[str]:
-    """What numbered names (`train-00000-of-00003.parquet`) count and is not among them, without endings."""
+    """What numbered names (`train-00000-of-00003.parquet`) count, from 0 or 1, and is not among them; no endings."""
     found: dict[tuple[str, str], set[int]] = {}
     for part in filter(None, map(_NUMBERED.match, paths)):
         found.setdefault((part["set"], part["count"]), set()).add(int(part["number"]))
-    wanted = ((name, count, number) for name, count in found for number in range(int(count)))
-    return [f"{name}-{number:05d}-of-{count}" for name, count, number in wanted if number not in found[name, count]]
+    missing = list[str]()
+    for (name, count), numbers in found.items():
+        first = int(int(count) in numbers)
+        lacking = (number for number in range(first, first + int(count)) if number not in numbers)
+        missing += [f"{name}-{number:05d}-of-{count}" for number in lacking]
+    return missing
 
 
 def _files_by_split(source: str, split: str, argument: str) -> Mapping[Any, list[str]] | None:

@@ -179,7 +179,7 @@ def test_records_in_a_file_that_is_called_like_a_paper_are_read(name: str, tmp_p
     assert sorted(map(str, records)) == sorted(map(str, RECORDS))
 
 
-@pytest.mark.parametrize(("numbers", "told"), [((0, 1, 2), ""), ((0, 2), "1 of"), ((2,), "2 of")])
+@pytest.mark.parametrize(("numbers", "told"), [((0, 1, 2), ""), ((0, 2), "1 of"), ((2,), "2 of"), ((1, 2, 3), "")])
 def test_numbered_files_that_are_not_there_are_told(
     numbers: tuple[int, ...], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
