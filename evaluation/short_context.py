@@ -147,7 +147,7 @@ class ShortContextEvaluation(EvaluationRun):
         Raises:
             MissingFileError: `include_path` is not there.
             InputError: a task is unknown, has fewer examples than shots, or has no score of single questions, the
-                devices are not here, or another model's report lies in the output.
+                devices are not here, or a report of another model or of other settings lies in the output.
         """
         self.respondent.check_likelihoods()
         self.respondent.check(self.settings)
@@ -157,7 +157,7 @@ class ShortContextEvaluation(EvaluationRun):
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = self.respondent.name(model_fingerprint(model, with_adapters=True))
-        refuse_other_report(self.output / f"{NAME}-step0.json", name)
+        refuse_other_report(self.output / f"{NAME}-step0.json", name, self._asked)
         results, cut = self._results(model, prompt_format, manager)
         facts = run_facts(model_facts(model, prompt_format), prompt_format, self.command)
         return publish(self._report(name, results, facts, cut), self.output, self.loggers)
@@ -200,7 +200,6 @@ class ShortContextEvaluation(EvaluationRun):
         shots = {task: shots_of(found) for task, found in results.items()}
         versions = {task: found["versions"].get(task) for task, found in results.items()}
         scored = {task: scored_by(found) for task, found in results.items()}
-        chat = "every prompt" if self.short_context.apply_chat_template else "no prompt"
         return BenchmarkReport(
             NAME,
             0,
@@ -214,9 +213,15 @@ class ShortContextEvaluation(EvaluationRun):
                 "scores of questions": scored,
                 "task versions": versions,
                 **facts,
-                IN_CHAT: chat,
+                **self._asked,
             },
         )
+
+    @property
+    def _asked(self) -> dict[str, object]:
+        """The settings that a report states, as they were typed."""
+        chat = "every prompt" if self.short_context.apply_chat_template else "no prompt"
+        return {"tasks": self.shots, "limit": self.settings.limit, IN_CHAT: chat}
 
 
 def _check_shots(shots: Mapping[str, int | None], manager: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from lit_longpo.files.strict_json import RecordError, instead
 
 _ADVICE = "name a <benchmark>-step<n>.json as `evaluate` and callbacks write them; `evaluate --rescore` writes one anew"
 _ROUNDING = 1e-9
+_FINGERPRINT = re.compile(r" \((\w{8})\)$")  # at the end of a model's name
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,13 @@ def load_checked_report(path: Path) -> BenchmarkReport:
     return report
 
 
-def refuse_other_report(path: Path, model: str, settings: Mapping[str, object] | None = None) -> None:
+def refuse_other_report(path: Path, model: str, settings: Mapping[str, object]) -> None:
     """Refuse a place where the report of another model, or of other settings, lies, which would be replaced.
 
     Args:
         path: of the report to come.
-        model: of the report to come, by its name; a folder has as many as there are ways to type it.
+        model: of the report to come, by its name; a folder has as many as there are ways to type it, and where names
+            end with fingerprints these alone count.
         settings: that its numbers depend on, as it will store them.
 
     Raises:
@@ -77,10 +80,10 @@ def refuse_other_report(path: Path, model: str, settings: Mapping[str, object] |
         return
     stored = stored_object(path, "move it")
     before, was = str(stored.get("model", model)), dict(stored.get("settings", {}))
-    wanted = json.loads(json.dumps(dict(settings or {})))
+    wanted = json.loads(json.dumps(dict(settings)))
     other = [name for name, value in wanted.items() if was.get(name, value) != value]
     got = f"one of other {', '.join(other)}" if other else ""
-    if not (before == model or _is_same_folder(before, model)):
+    if not _is_same_model(before, model):
         got = f"that of {before}"
     if got:
         raise InputError(
@@ -89,7 +92,12 @@ def refuse_other_report(path: Path, model: str, settings: Mapping[str, object] |
         )
 
 
-def _is_same_folder(one: str, other: str) -> bool:
+def _is_same_model(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    prints = [found[1] for name in (one, other) if (found := _FINGERPRINT.search(name))]
+    if len(prints) == 2:
+        return prints[0] == prints[1]
     first, second = (Path(path).expanduser() for path in (one, other))
     return first.is_dir() and second.is_dir() and first.samefile(second)
 

@@ -315,9 +315,9 @@ def test_no_end_of_the_text_stands_before_an_answer(tasks, tmp_path, front):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single, special_tokens=ends)
         tokenizer.save_pretrained(folder)
         for path, asked in ((tasks, "{colours: 1}"), (tmp_path, "{who: 0}")):
-            more = ("--short_context.tasks", asked, "--model", folder, "--output", folder / "out")
-            COMMANDS["evaluate"](given(path, *more))
-            report = load_report(folder / "out" / "short_context-step0.json")
+            out = folder / path.name
+            COMMANDS["evaluate"](given(path, "--short_context.tasks", asked, "--model", folder, "--output", out))
+            report = load_report(out / "short_context-step0.json")
             said.append([item.prediction for item in report.predictions])
     assert said[:2] == said[2:]
 
@@ -412,6 +412,33 @@ def test_the_report_of_another_model_is_not_replaced(folders, tasks, models, mon
     monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: pytest.fail("it was asked"))
     with pytest.raises(UserError, match=r"got that of \S+m0 \(\w+\), which would be lost; type --output FOLDER"):
         COMMANDS["evaluate"](given(tasks, "--model", models[1], "--output", folders[0]))
+
+
+@needs_harness
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (("--tasks", "[shades]"), "tasks"),
+        (("--limit", 2), "limit"),
+        (("--short_context.tasks", "{colours: 1, shades: 0}"), "tasks"),
+        (("--short_context.apply_chat_template", "true"), "in the chat template"),
+    ],
+)
+def test_a_report_of_other_questions_is_not_replaced(more, name, folders, tasks, models, monkeypatch):
+    """A quick look at a few questions took the place of a full report."""
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: pytest.fail("it was asked"))
+    with pytest.raises(UserError, match=f"got one of other {name}, which would be lost; type --output FOLDER"):
+        COMMANDS["evaluate"](given(tasks, "--model", models[0], "--output", folders[0], *more))
+
+
+@needs_harness
+def test_one_model_by_two_paths_may_replace_its_report(tasks, models, tmp_path, monkeypatch):
+    """Its name holds the path, and it was taken for another model."""
+    folder = byte_model(tmp_path / "model", max_position_embeddings=512)
+    monkeypatch.chdir(tmp_path)
+    for path in (folder, "./model"):
+        COMMANDS["evaluate"](given(tasks, "--model", path, "--output", tmp_path / "out", "--limit", 1))
+    assert load_report(tmp_path / "out" / "short_context-step0.json").model.startswith("./model (")
 
 
 @needs_harness
