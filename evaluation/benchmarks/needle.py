@@ -18,7 +18,7 @@ from evaluation.prompting import Prompt, uncut
 from evaluation.reports.grouping import official_parts, official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.reports.table import Section, means_section
+from evaluation.reports.table import Section, means_section, of_fewer_tasks
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
@@ -212,9 +212,10 @@ class NeedleBenchmark(Benchmark):
     def summary(cls, report: BenchmarkReport) -> list[Section]:
         """With several tasks, their mean by length."""
         means = cls.means(report)
-        return (
-            [means_section("Tasks by length", "tokens", means["length"], "Plain mean of the tasks.")] if means else []
-        )
+        if not means:
+            return []
+        note = f"Plain mean of the tasks.{of_fewer_tasks(means['length'])}"
+        return [means_section("Tasks by length", "tokens", means["length"], note)]
 
     def _limit(self, task: str) -> int:
         return self.max_new_tokens or (16 if task == NEEDLE else NEEDLE_TASKS[task].max_new_tokens)

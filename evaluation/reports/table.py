@@ -70,3 +70,10 @@ def means_section(title: str, label: str, means: Means, note: str) -> Section:
     """Means of official numbers, one a row; `label` heads their names."""
     rows = [(name, *estimate_cells(mean.estimate())) for name, mean in means.items()]
     return Section(title, (label, *ESTIMATE), rows, note)
+
+
+def of_fewer_tasks(means: Means) -> str:
+    """A sentence to end a note on means of all tasks, where some lack what others have; empty if none does."""
+    every = dict.fromkeys(task for mean in means.values() for task in mean.parts)
+    lacking = [f"{name} ({len(mean.parts)})" for name, mean in means.items() if len(mean.parts) < len(every)]
+    return f" Not of all {len(every)} tasks, so not comparable: {', '.join(lacking)}." if lacking else ""

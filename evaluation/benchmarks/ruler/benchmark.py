@@ -28,7 +28,7 @@ from evaluation.prompting import Prompt, uncut
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.reports.table import Section, means_section, official_cell
+from evaluation.reports.table import Section, means_section, of_fewer_tasks, official_cell
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers
@@ -212,6 +212,7 @@ class RULER(Benchmark):
         rows = [(task, *(official_cell(tasks.get(task)) for tasks in parts.values())) for task in run]
         missing = [task for task in TASKS if task not in run]
         lack = f" Not RULER's mean, as these tasks were not run: {', '.join(missing)}." if missing else ""
+        lack += of_fewer_tasks(means["length"])
         sections = [
             Section("Tasks", ("task", *map(str, parts)), rows, "Percent by length in tokens."),
             means_section("Lengths", "tokens", means["length"], f"Plain mean of the tasks.{lack}"),

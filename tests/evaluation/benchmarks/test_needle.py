@@ -1,6 +1,7 @@
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -285,4 +286,15 @@ def test_needles_tasks_are_averaged_by_length():
     (section,) = summary(report)
     expected = fmean(table["512"] for table in report.tables.values())
     assert float(rows_of(section)["512"][1]) == pytest.approx(expected, abs=0.0051)
+    assert section.note == "Plain mean of the tasks."
     assert not summary(reports.needle(tasks=("needle",)))
+
+
+def test_a_length_that_lacks_a_task_is_named():
+    whole = reports.needle()
+    task = whole.predictions[-1].task
+    kept = tuple(item for item in whole.predictions if (item.task, item.length) != (task, 512))
+    tables = {**whole.tables, task: {name: value for name, value in whole.tables[task].items() if name != "512"}}
+    (section,) = summary(replace(whole, predictions=kept, tables=tables))
+    number = len(whole.tables)
+    assert section.note.endswith(f" Not of all {number} tasks, so not comparable: 512 ({number - 1}).")

@@ -178,6 +178,17 @@ def test_the_effective_length_is_the_longest_above_the_line(scores, shown):
     assert "vt, cwe" in partial["Lengths"].note
 
 
+def test_a_length_whose_mean_lacks_tasks_is_named():
+    """A small `--limit` draws no row of a task at some length: the mean of the others stood beside whole ones."""
+    rows = [prediction(task, length, 0.5) for task in TASKS for length in LENGTHS]
+    notes = [
+        next(section.note for section in RULER.summary(report_of(kept)) if section.title == "Lengths")
+        for kept in (rows, [row for row in rows if row.id not in ("vt/8192", "cwe/8192", "vt/4096")])
+    ]
+    assert notes[0] == "Plain mean of the tasks."
+    assert notes[1].endswith("tasks. Not of all 13 tasks, so not comparable: 4096 (12), 8192 (11).")
+
+
 def test_a_model_is_asked_up_to_its_last_position(folder, tmp_path):
     model = tiny_model("Llama", vocab_size=260, max_position_embeddings=600)
     form = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
