@@ -38,7 +38,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str,
     policy, data = config["policy"], config.get("data") or {}
     facts = {
         "objective": objective,
-        "objective's arguments": _arguments(config.get("model")),
+        "objective's arguments": _chosen(_arguments(config.get("model")), record.get("settings") or {}),
         "base model": _base_name(policy),
         "base weights": policy.get("weights"),
         "dtype": policy.get("dtype"),
@@ -112,6 +112,11 @@ def _base_name(policy: Mapping[str, Any]) -> str:
 def _arguments(section: Any) -> dict[str, Any]:
     arguments = (section or {}).get("init_args") or {} if isinstance(section, Mapping) else {}
     return {name: _without_folders(value) for name, value in arguments.items() if name not in _SECTIONS}
+
+
+def _chosen(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The objective's arguments; where none is typed, what the objective took in its place."""
+    return {name: settings.get(f"model.{name}") if value is None else value for name, value in arguments.items()}
 
 
 def _without_folders(value: Any) -> Any:
