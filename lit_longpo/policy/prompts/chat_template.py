@@ -132,14 +132,15 @@ class ChatTemplate:
             InputError: the template drops or changes a message.
         """
         text, placed = self._placed_messages(messages, system, answer_next=True)
-        for number, (role, content) in numbered(messages, system).items():
-            if number not in placed:
-                raise _refusal(
-                    f"to write the {role} message {content!r:.60} once, as it is",
-                    repr(text[-160:]),
-                    "it drops such messages, or treats a part in its own way (reasoning, for example): take that out "
-                    "of the data",
-                )
+        said = numbered(messages, system)
+        if len(placed) < len(said):
+            role, content = said[self._first_changed(messages, system)]
+            raise _refusal(
+                f"to write the {role} message {content!r:.60} once, as it is",
+                repr(text[-160:]),
+                "it drops such messages, or treats a part in its own way (reasoning, for example): take that out "
+                "of the data",
+            )
         return text, placed
 
     def conversation(self, messages: Sequence[Utterance], system: str | None) -> tuple[str, dict[int, Rendered]]:
@@ -159,6 +160,19 @@ class ChatTemplate:
         text, frame = (self._render_numbered(talk, answer_next=answer_next) for talk in (said, marked))
         read = self._as_read(said, text, answer_next=answer_next)
         return text, located(text, frame, {number: content for number, (_, content) in read.items()})
+
+    def _first_changed(self, messages: Sequence[Utterance], system: str | None) -> int:
+        """The number of the first message which the template changes, where all behind it are one word each.
+
+        A template may write something else before a message that it changes: the one before is not found then.
+        """
+        for kept in range(len(messages) + 1):
+            plain = [*messages[:kept], *((role, _QUESTION) for role, _ in messages[kept:])]
+            _, placed = self._placed_messages(plain, system, answer_next=True)
+            missing = [number for number in numbered(plain, system) if number not in placed]
+            if missing:
+                break
+        return kept - 1 if kept else missing[0]
 
     def _as_read(self, said: dict[int, Utterance], text: str, *, answer_next: bool) -> dict[int, Utterance]:
         """A conversation without the thoughts of earlier answers, if the template gives the same text without them."""

@@ -183,6 +183,35 @@ def test_a_template_that_drops_or_rewrites_a_message_is_refused():
         thinking.encode_prompt("Ann", None, Surroundings(None, history))
 
 
+REWRITES_THOUGHTS = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<u>{{ m['content'] }}</u>{% else %}<a>"
+    "{% set parts = m['content'].split('</think>') %}"
+    "<think>{{ parts[0].replace('<think>', '') if parts[1:] }}</think>{{ parts[-1] }}</s>"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
+
+
+def test_the_message_that_is_named_is_the_one_that_the_template_changes():
+    """What it writes before an answer depends on the answer (TRL's qwen3_training): the question before was named."""
+    form = form_of(REWRITES_THOUGHTS)
+    thoughtful = ("assistant", "<think>Hm</think>Hello")
+    for history in (
+        (("user", "Hi"), thoughtful),
+        (("user", "Hi"), ("assistant", "Ho"), ("user", "So?"), thoughtful, ("user", "And?"), ("assistant", "<think>")),
+    ):
+        with pytest.raises(ValueError, match=r"write the assistant message '<think>Hm</think>Hello' once"):
+            form.encode_prompt("Ann", None, Surroundings(None, history))
+
+
+@pytest.mark.skipif(not TEMPLATES, reason="TRL's chat templates are not installed")
+def test_trls_patched_templates_name_the_answer_whose_thoughts_they_move():
+    [path] = [path for path in TEMPLATES if path.stem == "qwen3_training"]
+    form = PromptFormat(tokenizer_for(path.read_text(), "bytes"), PromptTemplate())
+    history = (("user", "Hi"), ("assistant", "<think>\nHm\n</think>\n\nHello"))
+    with pytest.raises(ValueError, match=r"write the assistant message .*Hm"):
+        form.encode_prompt("Ann", None, Surroundings(None, history))
+
+
 def test_conversations_need_a_chat_template():
     form = PromptFormat(bpe_tokenizer("bytes"), PromptTemplate())
     with pytest.raises(ValueError, match=r"expected a chat template for a record with a system message"):
