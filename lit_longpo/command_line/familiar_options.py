@@ -210,11 +210,6 @@ _FAMILIAR: dict[str, _Option] = {
     **_called("trainable_token_indices new_special_tokens", "--policy.added_tokens '[<fact>]'"),
     **_called("default_system system_prompt", "--policy.template.system TEXT"),
     **_called("enable_thinking", "--policy.template.options.enable_thinking false"),
-    **_called(
-        "template chat_template",
-        "--policy.template.user '{context} {question}'",
-        meaning="the text of a message; the model's own chat template is used",
-    ),
     **_called("loss_type objective method pref_loss rl", "--model DPO", value=_objective),
     **_called("beta pref_beta rl_beta", "--model.beta 0.1"),
     **_called("gamma simpo_gamma", "--model.gamma 0.5"),
@@ -225,6 +220,11 @@ _NOT_OFFERED = {
     **dict.fromkeys(
         ("finetuning_type", "adapter"),
         "adapters are --policy.lora '{r: 16, alpha: 32}', all weights --policy.lora null",
+    ),
+    **dict.fromkeys(
+        ("template", "chat_template"),
+        "the model's own chat template is used, leave it out; another one is chat_template.jinja in the folder of "
+        "--policy.source",
     ),
     "stage": "the objective says what is done: --model SFT for sft, --model DPO for dpo, or what pref_loss names",
     "do_train": "the command says what is done: fit, validate, build, evaluate, ask, export",

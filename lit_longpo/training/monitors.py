@@ -53,7 +53,10 @@ def _no_validation(trainer: Trainer) -> str | None:
     if data is None:
         return None
     if not is_overridden("val_dataloader", data) or sized_len(data.val_dataloader()) == 0:
-        return "there are no validation pairs; set `data.init_args.val_fraction`, or name a file of them"
+        return (
+            "there are no validation pairs, or none as short as `data.init_args.max_length`; set "
+            "`data.init_args.val_fraction`, name a file of them, or raise `max_length`"
+        )
     of_epoch = sized_len(data.train_dataloader())
     if of_epoch is None:  # loaders of one's own may have no length
         return None

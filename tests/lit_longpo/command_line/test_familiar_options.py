@@ -138,6 +138,9 @@ def test_what_is_not_offered_is_said():
     assert "--policy.lora null" in not_offered("finetuning_type")
     assert "--model SFT for sft" in not_offered("stage")  # whatever stood there, DPO was named
     assert "(LoRA+) is not offered" in not_offered("loraplus_lr_ratio")
+    assert "the model's own chat template is used, leave it out" in not_offered(
+        "template"
+    )  # a message's text was shown
     assert "made with peft" in not_offered("init_lora_weights")
     assert "--model SimPO and --model ORPO have none" in not_offered("reference_free")  # "did you mean reference?"
     assert "type their product: --model.beta 2.0 --model.gamma 1.0 (for 0.5)" in not_offered("gamma_beta_ratio")

@@ -58,7 +58,10 @@ def trainer(*callbacks, data=None, **options):
     ("options", "said"),
     [
         ({"limit_val_batches": 0}, r"`trainer.limit_val_batches` is 0; type"),
-        ({"data": Rows(validation=0)}, r"no validation pairs; set `data.init_args.val_fraction`"),
+        (
+            {"data": Rows(validation=0)},
+            r"no validation pairs, or none as short as .*; set `data.+val_fraction`",
+        ),
         ({"data": TrainingOnly()}, r"no validation pairs"),
         ({"check_val_every_n_epoch": 2}, r"after 12 rows .* ends after 6; type"),
         ({"max_steps": 5}, r"after 6 rows .* ends after 5; type"),
