@@ -38,7 +38,8 @@ _ABOVE = (
 _VERB = r"(?:is|are|was|seems?|looks?|appears?|would be|fits?|matches|answers?|explains?)"
 _HOW = r"(?:(?:an?|the|(?!hardly|scarcely)\w+ly|much|far|slightly|also)\s+){0,2}"
 _BETTER = rf"{_BEGIN}{_ONE}\s*{_VERB}\s+{_HOW}{_ABOVE}[^.;:!?\n]{{0,60}}?"
-_THAN = rf"\s(?:than|(?<=superior\s)to|(?<=preferable\s)to)\s+{_SOME}"
+_RESERVE = r"\b(?i:but|if|though|although|however|yet)\b"
+_THAN = rf"\s(?:than|(?<=superior\s)to|(?<=preferable\s)to)\s+{_SOME}(?![^.;!?\n]*{_RESERVE})"
 # What is kept of "I don't think B is better than A", "B is more likely than A", "all options except B are wrong".
 _KEPT = (
     rf"(?P<doubted>(?:n['\u2019]t|\b(?i:not|false|whether|if))\s+(?:[a-z]+\s+){{0,3}}{_BETTER}{_THAN})"
@@ -91,7 +92,7 @@ _MEANT = re.compile(
     rf"(?:\b{_ANSWER}\W{{0,3}}\b(?i:(?:should|would|appears to|seems to) be)\b{_SURELY}\W{{0,6}}"
     r"|(?<![Ii]f )\b(?:I|[Ww]e|[Ll]et)(?:['\u2019]\w+)?(?:\s+(?:would|will|therefore|thus))*\s+"
     r"(?:choose|chose|pick|select|go\s+with)\s+)"
-    rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})(?![^.!?\n]*(?:\?|\b(?i:but|if|though|although|however)\b))"
+    rf"({_SOME}{_LISTED}|{_LETTER}|[b-hj-z]{_END})(?![^.!?\n]*(?:\?|{_RESERVE}))"
 )
 _IS_RIGHT = re.compile(rf"{_BEGIN}({_CAPITAL})\W{{0,3}}\bis\s+(?:the\s+)?(?:right|correct|best|answer)\b")
 # Before a mark that stands behind no other letter, as it does in a list of all choices.

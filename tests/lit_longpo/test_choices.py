@@ -115,6 +115,7 @@ def test_what_is_denied_is_not_given(said, given):
         ("It is false that A is more likely than B", "AB"),
         ("A is hardly better than B.", "AB"),
         ("Point A is closer to B.", "AB"),
+        ("Option A looks more convincing than B, but is wrong.", "AB"),
         ("Option A is more likely because it leads to C.", "AC"),
         ("It is not A since B is better than C", "B"),
         ("Unlike B, A is wrong.", "B"),
