@@ -129,7 +129,7 @@ def decided(said: str) -> set[str]:
 
 def without_denied(said: str) -> str:
     """A text without the choices that it denies or sets below another, in ASCII letters."""
-    return _DENIED.sub(lambda found: f"{found[found.lastgroup] if found.lastgroup else ''} ", normalize("NFKC", said))
+    return _DENIED.sub(_kept, normalize("NFKC", said))
 
 
 def as_choice(answer: str) -> str | None:
@@ -141,3 +141,8 @@ def as_choice(answer: str) -> str | None:
 
 def _named(said: str) -> set[str]:
     return set(map(str.upper, _NAMED.findall(said)))
+
+
+def _kept(found: re.Match[str]) -> str:
+    """What is left of a denial, and a mark for the rest: the A of "A rather than B fits" is not that of "A fits"."""
+    return f"{found[found.lastgroup] if found.lastgroup else ''}\u2026 "

@@ -108,6 +108,8 @@ def test_what_is_denied_is_not_given(said, given):
         ("Unlike A, B is stated.", "B"),
         ("Compared to A and C, B says more", "B"),
         ("Nothing is better than B", "B"),
+        ("A rather than B fits the text.", "A"),
+        ("Answer: A\nNeither B nor C fits.", "A"),
         ("B is not clearly better than A", "AB"),
         ("B is older than A", "AB"),  # of contents: which of them is asked for is not known
         ("A is worse than B", "AB"),
