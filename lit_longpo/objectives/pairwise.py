@@ -133,8 +133,13 @@ class PairwiseModule(PreferenceModule):
         """The algorithm, for an objective that brings contexts and policy of its own.
 
         Raises:
-            InputError: this module was given settings that would have no effect there.
+            InputError: this module was given settings, or has a loss of its own, that would have no effect there.
         """
+        if type(self).loss is not PairwiseModule.loss:
+            raise InputError(
+                f"expected the loss of a base in its PairwiseAlgorithm, got {type(self).__name__}.loss, which would "
+                f"have no effect; move it into the `loss` of a PairwiseAlgorithm that {type(self).__name__} passes on"
+            )
         if self._settings:
             raise InputError(
                 f"expected only {type(self).__name__}'s own arguments in the base, got {' and '.join(self._settings)}, "

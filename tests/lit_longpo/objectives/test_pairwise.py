@@ -144,3 +144,17 @@ def test_an_algorithm_whose_numbers_nobody_could_record_is_refused(algorithm):
 
     with pytest.raises(InputError, match=rf"expected {algorithm.__name__} to be a dataclass.* \(scale\); write"):
         SoLoPO(base=Own())
+
+
+def test_a_base_with_a_loss_of_its_own_is_refused():
+    """SoLoPO trained the algorithm of the class above, without a word."""
+
+    class Own(DPO):
+        def loss(self, policy, reference):
+            losses, metrics = super().loss(policy, reference)
+            return 2 * losses, metrics
+
+    with pytest.raises(
+        InputError, match=r"got Own\.loss, which would have no effect; move it into the `loss` of a Pair"
+    ):
+        SoLoPO(base=Own())
