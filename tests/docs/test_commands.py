@@ -32,7 +32,6 @@ MEASURED = {words: line for words, line in OURS.items() if line.page == "RESULTS
 SHOWN = {words: line for words, line in OURS.items() if words not in MEASURED}
 BESIDES = {line.ours: line for line in [*recipe_lines(), *help_lines()] if line.ours and line.ours not in OURS}
 # Files of the reader's that only an example of --help or a recipe's head names.
-OF_THE_READER = ("my.yaml", "last.ckpt", "my_file.MyBenchmark")
 TRAINING = ("fit", "validate", "test")
 
 
@@ -90,6 +89,19 @@ def understood(words, monkeypatch):
     return COMMANDS[name](rest)
 
 
+SHIPPED = {
+    "my.yaml": "solopo",
+    "my_file.MyBenchmark": "capitals.Capitals",
+    "my_package.MyCallback": "lightning.pytorch.callbacks.Timer",
+    **dict.fromkeys(("my_package.MyObjective", "my_package.<paper>.<Name>"), "lit_longpo.objectives.SimPO"),
+}
+
+
+def with_shipped(words):
+    """What comes with the package in place of the reader's own."""
+    return tuple(SHIPPED.get(word, word) for word in words)
+
+
 def parsed_elsewhere(words):
     """A recipe as it stands is run by tests/configs/test_configs.py, test_real.py and test_papers.py."""
     shown = re.sub(r"(--policy\.source|--data\.path|--trainer\.devices) \S+", r"\1", " ".join(words))
@@ -123,10 +135,7 @@ def test_the_command_line_takes_what_pages_show(words, here, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", called(MEASURED | BESIDES))
 def test_the_command_line_takes_what_results_recipes_and_help_show(words, here, monkeypatch):
-    if set(words) & set(OF_THE_READER):
-        words = tuple(
-            {"my.yaml": "solopo", "my_file.MyBenchmark": "capitals.Capitals"}.get(word, word) for word in words
-        )
+    words = with_shipped(words)
     assert not set(shown_folder.missing(words, here)) - {word for word in words if word.endswith(".ckpt")}
     understood(words, monkeypatch)
 
@@ -136,7 +145,7 @@ def test_the_command_line_takes_what_results_recipes_and_help_show(words, here, 
 def test_options_that_the_text_names_are_known(page, here, monkeypatch):
     """By one command at least."""
     for text in options(page):
-        words = shlex.split(text)
+        words = with_shipped(shlex.split(text))
         if len(words) > 1 and "SECTION" not in text and "section" not in text:
             assert any(takes(start, words, monkeypatch) for start in STARTS), text
 
