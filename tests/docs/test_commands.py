@@ -31,7 +31,6 @@ OURS = {line.ours: line for line in reversed(LINES) if line.ours}
 MEASURED = {words: line for words, line in OURS.items() if line.page == "RESULTS.md"}  # once, at a commit
 SHOWN = {words: line for words, line in OURS.items() if words not in MEASURED}
 BESIDES = {line.ours: line for line in [*recipe_lines(), *help_lines()] if line.ours and line.ours not in OURS}
-# Files of the reader's that only an example of --help or a recipe's head names.
 TRAINING = ("fit", "validate", "test")
 
 
@@ -89,6 +88,7 @@ def understood(words, monkeypatch):
     return COMMANDS[name](rest)
 
 
+# What stands for files and classes of the reader's.
 SHIPPED = {
     "my.yaml": "solopo",
     "my_file.MyBenchmark": "capitals.Capitals",
