@@ -55,7 +55,6 @@ NOT_RUN = (
     NotRun("make kills", "half an hour of killed processes", _KILLS),
     NotRun("make bench", "an idle machine for minutes", _TOYS),
     NotRun("-m benchmarks.", "an idle machine, or a GPU", _TOYS),
-    NotRun("python -m results run", "hours of training", _SUITES),
     NotRun("srun ", "SLURM", _LAUNCHING),
     NotRun("--nproc_per_node 2", "processes, which a test of their own starts", _LAUNCHING),
     NotRun("--nnodes 2", "two machines, " + _GPUS, _LAUNCHING),
