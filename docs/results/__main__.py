@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         part.add_argument("--test", default="", help="others, about other articles")
         part.add_argument("--dtype", default="", help="of the real model; bfloat16 on a GPU, float32 on a CPU")
-        part.add_argument("--samples", default="", help="folder of questions and books")
+        part.add_argument("--samples", default="", help="folder of questions, books and LongBench's records")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
         part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")

@@ -57,7 +57,8 @@ class BABILong(Benchmark):
             raise InputError(f"expected lengths of {', '.join(known)}, got {', '.join(unknown)}; correct `lengths`")
         self.lengths = tuple(length for length in known if lengths is None or length in lengths)
         self._files = _by_place((place, file) for place, file in files if place[1] in self.lengths)
-        self.tasks = tuple(task for task in LABELS if task in {found for found, _ in self._files})
+        found = {task for task, _ in self._files}
+        self.tasks = tuple(task for task in LABELS if task in found)
         self._template, self._parts = _read_prompts(self.prompts, self.tasks)
 
     @property

@@ -65,16 +65,14 @@ def perplexity(arguments: Sequence[str]) -> None:
     _warn_of_control_tokens(prompt_format, tokens)
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
-    asked = _settings(files, tokens, windows, front)
-    refuse_other_report(Path(values.output) / FILE, policy.source, asked)
+    asked, place = _settings(files, tokens, windows, front), Path(values.output) / FILE
+    refuse_other_report(place, policy.source, asked)
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
     check_vocabulary(model, prompt_format.tokenizer)
     check_window_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
     settings = asked | {name: facts[name] for name in _PLAIN if name in facts}
-    refuse_other_report(
-        Path(values.output) / FILE, policy.source, {name: facts.get(name) for name in ("dtype", ROTARY)}
-    )
+    refuse_other_report(place, policy.source, {name: facts.get(name) for name in ("dtype", ROTARY)})
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
     with bar("perplexity", total) as advance:
         results = list(measure(model, tokens, windows, front=front, advance=advance))
